@@ -1,0 +1,173 @@
+//! Apache Kafka, through librdkafka.
+//!
+//! One producer serves all sends, and all questions about metadata: it is the one client that lives as long as the
+//! engine. Readers, members of groups and holders of transactional ids have clients of their own, since librdkafka
+//! ties a configuration to each. What blocks in librdkafka runs on blocking threads.
+
+mod admin;
+mod config;
+mod context;
+mod failure;
+mod member;
+mod message;
+mod reader;
+mod send;
+mod transactions;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::admin::AdminClient;
+use rdkafka::producer::{Producer, ThreadedProducer};
+use tokio::time::Instant;
+
+use self::config::Template;
+use self::context::{Context, Quiet, lock};
+use crate::engine::{Engine, Member, Membership, ReaderEngine, TransactionsEngine};
+use crate::error::{Error, Result};
+use crate::record::{Outgoing, Placement, Position, Watermarks};
+use crate::settings::Settings;
+use crate::topics::{TopicDescription, TopicSpec};
+
+/// How long a question to the broker may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Makes the engine. Settings that librdkafka refuses are told here; whether a broker answers is told by the first
+/// operation, so that a service can start before its broker.
+pub(crate) async fn open(settings: &Settings, servers: &str, client: &str) -> Result<Arc<dyn Engine>> {
+    let template = Template::new(settings, servers, client)?;
+    let context = Context::new(servers);
+    let producer = Mutex::new(Some(Arc::new(template.producer(context.clone())?)));
+    let (admin, limits) = (OnceLock::new(), Mutex::default());
+    Ok(Arc::new(Kafka {
+        shared: Arc::new(Shared {
+            template,
+            context,
+            producer,
+            admin,
+            limits,
+        }),
+    }))
+}
+
+struct Kafka {
+    shared: Arc<Shared>,
+}
+
+/// What all operations share.
+struct Shared {
+    template: Template,
+    context: Context,
+    producer: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
+    admin: OnceLock<AdminClient<Quiet>>,
+    /// The largest record of each topic that large ones were sent to, and since when that is known.
+    limits: Mutex<HashMap<String, (usize, Instant)>>,
+}
+
+impl Shared {
+    /// The producer; a new one if an error has ended it, which librdkafka never gets over by itself.
+    fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>> {
+        let mut slot = lock(&self.producer);
+        let producer = slot.as_ref().ok_or(Error::Closed)?;
+        let Some((code, reason)) = producer.client().fatal_error() else {
+            return Ok(Arc::clone(producer));
+        };
+        tracing::warn!(%code, reason, "producer has ended and is replaced");
+        let new = Arc::new(self.template.producer(self.context.clone())?);
+        let old = slot.replace(Arc::clone(&new));
+        detach("kafka-close", move || drop(old));
+        Ok(new)
+    }
+}
+
+/// Destroying a client waits for its threads, which must not hold up a runtime's thread.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let clients = (lock(&self.producer).take(), self.admin.take());
+        detach("kafka-close", move || drop(clients));
+    }
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("servers", &self.shared.context.servers())
+            .finish()
+    }
+}
+
+/// Runs something that blocks on a blocking thread of the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Closed)?
+}
+
+/// Runs something that blocks on a thread of its own and waits for nothing.
+fn detach(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        tracing::warn!(%error, "no thread to close a kafka client");
+    }
+}
+
+#[async_trait]
+impl Engine for Kafka {
+    async fn ping(&self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.ping()).await
+    }
+
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<bool> {
+        self.shared.create_topic(spec).await
+    }
+
+    async fn delete_topic(&self, topic: &str) -> Result<()> {
+        self.shared.delete_topic(topic).await
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicDescription>> {
+        self.shared.topics().await
+    }
+
+    async fn describe(&self, topic: &str) -> Result<Option<TopicDescription>> {
+        self.shared.describe(topic).await
+    }
+
+    async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks> {
+        let (shared, topic) = (Arc::clone(&self.shared), topic.to_owned());
+        blocking(move || shared.watermarks(&topic, partition)).await
+    }
+
+    async fn committed(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64)>> {
+        let (shared, group, topic) = (Arc::clone(&self.shared), group.to_owned(), topic.to_owned());
+        blocking(move || shared.committed(&group, &topic)).await
+    }
+
+    async fn send_all(&self, records: Vec<Outgoing>) -> Result<Vec<Placement>> {
+        self.shared.send_all(&records).await
+    }
+
+    async fn transactions(&self, transactional_id: &str) -> Result<Box<dyn TransactionsEngine>> {
+        let (shared, id) = (Arc::clone(&self.shared), transactional_id.to_owned());
+        Ok(Box::new(
+            blocking(move || transactions::Transactions::init(&shared, id)).await?,
+        ))
+    }
+
+    async fn reader(&self, positions: &[Position]) -> Result<Box<dyn ReaderEngine>> {
+        let (shared, positions) = (Arc::clone(&self.shared), positions.to_vec());
+        Ok(Box::new(
+            blocking(move || reader::Reader::open(shared, &positions)).await?,
+        ))
+    }
+
+    async fn join(&self, membership: Membership) -> Result<Box<dyn Member>> {
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(
+            blocking(move || member::GroupMember::join(&shared, membership)).await?,
+        ))
+    }
+}

@@ -1,0 +1,10 @@
+//! The one import of a service: the crates that carry records, rows, bytes and telemetry, under their own names.
+
+pub use broker;
+pub use chassis;
+pub use control;
+pub use identity;
+pub use schemas;
+pub use table;
+pub use telemetry;
+pub use volume;

@@ -1,0 +1,131 @@
+//! The handle that a service holds.
+
+use std::sync::Arc;
+
+use broker::{Broker, Outgoing};
+use chassis::{Host, now_ms};
+use schemas::{Desired, ServiceControl, ServiceStatus, topic};
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::error::{Error, Result};
+use crate::follow::Follower;
+use crate::report;
+
+/// A service's line to its site; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pub(crate) desired: Arc<watch::Sender<Desired>>,
+    pub(crate) board: Arc<Board>,
+}
+
+impl Control {
+    /// Reads what the service should do, then follows that and reports until the host ends. A service that nobody has
+    /// told anything runs. Waits as long as the broker is away or the topics are not made.
+    pub async fn attach(host: &Host, broker: &Broker) -> Result<Self> {
+        Self::connect(host, broker, Desired::Running).await
+    }
+
+    /// Like [`Control::attach`], for a service that works only when it was told to.
+    pub async fn attach_paused(host: &Host, broker: &Broker) -> Result<Self> {
+        Self::connect(host, broker, Desired::Paused).await
+    }
+
+    async fn connect(host: &Host, broker: &Broker, untold: Desired) -> Result<Self> {
+        let control = Self::new(host.clone(), untold);
+        let follower = Follower::start(host, broker, Arc::clone(&control.desired), untold).await?;
+        let read = |source| Error::Read {
+            service: host.service().into(),
+            source,
+        };
+        let producer = broker.producer().map_err(read)?;
+        host.spawn("control", follower.run());
+        host.spawn(
+            "status",
+            report::run(host.clone(), producer, Arc::clone(&control.board)),
+        );
+        Ok(control)
+    }
+
+    fn new(host: Host, desired: Desired) -> Self {
+        Self {
+            desired: Arc::new(watch::Sender::new(desired)),
+            board: Arc::new(Board::new(host)),
+        }
+    }
+
+    /// A handle with no broker behind it, told to run, for tests of what holds one.
+    pub fn detached() -> Self {
+        let host = Host::detached("test", "test");
+        host.ready();
+        Self::new(host, Desired::Running)
+    }
+
+    /// What the service should do, and its changes.
+    pub fn desired(&self) -> watch::Receiver<Desired> {
+        self.desired.subscribe()
+    }
+
+    /// Changes what the service should do in this process only, until the next command comes.
+    pub fn command(&self, desired: Desired) {
+        self.desired.send_replace(desired);
+    }
+
+    /// What is reported of the service now.
+    pub fn status(&self) -> ServiceStatus {
+        self.board.status()
+    }
+
+    /// Says that the work goes on.
+    pub fn running(&self) {
+        self.board.running();
+    }
+
+    /// Says that the work could go on but for `why`.
+    pub fn waiting(&self, why: impl Into<String>) {
+        self.board.waiting(why.into());
+    }
+
+    /// Notes the newest error.
+    pub fn error(&self, text: impl Into<String>) {
+        self.board.error(text.into());
+    }
+
+    /// Adds to a total.
+    pub fn count(&self, name: &'static str, more: i64) {
+        self.board.count(name, more);
+    }
+
+    /// Sets a figure of this moment.
+    pub fn gauge(&self, name: &'static str, value: f64) {
+        self.board.gauge(name, value);
+    }
+}
+
+/// Tells a service of this site what to do; its log level goes back to what its settings say.
+pub async fn ask(broker: &Broker, service: &str, desired: Desired, asked_by: Option<&str>) -> Result<()> {
+    let order_of = ServiceControl {
+        service: service.into(),
+        desired,
+        log_level: None,
+        asked_by: asked_by.map(Into::into),
+        asked_at: now_ms(),
+    };
+    order(broker, &order_of).await
+}
+
+/// Tells a service of this site what to do and what to log.
+pub async fn order(broker: &Broker, order: &ServiceControl) -> Result<()> {
+    let service = || order.service.clone();
+    let value = schemas::encode(order).map_err(|source| Error::Encode {
+        service: service(),
+        source,
+    })?;
+    let record = Outgoing::new(topic::SERVICE_CONTROL, &order.service, value);
+    let sent = async { broker.producer()?.send(record).await };
+    sent.await.map_err(|source| Error::Ask {
+        service: service(),
+        source,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! A service's line to its site: what it should do comes in, how it is goes out.
+//!
+//! The desired state is read to its end from `service-control` before a service works, and followed from then on.
+//! Reports go to `service-status` on every change and now and then. Both are best effort once a service has started:
+//! a broker that is away neither blocks nor ends the work, and only the newest state is ever waiting to be sent.
+
+mod board;
+mod control;
+mod error;
+mod follow;
+mod report;
+mod supervise;
+
+pub use control::{Control, ask, order};
+pub use error::{Error, Result};

@@ -1,0 +1,38 @@
+//! What can go wrong with certificates.
+
+use std::path::PathBuf;
+
+/// A failure to make, keep or read a certificate.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("there is a certificate at {path} already; nothing was changed")]
+    Exists { path: PathBuf },
+    #[error("there is no certificate at {path} to renew")]
+    Missing { path: PathBuf },
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("{path} does not hold a usable key")]
+    Key { path: PathBuf, source: rcgen::Error },
+    #[error("the certificate of this authority is not for the key beside it")]
+    OtherKey { path: PathBuf },
+    #[error("cannot make the certificate of {name}")]
+    Issue { name: String, source: rcgen::Error },
+    #[error("a server certificate needs at least one name")]
+    NoNames,
+    #[error("not a certificate in PEM")]
+    Pem,
+    #[error("not an X.509 certificate")]
+    Certificate,
+    #[error("the certificate has no single common name")]
+    NoName,
+    #[error("the certificate is not a client's")]
+    NotClient,
+    #[error("the certificate's common name is no site's")]
+    Site { source: schemas::IdError },
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,16 @@
+//! Who a site is: a certificate authority in a directory, and the certificates it issues to servers and sites.
+//!
+//! A site's name is the common name of its client certificate, so that no record and no request has to say it. The
+//! directory holds `ca.crt` and `ca.key`, and for each issued certificate `sites/<site>` or `servers/<name>` with the
+//! endings `.crt` (certificate), `.key` (PKCS#8) and `.pem` (both in one, as Kafka's PEM stores want it). Keys are
+//! ECDSA P-256, readable by their owner alone. Files appear whole or not at all; nothing here overwrites a key, and a
+//! renewal keeps it, so certificate and key match at every moment.
+
+mod authority;
+mod certificate;
+mod error;
+mod files;
+
+pub use authority::{Authority, Issued, Validity};
+pub use certificate::{Details, details, fingerprint, fingerprint_der, read_site};
+pub use error::{Error, Result};

@@ -1,0 +1,56 @@
+//! What tests of several crates need: waiting for a condition, names and ports of one's own, and records to send.
+
+mod records;
+mod wait;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use records::{
+    announced, asset_id, broadcast, cancel, downloaded, hash, preview, receipt, request, response, site,
+};
+pub use tempfile::TempDir;
+pub use wait::eventually;
+
+/// A name that no other test has, in this process or another, now or earlier.
+pub fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "{prefix}-{:x}-{:x}-{count:x}",
+        since.as_millis(),
+        std::process::id()
+    )
+}
+
+/// A port that was free a moment ago, for programs that cannot be given port 0.
+///
+/// # Panics
+/// When the machine has none left.
+pub fn free_port() -> u16 {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    address
+        .unwrap_or_else(|error| panic!("no free port: {error}"))
+        .port()
+}
+
+/// A directory that goes away with the value.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn temp_dir() -> TempDir {
+    tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary directory: {error}"))
+}
+
+/// The URL of an embedded engine's file: `sqlite:///dir/broker.db`.
+pub fn sqlite(dir: &Path, file: &str) -> String {
+    format!("sqlite://{}", dir.join(file).display())
+}
+
+/// The URL of a volume in a directory.
+pub fn directory(dir: &Path, name: &str) -> String {
+    format!("file://{}", dir.join(name).display())
+}

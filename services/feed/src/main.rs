@@ -1,0 +1,7 @@
+//! The feed service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::chassis::main::<feed::Feed>()
+}

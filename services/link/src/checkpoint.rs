@@ -1,0 +1,238 @@
+//! Checkpoints: how far a route has carried a source partition, and where it goes on.
+//!
+//! A checkpoint is written to the destination in the transaction of the records it vouches for, so the two cannot
+//! disagree. Where records are gone before they could be carried, that is written down and counted; nothing is skipped
+//! unseen.
+
+use std::collections::HashMap;
+
+use common::broker::{Broker, Outgoing, Start, Watermarks};
+use common::schemas::{self, Checkpoint, LostRange};
+
+use crate::error::{Error, Result};
+use crate::routes::Lane;
+
+/// How many lost ranges a checkpoint lists; older ones are added up in one.
+const MAX_LOST: usize = 64;
+
+/// The checkpoint's key: one for each route, source topic and partition.
+pub(crate) fn key(route: &str, topic: &str, partition: i32) -> String {
+    format!("{route}/{topic}/{partition}")
+}
+
+/// Reads all checkpoints at a destination, to the end.
+pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+    let mut found = HashMap::new();
+    let mut broken = None;
+    destination
+        .read_to_end(topic, |record| {
+            let key = record
+                .key
+                .as_deref()
+                .map(|key| String::from_utf8_lossy(key).into_owned())
+                .unwrap_or_default();
+            match record.value.as_deref().map(schemas::decode::<Checkpoint>) {
+                None => drop(found.remove(&key)),
+                Some(Ok(checkpoint)) => drop(found.insert(key, checkpoint)),
+                Some(Err(source)) => {
+                    broken = Some(Error::Checkpoint {
+                        topic: record.topic.to_string(),
+                        partition: record.partition,
+                        offset: record.offset,
+                        source,
+                    });
+                }
+            }
+        })
+        .await?;
+    broken.map_or(Ok(found), Err)
+}
+
+/// The record that keeps a checkpoint.
+pub(crate) fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
+    let key = key(&checkpoint.route, &checkpoint.source_topic, checkpoint.partition);
+    match schemas::encode(checkpoint) {
+        Ok(value) => Outgoing::new(topic, key, value),
+        // Cannot happen; if it did, a transaction with a record to no topic fails, and nothing goes without checkpoint.
+        Err(_) => Outgoing::new("", key, Vec::new()),
+    }
+}
+
+/// Where to go on, and what was found on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Resume {
+    /// The checkpoint to go on from.
+    pub(crate) checkpoint: Checkpoint,
+    /// Where to read.
+    pub(crate) start: Start,
+    /// What cannot be carried any more; the checkpoint lists it, and must be written before anything else.
+    pub(crate) lost: Option<LostRange>,
+}
+
+/// Decides where to go on with a partition, from its checkpoint and what the source has.
+pub(crate) fn resume(
+    found: Option<Checkpoint>,
+    lane: &Lane,
+    partition: i32,
+    epoch: &str,
+    marks: Watermarks,
+) -> Resume {
+    let Some(mut checkpoint) = found else {
+        let checkpoint = Checkpoint {
+            route: lane.route.clone(),
+            source_topic: lane.source.clone(),
+            destination_topic: lane.destination.clone(),
+            partition,
+            next_offset: marks.low,
+            source_epoch: epoch.to_owned(),
+            ranges: Vec::new(),
+            lost: Vec::new(),
+            carried_at: 0,
+        };
+        return Resume {
+            checkpoint,
+            start: Start::Beginning,
+            lost: None,
+        };
+    };
+    let next = checkpoint.next_offset;
+    let lost = if checkpoint.source_epoch != epoch {
+        Some((
+            0,
+            "the topic was deleted and made again: what of the old one was not carried is gone, uncounted",
+        ))
+    } else if next > marks.high {
+        Some((
+            0,
+            "the topic's offsets went back: it is carried from its beginning again",
+        ))
+    } else if next < marks.low {
+        Some((
+            marks.low - next,
+            "the source's retention passed before they were carried",
+        ))
+    } else {
+        None
+    };
+    let Some((count, reason)) = lost else {
+        return Resume {
+            checkpoint,
+            start: Start::Offset(next),
+            lost: None,
+        };
+    };
+    let lost = LostRange {
+        source: next,
+        count,
+        reason: reason.to_owned(),
+    };
+    checkpoint.lost.push(lost.clone());
+    bound(&mut checkpoint.lost);
+    checkpoint.next_offset = marks.low;
+    if count == 0 {
+        // Offsets of another incarnation mean nothing here.
+        checkpoint.ranges.clear();
+        checkpoint.source_epoch = epoch.to_owned();
+    }
+    let start = if count == 0 {
+        Start::Beginning
+    } else {
+        Start::Offset(marks.low)
+    };
+    Resume {
+        checkpoint,
+        start,
+        lost: Some(lost),
+    }
+}
+
+fn bound(lost: &mut Vec<LostRange>) {
+    while lost.len() > MAX_LOST {
+        let oldest = lost.remove(0);
+        if let Some(first) = lost.first_mut() {
+            *first = LostRange {
+                source: oldest.source.min(first.source),
+                count: oldest.count + first.count,
+                reason: "several ranges, added up".to_owned(),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::Direction;
+
+    fn lane() -> Lane {
+        Lane {
+            route: "r".into(),
+            direction: Direction::Up,
+            source: "t".into(),
+            destination: "edge.t".into(),
+        }
+    }
+
+    fn at(next: i64) -> Checkpoint {
+        let fresh = resume(None, &lane(), 0, "one", Watermarks { low: 0, high: 0 }).checkpoint;
+        let ranges = vec![schemas::OffsetRange {
+            source: 0,
+            destination: 0,
+            count: next,
+        }];
+        Checkpoint {
+            next_offset: next,
+            ranges,
+            ..fresh
+        }
+    }
+
+    #[test]
+    fn without_a_checkpoint_the_beginning_is_next() {
+        let resumed = resume(None, &lane(), 2, "one", Watermarks { low: 5, high: 9 });
+        assert_eq!((resumed.start, resumed.lost), (Start::Beginning, None));
+        assert_eq!(resumed.checkpoint.next_offset, 5);
+    }
+
+    #[test]
+    fn a_checkpoint_is_gone_on_from() {
+        for next in [5, 7, 9] {
+            let resumed = resume(Some(at(next)), &lane(), 0, "one", Watermarks { low: 5, high: 9 });
+            assert_eq!((resumed.start, resumed.lost), (Start::Offset(next), None));
+        }
+    }
+
+    #[test]
+    fn a_gap_is_counted() {
+        let resumed = resume(Some(at(3)), &lane(), 0, "one", Watermarks { low: 5, high: 9 });
+        assert_eq!(resumed.start, Start::Offset(5));
+        let lost = resumed.lost.unwrap();
+        assert_eq!((lost.source, lost.count), (3, 2));
+        assert_eq!(resumed.checkpoint.lost, [lost]);
+        assert_eq!(resumed.checkpoint.ranges.len(), 1);
+    }
+
+    #[test]
+    fn another_incarnation_is_written_down_and_carried_from_its_beginning() {
+        let recreated = resume(Some(at(3)), &lane(), 0, "two", Watermarks { low: 0, high: 9 });
+        let gone_back = resume(Some(at(30)), &lane(), 0, "one", Watermarks { low: 0, high: 9 });
+        for resumed in [recreated, gone_back] {
+            assert_eq!(resumed.start, Start::Beginning);
+            assert_eq!(resumed.checkpoint.lost.len(), 1);
+            assert_eq!(resumed.checkpoint.ranges, []);
+        }
+    }
+
+    #[test]
+    fn lost_ranges_are_bounded_and_their_sum_stays() {
+        let one = |n| LostRange {
+            source: n,
+            count: 2,
+            reason: "x".into(),
+        };
+        let mut lost: Vec<_> = (0..200).map(one).collect();
+        bound(&mut lost);
+        assert_eq!(lost.len(), MAX_LOST);
+        assert_eq!(lost.iter().map(|range| range.count).sum::<i64>(), 400);
+    }
+}

@@ -1,0 +1,65 @@
+//! What can end a session of a direction; each one is answered by a new session.
+
+use common::{broker, schemas};
+
+/// The result of link's operations.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A broker's own error.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// A checkpoint that cannot be read: starting somewhere else would lose or repeat records.
+    #[error("checkpoint at {topic}/{partition}/{offset} cannot be read")]
+    Checkpoint {
+        /// The topic of checkpoints.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+        /// Why not.
+        source: schemas::Error,
+    },
+    /// A record that nothing asked for.
+    #[error("{topic}/{partition} is not among what is read")]
+    Stray {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// A topic was deleted and made again, or changed its partitions.
+    #[error("topic {topic} has changed")]
+    Changed {
+        /// The topic.
+        topic: String,
+    },
+    /// The core does not know this edge.
+    #[error("the core has no topic {topic}: run `fieldline site add {site}` there")]
+    NotEnrolled {
+        /// The topic that is missing.
+        topic: String,
+        /// This edge.
+        site: String,
+    },
+    /// The destination will not take one of these records.
+    #[error("a record is refused by the destination")]
+    Refused {
+        /// How many records were in the transaction.
+        records: usize,
+        /// The last of them: source topic, partition, offset.
+        last: (String, i32, i64),
+        /// What the destination said.
+        source: broker::Error,
+    },
+}
+
+impl Error {
+    /// Whether another instance has taken over.
+    pub(crate) fn fenced(&self) -> bool {
+        matches!(self, Self::Broker(broker::Error::Fenced { .. }))
+    }
+}

@@ -1,0 +1,23 @@
+//! Carries records between an edge's broker and the core's, both ways, each once and in order within its partition.
+//!
+//! All connections are opened by the edge. Records keep key, value, headers, timestamp and partition; with them, in the
+//! same transaction, goes a checkpoint to topic `<site>.checkpoints` at the destination, which says how far the source
+//! partition has been carried and what its offsets became. So whatever crashes, a reader of committed records at the
+//! destination sees each record once. What cannot be carried is counted and written down, never skipped unseen.
+
+mod backoff;
+mod carrier;
+mod checkpoint;
+mod error;
+mod lanes;
+pub mod offsets;
+mod refused;
+mod report;
+mod routes;
+mod service;
+mod session;
+mod settings;
+
+pub use routes::{Direction, Lane, Rename, Route, builtin, expand};
+pub use service::Link;
+pub use settings::Settings;

@@ -1,0 +1,112 @@
+//! Records that the destination will not take: put among the source site's dead letters, so that the rest goes on.
+
+use bytes::Bytes;
+
+use common::broker::{self, Broker, Outgoing, Record, TopicSpec, dead_letter_topic};
+
+use crate::error::Result;
+
+/// What a dead letter's headers may add to the size of its record.
+const HEADER_ROOM: u32 = 64 * 1024;
+
+/// A record that was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Where it is: source topic, partition and offset.
+    pub(crate) at: (String, i32, i64),
+    /// What the destination said.
+    pub(crate) reason: String,
+}
+
+impl Refused {
+    /// Whether this is the record.
+    pub(crate) fn is(&self, record: &Record) -> bool {
+        let (topic, partition, offset) = &self.at;
+        *record.topic == **topic && record.partition == *partition && record.offset == *offset
+    }
+
+    /// Puts the record aside at the site it comes from. A crash before the checkpoint moves on repeats it: the copy
+    /// names the same origin.
+    pub(crate) async fn bury(&self, source: &Broker, record: &Record) -> Result<()> {
+        let topic = dead_letter_topic(&record.topic);
+        let mut spec = TopicSpec::new(&topic, 1);
+        spec.max_message_bytes = spec.max_message_bytes.saturating_add(HEADER_ROOM);
+        source.create_topic(&spec).await?;
+        let mut letter = self.letter(topic, record);
+        let producer = source.producer()?;
+        if let Err(error) = producer.send(letter.clone()).await {
+            let broker::Error::TooLarge { size, .. } = error else {
+                return Err(error.into());
+            };
+            letter.value = None;
+            letter
+                .headers
+                .push(("value-dropped".into(), Bytes::from(size.to_string())));
+            producer.send(letter).await?;
+        }
+        Ok(())
+    }
+
+    fn letter(&self, topic: String, record: &Record) -> Outgoing {
+        let mut headers = record.headers.clone();
+        for (name, value) in [
+            ("error", self.reason.clone()),
+            ("service", "link".to_owned()),
+            ("origin-topic", record.topic.to_string()),
+            ("origin-partition", record.partition.to_string()),
+            ("origin-offset", record.offset.to_string()),
+        ] {
+            headers.retain(|(own, _)| own != name);
+            headers.push((name.to_owned(), Bytes::from(value)));
+        }
+        Outgoing {
+            topic,
+            partition: None,
+            timestamp: Some(record.timestamp),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::broker::DeadLetter;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_record_is_a_dead_letter_like_any_other() {
+        let record = Record {
+            topic: "ASSET_REQUEST".into(),
+            partition: 2,
+            offset: 7,
+            timestamp: 1,
+            key: None,
+            value: Some(Bytes::from_static(b"v")),
+            headers: vec![("own".into(), Bytes::from_static(b"kept"))],
+        };
+        let refused = Refused {
+            at: ("ASSET_REQUEST".into(), 2, 7),
+            reason: "too large".into(),
+        };
+        assert!(refused.is(&record));
+        let letter = refused.letter("ASSET_REQUEST.dead-letter".into(), &record);
+        let read = Record {
+            headers: letter.headers,
+            value: letter.value,
+            ..record
+        };
+        let found = DeadLetter::of(&read).unwrap();
+        assert_eq!(
+            (found.topic.as_str(), found.partition, found.offset),
+            ("ASSET_REQUEST", 2, 7)
+        );
+        assert_eq!(
+            (found.error.as_str(), found.service.as_str()),
+            ("too large", "link")
+        );
+        assert!(read.header("own").is_some());
+    }
+}

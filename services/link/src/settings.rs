@@ -1,0 +1,115 @@
+//! What can be set for a link.
+
+use serde::{Deserialize, Serialize};
+
+use common::broker;
+use common::chassis::{self, ByteSize, Span};
+
+use crate::routes::{Route, builtin, expand};
+
+/// The settings of a link.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// This edge's own broker.
+    pub broker: broker::Settings,
+    /// The core's broker.
+    pub core: broker::Settings,
+    /// Routes beside those that every edge has.
+    pub extra_routes: Vec<Route>,
+    /// The most records in one transaction.
+    pub max_records: usize,
+    /// The most bytes in one transaction; a single larger record still goes.
+    pub max_bytes: ByteSize,
+    /// How long a poll waits for the first record.
+    pub poll: Span,
+    /// How long a batch waits for more records after its first.
+    pub linger: Span,
+    /// How often topics, lag and the other side's answer are looked at.
+    pub refresh: Span,
+    /// How long a topic that link creates at the edge keeps records: longer than the longest outage.
+    pub retention: Span,
+    /// The first pause after an error; it doubles with each error in a row.
+    pub backoff: Span,
+    /// The longest pause after an error.
+    pub max_backoff: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            broker: broker::Settings::default(),
+            core: broker::Settings::default(),
+            extra_routes: Vec::new(),
+            max_records: 1000,
+            max_bytes: ByteSize::kib(512),
+            poll: Span::seconds(1),
+            linger: Span::millis(20),
+            refresh: Span::seconds(10),
+            retention: Span::seconds(30 * 24 * 3600),
+            backoff: Span::millis(200),
+            max_backoff: Span::seconds(5),
+        }
+    }
+}
+
+impl Settings {
+    /// All routes: every edge's and the extra ones.
+    pub fn routes(&self) -> Vec<Route> {
+        [builtin(), self.extra_routes.clone()].concat()
+    }
+}
+
+impl chassis::Settings for Settings {
+    fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        for (key, broker) in [("broker", &self.broker), ("core", &self.core)] {
+            let found = broker.validate().err().unwrap_or_default();
+            problems.extend(found.into_iter().map(|problem| format!("{key}.{problem}")));
+        }
+        if !self.broker.url.is_empty() && self.broker.url == self.core.url {
+            problems.push("core.url: is this edge's own broker; name the core's".into());
+        }
+        if self.max_records == 0 || self.max_bytes.bytes() == 0 {
+            problems.push("max_records, max_bytes: must not be zero".into());
+        }
+        if self.poll.is_zero() || self.refresh.is_zero() || self.backoff.is_zero() {
+            problems.push("poll, refresh, backoff: must not be zero".into());
+        }
+        if self.max_backoff < self.backoff {
+            problems.push("max_backoff: must not be shorter than backoff".into());
+        }
+        // Whether routes fit together does not depend on the site's name, so any will do.
+        if let Ok(site) = "edge".parse() {
+            let found = expand(&site, &self.routes()).err().unwrap_or_default();
+            problems.extend(
+                found
+                    .into_iter()
+                    .map(|problem| format!("extra_routes: {problem}")),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::chassis::Settings as _;
+
+    use super::*;
+
+    #[test]
+    fn both_brokers_must_be_named_and_differ() {
+        let mut settings = Settings::default();
+        assert!(settings.validate().is_err());
+        settings.broker.url = "sqlite:///tmp/edge.db".into();
+        settings.core.url = "sqlite:///tmp/core.db".into();
+        assert_eq!(settings.validate(), Ok(()));
+        settings.core.url = settings.broker.url.clone();
+        assert!(settings.validate().unwrap_err()[0].contains("own broker"));
+    }
+}

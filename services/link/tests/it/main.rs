@@ -1,0 +1,14 @@
+//! The link between two brokers, embedded and real.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod exactly_once;
+mod instances;
+mod kafka;
+mod losses;
+mod rig;

@@ -1,0 +1,67 @@
+# One line for each command; anything that needs a decision is in xtask or deploy.
+CARGO ?= cargo
+SERVICES := $(notdir $(patsubst %/src/main.rs,%,$(wildcard services/*/src/main.rs)))
+VERSION := 0.1.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down lint check test test-engines engines-up engines-down chaos bench fmt clippy docs images chart deploy-check
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+demo: ## Build, and run a core and an edge in this terminal on embedded engines
+	$(CARGO) run --package fieldline -- demo
+
+up: ## Start a core and an edge in containers, and wait until all are healthy
+	docker compose up --detach --wait
+
+down: ## Stop the containers; the data stays
+	docker compose down
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clippy: ## Lint everything, warnings denied
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+lint: ## Format check, lints, documentation, and the rules of the workspace
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) test --package e2e --test workspace --locked
+
+check: lint ## What lint does, and all tests that need no engine
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked
+
+test: ## All tests; real engines are started where Java and Maven are there
+	$(CARGO) xtask test
+
+test-engines: ## Only the tests that need real engines
+	$(CARGO) xtask test --engines
+
+engines-up: ## Start a real Kafka for each of two sites, and Cassandra
+	deploy/engines/engines up
+
+engines-down: ## Stop them; the data stays
+	deploy/engines/engines down
+
+chaos: ## The long fault runs
+	$(CARGO) xtask chaos
+
+bench: ## CPU-seconds, memory and bytes of the exchange
+	$(CARGO) xtask bench
+
+docs: ## The documentation of all crates
+	$(CARGO) doc --workspace --no-deps --open
+
+images: $(SERVICES:%=image-%) ## An image for each service
+
+image-%:
+	docker build --file deploy/Dockerfile --build-arg SERVICE=$* --tag fieldline/$*:$(VERSION) .
+
+chart: ## Package the Helm chart
+	helm package helm/fieldline --destination target
+
+deploy-check: ## Check chart, compose file and Dockerfile without running them
+	deploy/check

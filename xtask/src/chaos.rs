@@ -1,0 +1,60 @@
+//! `cargo xtask chaos`: the fault scenarios, many rounds of them.
+
+use clap::Args;
+
+use crate::engines::Engines;
+use crate::run::{cargo, say, succeed};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// How often each process and each broker is killed.
+    #[arg(long, default_value_t = 20)]
+    rounds: u32,
+    /// Where the random moments start from, to repeat a run; printed when not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Runs the module `crash` of crate `e2e`, first what embedded engines suffice for, then the rest on real ones.
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| u64::from(now.subsec_nanos()))
+        .to_string();
+    say(&format!("chaos: {} rounds, seed {seed}", arguments.rounds));
+    succeed(cargo(&["build", "--workspace", "--bins"])).await?;
+    let scenarios = |more: &[&str]| {
+        let flags = [
+            "test",
+            "--package",
+            "e2e",
+            "--test",
+            "it",
+            "crash::",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ];
+        let mut command = cargo(&[flags.as_slice(), more].concat());
+        command
+            .env("FIELDLINE_CHAOS_ROUNDS", arguments.rounds.to_string())
+            .env("FIELDLINE_SEED", &seed);
+        command
+    };
+    succeed(scenarios(&[])).await?;
+    let missing = Engines::missing().await;
+    if !missing.is_empty() {
+        say(&format!(
+            "LEFT OUT: chaos on real engines; missing: {}",
+            missing.join(", ")
+        ));
+        return Ok(());
+    }
+    let engines = Engines::start("chaos").await?;
+    let mut command = scenarios(&["--ignored"]);
+    command.envs(engines.environment());
+    let outcome = succeed(command).await;
+    engines.stop().await?;
+    outcome
+}

@@ -1,0 +1,119 @@
+//! Real Kafka and Cassandra for a run, stopped whatever becomes of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use tokio::process::Command;
+
+use crate::run::{program, root, say, succeed};
+
+const SCRIPT: &str = "deploy/engines/engines";
+/// Away from the ports of `make engines-up`, whose engines a run must not meet.
+const FIRST_PORT: &str = "22870";
+
+/// Engines that run.
+#[derive(Debug)]
+pub(crate) struct Engines {
+    dir: PathBuf,
+    environment: BTreeMap<String, String>,
+}
+
+impl Engines {
+    /// What is missing for real engines, if anything.
+    pub(crate) async fn missing() -> Vec<&'static str> {
+        let mut missing = Vec::new();
+        for (name, flag) in [("java", "-version"), ("mvn", "-version")] {
+            let mut command = program(name, &[flag]);
+            let quiet = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            if !quiet.status().await.is_ok_and(|status| status.success()) {
+                missing.push(name);
+            }
+        }
+        missing
+    }
+
+    /// Starts them with empty data, in a directory named after `purpose`.
+    pub(crate) async fn start(purpose: &str) -> anyhow::Result<Self> {
+        let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+        let mut engines = Self {
+            dir: dir.join(format!("engines-{purpose}")),
+            environment: BTreeMap::new(),
+        };
+        engines.stop().await?;
+        say("starting real engines");
+        let started = async {
+            succeed(engines.script("up")).await?;
+            let file = engines.dir.join("env");
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            anyhow::Ok(parse(&text))
+        };
+        match started.await {
+            Ok(environment) if environment.contains_key("KAFKA_URL") => engines.environment = environment,
+            Ok(_) => {
+                engines.stop().await?;
+                anyhow::bail!("the engines named no KAFKA_URL");
+            }
+            Err(error) => {
+                engines.stop().await?;
+                return Err(error);
+            }
+        }
+        Ok(engines)
+    }
+
+    /// What tests and services need to find them.
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// Stops them and forgets their data.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        let mut command = self.script("down");
+        let status = command
+            .arg("--wipe")
+            .status()
+            .await
+            .with_context(|| format!("cannot start {SCRIPT}"))?;
+        ensure!(
+            status.success(),
+            "the engines in {} could not be stopped: {status}",
+            self.dir.display()
+        );
+        Ok(())
+    }
+
+    fn script(&self, word: &str) -> Command {
+        let mut command = program(SCRIPT, &[word, "--dir", &self.dir.to_string_lossy()]);
+        if std::env::var_os("ENGINES_PORT").is_none() {
+            command.env("ENGINES_PORT", FIRST_PORT);
+        }
+        command
+    }
+}
+
+fn parse(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_file_is_read_line_by_line() {
+        let read = parse("# urls\nKAFKA_URL=kafka://a:1\nexport X='y=z'\n\n");
+        assert_eq!(read["KAFKA_URL"], "kafka://a:1");
+        assert_eq!(read["X"], "y=z");
+        assert_eq!(read.len(), 2);
+    }
+}

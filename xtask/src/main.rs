@@ -1,0 +1,35 @@
+//! The project's own commands: what needs a decision, and so is no line of the Makefile.
+
+mod bench;
+mod chaos;
+mod engines;
+mod run;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all tests: embedded engines always, real ones where Java and Maven are there.
+    Test(test::Arguments),
+    /// Run the long fault tests.
+    Chaos(chaos::Arguments),
+    /// Measure what the exchange takes.
+    Bench(bench::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Test(arguments) => test::run(&arguments).await,
+        Command::Chaos(arguments) => chaos::run(&arguments).await,
+        Command::Bench(arguments) => bench::run(&arguments).await,
+    }
+}

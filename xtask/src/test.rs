@@ -1,0 +1,88 @@
+//! `cargo xtask test`: every test there is, and a loud word about those left out.
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::engines::Engines;
+use crate::run::{cargo, say, succeed};
+
+/// Set to 1 where real engines are expected: their absence is an error then.
+const REQUIRE: &str = "FIELDLINE_REQUIRE_ENGINES";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only the tests that need real engines.
+    #[arg(long)]
+    engines: bool,
+    /// Only these crates.
+    #[arg(long, short)]
+    package: Vec<String>,
+}
+
+impl Arguments {
+    /// What cargo tests, besides the scenarios of crate `e2e`.
+    fn crates(&self) -> Vec<&str> {
+        if self.package.is_empty() {
+            return vec!["--workspace", "--exclude", "e2e"];
+        }
+        let others = self.package.iter().filter(|name| *name != "e2e");
+        others.flat_map(|name| ["--package", name.as_str()]).collect()
+    }
+
+    fn scenarios(&self) -> bool {
+        self.package.is_empty() || self.package.iter().any(|name| name == "e2e")
+    }
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Scenarios start the services' programs. All is built before engines start, which would share the processors.
+    succeed(cargo(&["build", "--workspace", "--bins"])).await?;
+    succeed(cargo(&["test", "--workspace", "--no-run"])).await?;
+    if !arguments.engines {
+        tests(arguments, &["--no-fail-fast"], &[], None).await?;
+    }
+    let missing = Engines::missing().await;
+    if !missing.is_empty() {
+        let required = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
+        if required || arguments.engines {
+            bail!(
+                "real engines are required, and these are missing: {}",
+                missing.join(", ")
+            );
+        }
+        say("==================================================================");
+        say(&format!(
+            "LEFT OUT: all tests against real Kafka and Cassandra; missing: {}",
+            missing.join(", ")
+        ));
+        say("Debian: apt-get install openjdk-17-jdk-headless maven");
+        say("==================================================================");
+        return Ok(());
+    }
+    let engines = Engines::start("test").await?;
+    let outcome = tests(arguments, &["--no-fail-fast"], &["--ignored"], Some(&engines)).await;
+    engines.stop().await?;
+    outcome
+}
+
+async fn tests(
+    arguments: &Arguments,
+    cargo_flags: &[&str],
+    test_flags: &[&str],
+    engines: Option<&Engines>,
+) -> anyhow::Result<()> {
+    let command = |selection: &[&str], more: &[&str]| {
+        let mut command = cargo(&[&["test"], selection, cargo_flags, &["--"], test_flags, more].concat());
+        command.envs(engines.map(Engines::environment).into_iter().flatten());
+        command
+    };
+    let crates = arguments.crates();
+    if !crates.is_empty() {
+        succeed(command(&crates, &[])).await?;
+    }
+    if arguments.scenarios() {
+        // One at a time: each is many processes, and those that kill engines kill them for all.
+        succeed(command(&["--package", "e2e"], &["--test-threads=1"])).await?;
+    }
+    Ok(())
+}

@@ -122,8 +122,23 @@ fn registry() -> &'static Registry {
 
 /// The first 31 bits of the SHA-256 of the schema's Parsing Canonical Form: positive in every language's `int`.
 fn id_of(schema: &Schema) -> u32 {
-    let digest = Sha256::digest(schema.canonical_form().as_bytes());
+    let digest = Sha256::digest(canonical_form(schema).as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) & 0x7fff_ffff
+}
+
+/// The Parsing Canonical Form of Avro's specification. The library stops short of its first rule where a primitive had
+/// a logical type: it leaves `{"type":"long"}` where the form has `"long"`.
+fn canonical_form(schema: &Schema) -> String {
+    let mut text = schema.canonical_form();
+    for primitive in [
+        "null", "boolean", "int", "long", "float", "double", "bytes", "string",
+    ] {
+        text = text.replace(
+            &format!("{{\"type\":\"{primitive}\"}}"),
+            &format!("\"{primitive}\""),
+        );
+    }
+    text
 }
 
 /// The id that records of this type are written with.
@@ -250,5 +265,61 @@ fn json(value: Value) -> serde_json::Value {
                 .collect(),
         ),
         other => format!("{other:?}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Worked out by another implementation (Python's fastavro and hashlib), which must find the same id.
+    #[test]
+    fn ids_are_those_that_other_languages_derive() {
+        let form = r#"{"name":"fieldline.AssetChange","type":"record","fields":[{"name":"asset_id","type":"string"},{"name":"writer","type":"string"},{"name":"changed_at","type":"long"}]}"#;
+        let schema = &registry().by_id[&schema_id::<crate::AssetChange>()].schema;
+        assert_eq!(canonical_form(schema), form);
+        assert_eq!(schema_id::<crate::AssetChange>(), 1_391_988_920);
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused_with_its_reason() {
+        use crate::AssetChange;
+        let change = AssetChange {
+            asset_id: crate::AssetId::derive("catalogue", "1"),
+            writer: "test".into(),
+            changed_at: 5,
+        };
+        let bytes = encode(&change).unwrap();
+        assert_eq!(decode::<AssetChange>(&bytes).unwrap(), change);
+        assert_eq!(decode_json(&bytes).unwrap().1["writer"], "test");
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(matches!(
+            decode::<AssetChange>(&longer),
+            Err(Error::TrailingBytes { extra: 1, .. })
+        ));
+        assert!(matches!(
+            decode::<AssetChange>(&bytes[..bytes.len() - 3]),
+            Err(Error::Datum { .. })
+        ));
+        assert!(matches!(
+            decode::<AssetChange>(&bytes[..4]),
+            Err(Error::TooShort { length: 4 })
+        ));
+        assert!(matches!(
+            decode::<AssetChange>(b"{\"a\": 1}"),
+            Err(Error::Magic { found: b'{' })
+        ));
+        assert!(matches!(
+            decode::<AssetChange>(&[0, 0, 0, 0, 1, 2]),
+            Err(Error::UnknownSchema { id: 1 })
+        ));
+        assert!(matches!(
+            decode::<crate::SiteStatus>(&bytes),
+            Err(Error::OtherRecord {
+                wanted: "site_status",
+                ..
+            })
+        ));
     }
 }

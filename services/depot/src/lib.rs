@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod metrics;
+mod patience;
+mod range;
+mod routes;
+mod serve;
+mod service;
+mod settings;
+mod standing;
+mod tls;
+
+pub use service::Depot;
+pub use settings::{Settings, Tls};

@@ -1,0 +1,7 @@
+//! The process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::chassis::main::<depot::Depot>()
+}

@@ -1,0 +1,175 @@
+//! What an arrived asset leaves behind, in this order: its row, the word that the row changed, the receipt.
+//!
+//! The receipt is last, for it closes the entry at the core: until it is in the topic, the manifest names the asset again
+//! and all of this is repeated, with the same figures.
+
+use common::broker::{Outgoing, Producer};
+use common::chassis::now_ms;
+use common::schemas::{self, AssetChange, AssetId, AssetReceipt, EdgeAsset, EdgeState, Record, topic};
+use common::table::{Row, Select, Session, Value, Write};
+use common::volume::ManifestEntry;
+
+use crate::error::{Error, Result};
+
+const COLUMNS: [&str; 11] = [
+    "asset_id",
+    "withdrawn_at",
+    "attempt",
+    "requesting_at",
+    "cancelled_at",
+    "requested_attempt",
+    "response",
+    "response_attempt",
+    "responded_at",
+    "mirrored_at",
+    "mirrored_hash",
+];
+
+/// Where arrivals are written down.
+#[derive(Debug)]
+pub(crate) struct Book {
+    pub(crate) table: Session,
+    pub(crate) producer: Producer,
+}
+
+fn number(row: &Row, column: &str) -> Option<i64> {
+    match row.value(column) {
+        Value::Int(number) => Some(i64::from(*number)),
+        Value::BigInt(number) | Value::Timestamp(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// Whether the team still wants the asset, as far as this site knows. Whether its time is over is the core's to say: the
+/// entry has a time of its own.
+fn wanted(facts: &EdgeAsset) -> bool {
+    !matches!(
+        facts.state(i64::MIN),
+        EdgeState::Cancelled | EdgeState::Refused | EdgeState::Withdrawn
+    )
+}
+
+impl Book {
+    /// What this site knows of an entry's asset.
+    pub(crate) async fn facts(&self, entry: &ManifestEntry) -> Result<EdgeAsset> {
+        let asset_id = &entry.asset_id;
+        let select = Select::from("assets")
+            .partition("bucket", asset_id.bucket())
+            .prefix("asset_id", asset_id.as_str())
+            .columns(&COLUMNS)
+            .limit(1);
+        let rows = self.table.select(select).await.map_err(table(asset_id, "read"))?;
+        Ok(rows
+            .first()
+            .map(|row| EdgeAsset::read(|column| row.text(column), |column| number(row, column)))
+            .unwrap_or_default())
+    }
+
+    /// Whether an entry is to be fetched.
+    pub(crate) async fn wants(&self, entry: &ManifestEntry) -> Result<bool> {
+        Ok(wanted(&self.facts(entry).await?))
+    }
+
+    /// Writes down that the asset is here. Written before, it is the same again.
+    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
+        let asset_id = &entry.asset_id;
+        let facts = self.facts(entry).await?;
+        let before = facts
+            .mirrored_at
+            .filter(|_| facts.mirrored_hash.as_ref() == Some(&entry.hash));
+        let mirrored_at = before.unwrap_or_else(now_ms);
+        if before.is_none() {
+            let row = Write::to("assets")
+                .set("bucket", asset_id.bucket())
+                .set("asset_id", asset_id.as_str())
+                .set("mirrored_at", Value::timestamp(mirrored_at))
+                .set("mirrored_hash", entry.hash.as_str());
+            self.table.upsert(row).await.map_err(table(asset_id, "mark"))?;
+        }
+        let change = AssetChange {
+            asset_id: asset_id.clone(),
+            writer: "mirror".to_owned(),
+            changed_at: mirrored_at,
+        };
+        self.send(topic::ASSET_CHANGES, asset_id, &change).await?;
+        let receipt = AssetReceipt {
+            request_id: entry.request_id.clone(),
+            asset_id: asset_id.clone(),
+            hash: entry.hash.clone(),
+            size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+            mirrored_at,
+        };
+        self.send(topic::ASSET_RECEIPT, asset_id, &receipt).await
+    }
+
+    async fn send<R: Record>(&self, topic: &str, asset_id: &AssetId, record: &R) -> Result<()> {
+        let value = schemas::encode(record).map_err(|source| Error::Encode {
+            asset_id: asset_id.clone(),
+            source,
+        })?;
+        let sent = self
+            .producer
+            .send(Outgoing::new(topic, asset_id.as_str(), value))
+            .await;
+        sent.map(drop).map_err(|source| Error::Send {
+            asset_id: asset_id.clone(),
+            source,
+        })
+    }
+}
+
+fn table(asset_id: &AssetId, operation: &'static str) -> impl FnOnce(common::table::Error) -> Error {
+    let asset_id = asset_id.clone();
+    move |source| Error::Table {
+        operation,
+        asset_id,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_back_or_refused_is_not_fetched() {
+        let ready = EdgeAsset {
+            attempt: Some(2),
+            requesting_at: Some(10),
+            response: Some("ready".to_owned()),
+            response_attempt: Some(2),
+            ..EdgeAsset::default()
+        };
+        assert!(wanted(&ready));
+        // The row may be lost, or the answer be slower than the manifest.
+        assert!(wanted(&EdgeAsset::default()));
+        assert!(wanted(&EdgeAsset {
+            response_attempt: Some(1),
+            ..ready.clone()
+        }));
+        assert!(wanted(&EdgeAsset {
+            cancelled_at: Some(9),
+            ..ready.clone()
+        }));
+        assert!(!wanted(&EdgeAsset {
+            cancelled_at: Some(11),
+            ..ready.clone()
+        }));
+        assert!(!wanted(&EdgeAsset {
+            withdrawn_at: Some(11),
+            ..ready.clone()
+        }));
+        for answer in ["refused", "cancelled"] {
+            assert!(!wanted(&EdgeAsset {
+                response: Some(answer.to_owned()),
+                ..ready.clone()
+            }));
+        }
+        // The entry is open, so the core has no receipt.
+        assert!(wanted(&EdgeAsset {
+            mirrored_at: Some(12),
+            cancelled_at: Some(11),
+            ..ready
+        }));
+    }
+}

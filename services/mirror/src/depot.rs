@@ -1,0 +1,262 @@
+//! The depot as this site sees it: its manifest, and objects by chunk list and range.
+//!
+//! Whatever the depot sends is bounded here: a page, a list and a range have a length that is known before.
+
+use bytes::{Bytes, BytesMut};
+use common::schemas::{Hash, RequestId};
+use common::volume::{Chunks, ManifestEntry};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::settings::{Settings, Tls};
+use crate::tls;
+
+/// Entries asked for at once: a page of some 60 KB, so that a cut costs little.
+const PAGE: usize = 200;
+const PAGE_BYTES: usize = 1 << 20;
+const PROBLEM_BYTES: usize = 16 << 10;
+
+/// The connections of one round; they are made anew for the next, with the certificates as they are then.
+#[derive(Debug)]
+pub(crate) struct Depot {
+    client: Client,
+    url: Url,
+    shown: String,
+    tls: Tls,
+}
+
+/// A part of the manifest.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) entries: Vec<ManifestEntry>,
+    /// Entries that cannot be read.
+    pub(crate) unreadable: usize,
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawPage {
+    entries: Vec<serde_json::Value>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Problem {
+    detail: Option<String>,
+}
+
+impl Depot {
+    pub(crate) fn open(settings: &Settings) -> Result<Self> {
+        let url = settings.address().ok_or_else(|| Error::Answer {
+            what: "its address is no URL".to_owned(),
+        })?;
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls::client(&settings.tls)?)
+            .user_agent(concat!("fieldline-mirror/", env!("CARGO_PKG_VERSION")))
+            .https_only(true)
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(*settings.connect_timeout)
+            .read_timeout(*settings.idle_timeout)
+            .pool_max_idle_per_host(settings.parallel)
+            .build()
+            .map_err(|source| Error::Client { source })?;
+        let shown = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self {
+            client,
+            url,
+            shown,
+            tls: settings.tls.clone(),
+        })
+    }
+
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(path);
+        url.query_pairs_mut().extend_pairs(query);
+        url
+    }
+
+    fn away(&self, source: reqwest::Error) -> Error {
+        match tls::explain(&source, &self.tls) {
+            Some(reason) => Error::Certificate {
+                url: self.shown.clone(),
+                reason,
+            },
+            // The address is said already.
+            None => Error::Away {
+                url: self.shown.clone(),
+                source: source.without_url(),
+            },
+        }
+    }
+
+    fn cut(&self, at: u64, source: Option<reqwest::Error>) -> Error {
+        Error::Cut {
+            url: self.shown.clone(),
+            at,
+            source: source.map(reqwest::Error::without_url),
+        }
+    }
+
+    async fn get(&self, url: Url, range: Option<&Range<u64>>) -> Result<Response> {
+        let mut request = self.client.get(url);
+        if let Some(range) = range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let response = request.send().await.map_err(|source| self.away(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = self.body(response, PROBLEM_BYTES).await.unwrap_or_default();
+        let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let detail = problem.detail.unwrap_or_else(|| format!("it answers {status}"));
+        if status.is_server_error()
+            || matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+            )
+        {
+            return Err(Error::Busy {
+                url: self.shown.clone(),
+                detail,
+            });
+        }
+        Err(Error::Refused { detail })
+    }
+
+    /// A whole body that must not be longer than `limit`.
+    async fn body(&self, mut response: Response, limit: usize) -> Result<Bytes> {
+        let mut body = BytesMut::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(part)) if body.len() + part.len() <= limit => body.extend_from_slice(&part),
+                Ok(Some(_)) => {
+                    return Err(Error::Answer {
+                        what: format!("it is longer than {limit} bytes"),
+                    });
+                }
+                Ok(None) => return Ok(body.freeze()),
+                Err(source) => return Err(self.cut(body.len() as u64, Some(source))),
+            }
+        }
+    }
+
+    /// The entries after `after`. A refusal is meant for the site.
+    pub(crate) async fn manifest(&self, after: Option<&str>) -> Result<Page> {
+        self.entries(after, PAGE).await
+    }
+
+    async fn entries(&self, after: Option<&str>, limit: usize) -> Result<Page> {
+        let limit = limit.to_string();
+        let url = self.url(
+            "/v1/manifest",
+            &[("after", after.unwrap_or_default()), ("limit", &limit)],
+        );
+        let response = self.get(url, None).await.map_err(|error| match error {
+            Error::Refused { detail } => Error::Site { detail },
+            other => other,
+        })?;
+        let body = self.body(response, PAGE_BYTES).await?;
+        let page: RawPage = serde_json::from_slice(&body).map_err(|error| Error::Busy {
+            url: self.shown.clone(),
+            detail: format!("its manifest cannot be read: {error}"),
+        })?;
+        let count = page.entries.len();
+        let entries: Vec<_> = page
+            .entries
+            .into_iter()
+            .filter_map(|entry| serde_json::from_value::<ManifestEntry>(entry).ok())
+            .collect();
+        Ok(Page {
+            unreadable: count - entries.len(),
+            entries,
+            next: page.next,
+        })
+    }
+
+    /// Whether the depot is there for this site at all; the error says why not.
+    pub(crate) async fn probe(&self) -> Result<()> {
+        self.entries(None, 1).await.map(drop)
+    }
+
+    fn object(&self, hash: &Hash, request_id: &RequestId, what: &str) -> Url {
+        self.url(
+            &format!("/v1/objects/{hash}{what}"),
+            &[("request", request_id.as_str())],
+        )
+    }
+
+    /// The list of an object's chunks, not proved yet.
+    pub(crate) async fn chunks(&self, entry: &ManifestEntry) -> Result<Chunks> {
+        let response = self
+            .get(self.object(&entry.hash, &entry.request_id, "/chunks"), None)
+            .await?;
+        let length = usize::try_from(Chunks::bytes_of(entry.size)).unwrap_or(usize::MAX);
+        let list = self.body(response, length).await?;
+        let wrong = || Error::Answer {
+            what: format!(
+                "a chunk list of {} bytes for an object of {}",
+                list.len(),
+                entry.size
+            ),
+        };
+        Chunks::from_bytes(list.clone())
+            .filter(|_| list.len() == length)
+            .ok_or_else(wrong)
+    }
+
+    /// Starts to read bytes of an object; `range` must not be empty.
+    pub(crate) async fn range(&self, entry: &ManifestEntry, range: Range<u64>) -> Result<Body<'_>> {
+        let url = self.object(&entry.hash, &entry.request_id, "");
+        let response = self.get(url, Some(&range)).await?;
+        let header = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        let expected = format!("bytes {}-{}/{}", range.start, range.end - 1, entry.size);
+        let part = response.status() == StatusCode::PARTIAL_CONTENT && header(CONTENT_RANGE) == expected;
+        if !part || header(CONTENT_LENGTH) != (range.end - range.start).to_string() {
+            let found = format!("{} {}", response.status().as_u16(), header(CONTENT_RANGE));
+            return Err(Error::Answer {
+                what: format!("{found} where {expected} was asked for"),
+            });
+        }
+        Ok(Body {
+            depot: self,
+            response,
+            at: range.start,
+        })
+    }
+}
+
+/// The bytes of a range as they come.
+#[derive(Debug)]
+pub(crate) struct Body<'a> {
+    depot: &'a Depot,
+    response: Response,
+    at: u64,
+}
+
+impl Body<'_> {
+    /// The next bytes. Its end is an error: a reader asks for no more than there is.
+    pub(crate) async fn next(&mut self) -> Result<Bytes> {
+        match self.response.chunk().await {
+            Ok(Some(bytes)) => {
+                self.at += bytes.len() as u64;
+                Ok(bytes)
+            }
+            Ok(None) => Err(self.depot.cut(self.at, None)),
+            Err(source) => Err(self.depot.cut(self.at, Some(source))),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The routes, and their description.
+#![allow(
+    unused_qualifications,
+    reason = "utoipa's macro names types of the same module in full"
+)]
+
+mod assets;
+mod commands;
+mod content;
+mod dead_letters;
+mod input;
+mod records;
+mod services;
+mod site;
+mod sites;
+mod topics;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use utoipa::OpenApi;
+
+use crate::app::App;
+use crate::guard;
+use crate::problem::Problem;
+
+pub(crate) use records::MAX_STREAMS;
+pub(crate) use site::troubles;
+
+/// The largest body of a change.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// Where the state of each handler comes from.
+pub(crate) type Site = axum::extract::State<Arc<App>>;
+
+/// All routes, behind the guard.
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let hosts: Arc<[String]> = app.settings.allowed_hosts.clone().into();
+    Router::new()
+        .route("/api/site", get(site::site))
+        .route("/api/status", get(site::status))
+        .route("/api/openapi.json", get(|| async { Json(openapi()) }))
+        .route("/api/assets", get(assets::list))
+        .route("/api/assets/{id}", get(assets::one))
+        .route("/api/assets/{id}/preview", get(content::preview))
+        .route("/api/assets/{id}/content", get(content::content))
+        .route("/api/assets/{id}/request", post(commands::request))
+        .route("/api/assets/{id}/cancel", post(commands::cancel))
+        .route("/api/assets/{id}/withdraw", post(commands::withdraw))
+        .route("/api/assets/{id}/expiry", post(commands::expiry))
+        .route("/api/requests", get(sites::requests))
+        .route("/api/services", get(services::list))
+        .route("/api/services/{name}/start", post(services::start))
+        .route("/api/services/{name}/stop", post(services::stop))
+        .route("/api/mirror", get(services::mirror))
+        .route("/api/mirror/start", post(services::mirror_start))
+        .route("/api/mirror/stop", post(services::mirror_stop))
+        .route("/api/mirror/estimate", get(services::estimate))
+        .route("/api/link", get(services::link))
+        .route("/api/link/pause", post(services::link_pause))
+        .route("/api/link/resume", post(services::link_resume))
+        .route("/api/sites", get(sites::list).post(sites::enrol))
+        .route("/api/sites/{site}/revoke", post(sites::revoke))
+        .route("/api/topics", get(topics::list).post(topics::create))
+        .route("/api/topics/{topic}", get(topics::one).delete(topics::delete))
+        .route("/api/topics/{topic}/records", get(records::records))
+        .route("/api/dead-letters", get(dead_letters::list))
+        .route(
+            "/api/dead-letters/{topic}/{partition}/{offset}/redrive",
+            post(dead_letters::redrive),
+        )
+        .fallback(|| async {
+            Problem::not_found("there is nothing here").hint("GET /api/openapi.json lists all routes")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                axum::http::StatusCode::METHOD_NOT_ALLOWED,
+                "this resource does not take that method",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(hosts, guard::check))
+        .with_state(app.clone())
+}
+
+/// The description of the API as an OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Description::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Fieldline",
+        description = "The API of one site. Changes need the header `x-fieldline: 1` and a JSON body."
+    ),
+    paths(
+        site::site,
+        site::status,
+        assets::list,
+        assets::one,
+        content::preview,
+        content::content,
+        commands::request,
+        commands::cancel,
+        commands::withdraw,
+        commands::expiry,
+        services::list,
+        services::start,
+        services::stop,
+        services::mirror,
+        services::mirror_start,
+        services::mirror_stop,
+        services::estimate,
+        services::link,
+        services::link_pause,
+        services::link_resume,
+        sites::list,
+        sites::enrol,
+        sites::revoke,
+        sites::requests,
+        topics::list,
+        topics::one,
+        topics::create,
+        topics::delete,
+        records::records,
+        dead_letters::list,
+        dead_letters::redrive,
+    ),
+    components(schemas(crate::problem::ProblemBody))
+)]
+struct Description;

@@ -1,0 +1,244 @@
+//! What the services do, and telling them what to do; mirror and link by names of their own.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use common::chassis::now_ms;
+use common::control;
+use common::schemas::{Desired, ServiceControl};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Site;
+use super::input::{By, Input, name, words};
+use crate::app::{App, Kind};
+use crate::problem::{Problem, ProblemBody, Result};
+use crate::services::desired;
+use crate::view::Service;
+
+/// The site's services.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ServicesView {
+    services: Vec<Service>,
+}
+
+/// Lists the services' instances.
+#[utoipa::path(get, path = "/api/services", responses((status = 200, body = ServicesView)))]
+pub(crate) async fn list(State(app): Site) -> Json<ServicesView> {
+    Json(ServicesView {
+        services: app.services.list(None, now_ms()),
+    })
+}
+
+/// How a service should work.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Command {
+    /// What it should log, as debug or feed=trace; as its settings say when left out.
+    log_level: Option<String>,
+    /// Who says so.
+    by: Option<String>,
+}
+
+/// What a service was told.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CommandView {
+    service: String,
+    desired: &'static str,
+    log_level: Option<String>,
+}
+
+async fn tell(app: &App, service: &str, what: Desired, command: Command) -> Result<Json<CommandView>> {
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if service.is_empty() || service.len() > 40 || !service.bytes().all(valid) {
+        return Err(Problem::not_found(format!(
+            "{service:?} is no service's name: lower-case letters, digits, dashes"
+        )));
+    }
+    if app.services.list(Some(service), now_ms()).is_empty() && app.services.told(service).is_none() {
+        return Err(Problem::not_found(format!(
+            "{} has no service {service} that ever reported",
+            app.site
+        ))
+        .hint("GET /api/services lists those that did"));
+    }
+    if service == "viewer" {
+        return Err(Problem::conflict(
+            "viewer cannot be told to pause: nobody could tell it to go on",
+        ));
+    }
+    let log_level = command
+        .log_level
+        .as_ref()
+        .map(|level| words("log_level", level))
+        .transpose()?;
+    let order = ServiceControl {
+        service: service.to_owned(),
+        desired: what,
+        log_level: log_level.clone(),
+        asked_by: name("by", command.by.as_ref())?,
+        asked_at: now_ms(),
+    };
+    control::order(&app.broker, &order).await?;
+    Ok(Json(CommandView {
+        service: service.to_owned(),
+        desired: desired(what),
+        log_level,
+    }))
+}
+
+/// Lets a service work.
+#[utoipa::path(post, path = "/api/services/{name}/start", params(("name" = String, Path)), request_body = Command,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn start(
+    State(app): Site,
+    Path(service): Path<String>,
+    Input(command): Input<Command>,
+) -> Result<Json<CommandView>> {
+    tell(&app, &service, Desired::Running, command).await
+}
+
+/// Lets a service finish what it holds, and wait.
+#[utoipa::path(post, path = "/api/services/{name}/stop", params(("name" = String, Path)), request_body = Command,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn stop(
+    State(app): Site,
+    Path(service): Path<String>,
+    Input(command): Input<Command>,
+) -> Result<Json<CommandView>> {
+    tell(&app, &service, Desired::Paused, command).await
+}
+
+/// Assets, and the bytes of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SumView {
+    assets: usize,
+    bytes: i64,
+}
+
+/// The mirror at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MirrorView {
+    desired: Option<&'static str>,
+    instances: Vec<Service>,
+    /// What can be fetched.
+    ready: SumView,
+    /// What is here.
+    mirrored: SumView,
+}
+
+fn sum(app: &App, state: &str, now: i64) -> SumView {
+    let sum = app.index.sum(state, now);
+    SumView {
+        assets: sum.assets,
+        bytes: sum.bytes,
+    }
+}
+
+fn told(app: &App, service: &str) -> Option<&'static str> {
+    app.services.told(service).map(|told| desired(told.desired))
+}
+
+/// Says how far the mirror is (edge).
+#[utoipa::path(get, path = "/api/mirror", responses((status = 200, body = MirrorView)))]
+pub(crate) async fn mirror(State(app): Site) -> Result<Json<MirrorView>> {
+    app.only(Kind::Edge)?;
+    app.indexed().await?;
+    let now = now_ms();
+    Ok(Json(MirrorView {
+        desired: told(&app, "mirror"),
+        instances: app.services.list(Some("mirror"), now),
+        ready: sum(&app, "ready", now),
+        mirrored: sum(&app, "mirrored", now),
+    }))
+}
+
+async fn edge_tell(app: &App, service: &str, what: Desired, by: By) -> Result<Json<CommandView>> {
+    app.only(Kind::Edge)?;
+    tell(
+        app,
+        service,
+        what,
+        Command {
+            log_level: None,
+            by: by.by,
+        },
+    )
+    .await
+}
+
+/// Lets the mirror fetch what is ready (edge).
+#[utoipa::path(post, path = "/api/mirror/start", request_body = By, responses((status = 200, body = CommandView)))]
+pub(crate) async fn mirror_start(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
+    edge_tell(&app, "mirror", Desired::Running, by).await
+}
+
+/// Stops the mirror after the chunks in hand (edge).
+#[utoipa::path(post, path = "/api/mirror/stop", request_body = By, responses((status = 200, body = CommandView)))]
+pub(crate) async fn mirror_stop(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
+    edge_tell(&app, "mirror", Desired::Paused, by).await
+}
+
+/// What the mirror command would fetch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EstimateView {
+    assets: usize,
+    bytes: i64,
+    /// The mirror's rate when it last worked; null when that is not known.
+    bytes_per_second: Option<f64>,
+    /// How long it takes at that rate.
+    seconds: Option<f64>,
+}
+
+/// Says what there is to fetch, and how long it takes at the last rate (edge).
+#[utoipa::path(get, path = "/api/mirror/estimate", responses((status = 200, body = EstimateView)))]
+pub(crate) async fn estimate(State(app): Site) -> Result<Json<EstimateView>> {
+    app.only(Kind::Edge)?;
+    app.indexed().await?;
+    let now = now_ms();
+    let ready = app.index.sum("ready", now);
+    let rates = app
+        .services
+        .list(Some("mirror"), now)
+        .into_iter()
+        .map(|service| service.gauges.get("bytes_per_second").copied());
+    let rate = rates.flatten().rfind(|rate| *rate > 0.0);
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let seconds = rate.map(|rate| ready.bytes as f64 / rate);
+    Ok(Json(EstimateView {
+        assets: ready.assets,
+        bytes: ready.bytes,
+        bytes_per_second: rate,
+        seconds,
+    }))
+}
+
+/// The link at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LinkView {
+    desired: Option<&'static str>,
+    /// Gauges `lag_records_down`, `lag_records_up` and `last_contact_at`; counters `carried_down`, `carried_up`, `lost`
+    /// and `refused`.
+    instances: Vec<Service>,
+}
+
+/// Says how the link is (edge).
+#[utoipa::path(get, path = "/api/link", responses((status = 200, body = LinkView)))]
+pub(crate) async fn link(State(app): Site) -> Result<Json<LinkView>> {
+    app.only(Kind::Edge)?;
+    Ok(Json(LinkView {
+        desired: told(&app, "link"),
+        instances: app.services.list(Some("link"), now_ms()),
+    }))
+}
+
+/// Carries nothing until resumed (edge).
+#[utoipa::path(post, path = "/api/link/pause", request_body = By, responses((status = 200, body = CommandView)))]
+pub(crate) async fn link_pause(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
+    edge_tell(&app, "link", Desired::Paused, by).await
+}
+
+/// Carries again (edge).
+#[utoipa::path(post, path = "/api/link/resume", request_body = By, responses((status = 200, body = CommandView)))]
+pub(crate) async fn link_resume(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
+    edge_tell(&app, "link", Desired::Running, by).await
+}

@@ -1,0 +1,332 @@
+//! The edges that the core knows, what they asked for, enrolling one and cutting one off.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use common::broker::{self, Broker, Position};
+use common::chassis::now_ms;
+use common::schemas::{self, AssetId, SiteId, SiteStatus, Topic, at_core, topic};
+use common::table::{Row, Select, Value, Write};
+use common::volume::ManifestEntry;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Site;
+use super::input::{Input, Params, words};
+use super::topics::specification;
+use crate::app::{App, Kind, site_id};
+use crate::headquarters;
+use crate::problem::{Problem, ProblemBody, Result};
+use crate::view::RequestView;
+
+/// The one partition of table `sites`.
+const REALM: &str = "core";
+const MAX_REQUESTS: usize = 10_000;
+/// How many of a status topic's last records are looked at for the newest.
+const TAIL: i64 = 50;
+const ENTRIES: usize = 500;
+
+/// An edge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SiteRow {
+    site: String,
+    certificate_sha256: Option<String>,
+    enrolled_at: Option<i64>,
+    revoked_at: Option<i64>,
+    revoked_reason: Option<String>,
+    /// What it last said of itself: site, version, reported_at, assets, mirrored, pending, problems.
+    #[schema(value_type = Option<Object>)]
+    status: Option<SiteStatus>,
+}
+
+/// The edges.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SitesView {
+    sites: Vec<SiteRow>,
+}
+
+async fn rows(app: &App) -> Result<Vec<Row>> {
+    Ok(app
+        .table
+        .select(Select::from("sites").partition("realm", REALM))
+        .await?)
+}
+
+async fn row(app: &App, site: &SiteId) -> Result<Option<Row>> {
+    Ok(app
+        .table
+        .get(
+            "sites",
+            &[
+                ("realm", Value::from(REALM)),
+                ("site", Value::from(site.as_str())),
+            ],
+        )
+        .await?)
+}
+
+/// The newest word of an edge.
+async fn status(broker: &Broker, site: &SiteId) -> Result<Option<SiteStatus>, broker::Error> {
+    let name = at_core(site, topic::SITE_STATUS);
+    if broker.describe(&name).await?.is_none() {
+        return Ok(None);
+    }
+    let marks = broker.watermarks(&name, 0).await?;
+    let start = marks.low.max(marks.high - TAIL);
+    if start >= marks.high {
+        return Ok(None);
+    }
+    let mut reader = broker.reader(&[Position::at(&name, 0, start)]).await?;
+    let mut newest = None;
+    while reader
+        .position(&name, 0)
+        .is_none_or(|position| position < marks.high)
+    {
+        for record in reader.next(100, Duration::from_millis(500)).await? {
+            newest = record
+                .value
+                .and_then(|value| schemas::decode::<SiteStatus>(&value).ok())
+                .or(newest);
+        }
+    }
+    Ok(newest)
+}
+
+/// When each edge that is not revoked last reported.
+pub(crate) async fn reports(app: &App) -> Result<Vec<(String, Option<i64>)>> {
+    let mut found = Vec::new();
+    for row in rows(app)
+        .await?
+        .iter()
+        .filter(|row| row.timestamp("revoked_at").is_none())
+    {
+        let Some(Ok(site)) = row.text("site").map(str::parse::<SiteId>) else {
+            continue;
+        };
+        let status = status(&app.broker, &site).await?;
+        found.push((site.to_string(), status.map(|status| status.reported_at)));
+    }
+    Ok(found)
+}
+
+/// Lists the edges (core).
+#[utoipa::path(get, path = "/api/sites", responses((status = 200, body = SitesView)))]
+pub(crate) async fn list(State(app): Site) -> Result<Json<SitesView>> {
+    app.only(Kind::Core)?;
+    let mut sites = Vec::new();
+    for row in rows(&app).await? {
+        let Some(Ok(site)) = row.text("site").map(str::parse::<SiteId>) else {
+            continue;
+        };
+        sites.push(SiteRow {
+            status: status(&app.broker, &site).await?,
+            site: site.into(),
+            certificate_sha256: row.text("certificate_sha256").map(str::to_owned),
+            enrolled_at: row.timestamp("enrolled_at"),
+            revoked_at: row.timestamp("revoked_at"),
+            revoked_reason: row.text("revoked_reason").map(str::to_owned),
+        });
+    }
+    Ok(Json(SitesView { sites }))
+}
+
+/// An edge to enrol.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Enrolment {
+    /// Its name.
+    site: String,
+    /// SHA-256 of its certificate in DER, in 64 lower-case hexadecimal digits.
+    certificate_sha256: String,
+    /// Partitions of its topics, as the edge has them.
+    partitions: Option<i32>,
+    /// Replicas of its topics.
+    replication: Option<i32>,
+}
+
+/// An edge that is enrolled.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EnrolledView {
+    site: String,
+    certificate_sha256: String,
+    /// The topics that were made now.
+    topics: Vec<String>,
+}
+
+/// Enrols an edge (core): its topics, and its right to use the depot with this certificate. One that was revoked is
+/// enrolled anew.
+#[utoipa::path(post, path = "/api/sites", request_body = Enrolment,
+    responses((status = 201, body = EnrolledView), (status = 200, body = EnrolledView), (status = 400, body = ProblemBody)))]
+pub(crate) async fn enrol(
+    State(app): Site,
+    Input(enrolment): Input<Enrolment>,
+) -> Result<(StatusCode, Json<EnrolledView>)> {
+    app.only(Kind::Core)?;
+    let site = site_id(&enrolment.site)?;
+    if site == app.site {
+        return Err(Problem::bad_request(format!("{site} is this core itself")));
+    }
+    let certificate = enrolment.certificate_sha256;
+    if certificate.len() != 64
+        || !certificate
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        return Err(Problem::bad_request(
+            "certificate_sha256 must be 64 lower-case hexadecimal digits",
+        ));
+    }
+    let partitions = enrolment.partitions.unwrap_or(app.settings.partitions);
+    let replication = enrolment.replication.unwrap_or(app.settings.replication);
+    if !(1..=1000).contains(&partitions) || !(1..=10).contains(&replication) {
+        return Err(Problem::bad_request(
+            "partitions must be 1 to 1000, replication 1 to 10",
+        ));
+    }
+    let mut topics = Vec::new();
+    for topic in Topic::core_for(&site) {
+        if app
+            .broker
+            .create_topic(&specification(&topic, partitions, replication))
+            .await?
+        {
+            topics.push(topic.name);
+        }
+    }
+    let _one_at_a_time = app.asking.lock().await;
+    let before = row(&app, &site).await?;
+    let held = |row: &Row| {
+        row.text("certificate_sha256") == Some(certificate.as_str()) && row.timestamp("revoked_at").is_none()
+    };
+    let same = before.as_ref().is_some_and(held);
+    if !same {
+        let write = Write::to("sites")
+            .set("realm", REALM)
+            .set("site", site.as_str())
+            .set("certificate_sha256", &*certificate)
+            .set("enrolled_at", Value::timestamp(now_ms()))
+            .set("revoked_at", Value::Null)
+            .set("revoked_reason", Value::Null);
+        app.table.upsert(write).await?;
+        tracing::info!(%site, "edge enrolled");
+    }
+    let status = if same { StatusCode::OK } else { StatusCode::CREATED };
+    Ok((
+        status,
+        Json(EnrolledView {
+            site: site.into(),
+            certificate_sha256: certificate,
+            topics,
+        }),
+    ))
+}
+
+/// Why an edge is cut off.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Revocation {
+    /// Why.
+    reason: String,
+}
+
+/// An edge that is cut off.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RevokedView {
+    site: String,
+    revoked_at: i64,
+    entries_deleted: usize,
+}
+
+/// Ends an edge's rights (core): its certificate is refused, and nothing is open for it any more.
+#[utoipa::path(post, path = "/api/sites/{site}/revoke", params(("site" = String, Path)), request_body = Revocation,
+    responses((status = 200, body = RevokedView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn revoke(
+    State(app): Site,
+    Path(site): Path<String>,
+    Input(revocation): Input<Revocation>,
+) -> Result<Json<RevokedView>> {
+    app.only(Kind::Core)?;
+    let site = site_id(&site)?;
+    let reason = words("reason", &revocation.reason)?;
+    let unknown = || Problem::not_found(format!("{} has not enrolled {site}", app.site));
+    let _one_at_a_time = app.asking.lock().await;
+    let before = row(&app, &site).await?.ok_or_else(unknown)?;
+    let revoked_at = before.timestamp("revoked_at").unwrap_or_else(now_ms);
+    // The row first: from here on no new entry is made and none is served.
+    let write = Write::to("sites")
+        .set("realm", REALM)
+        .set("site", site.as_str())
+        .set("revoked_at", Value::timestamp(revoked_at))
+        .set("revoked_reason", reason);
+    app.table.upsert(write).await?;
+    tracing::warn!(%site, "edge revoked");
+    let mut entries_deleted = 0;
+    loop {
+        let entries = app
+            .volume
+            .list_entries(&ManifestEntry::prefix(&site), None, ENTRIES)
+            .await?;
+        if entries.is_empty() {
+            break;
+        }
+        for entry in entries {
+            app.volume.delete_entry(&entry).await?;
+            entries_deleted += 1;
+        }
+    }
+    Ok(Json(RevokedView {
+        site: site.into(),
+        revoked_at,
+        entries_deleted,
+    }))
+}
+
+/// Whose requests to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestsQuery {
+    /// The edge.
+    site: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// At most so many: 10,000 unless told.
+    limit: Option<usize>,
+}
+
+/// Requests of an edge.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RequestsView {
+    requests: Vec<RequestView>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Option<String>,
+}
+
+/// Lists what an edge asked for and what became of it (core).
+#[utoipa::path(get, path = "/api/requests", params(RequestsQuery),
+    responses((status = 200, body = RequestsView), (status = 400, body = ProblemBody)))]
+pub(crate) async fn requests(
+    State(app): Site,
+    Params(query): Params<RequestsQuery>,
+) -> Result<Json<RequestsView>> {
+    app.only(Kind::Core)?;
+    let missing =
+        || Problem::bad_request("site is missing: whose requests?").hint("GET /api/sites lists the edges");
+    let site = site_id(&query.site.ok_or_else(missing)?)?;
+    let wrong = || Problem::bad_request("after is not the `next` of a page");
+    let after = query.after.filter(|after| !after.is_empty());
+    let after = after.map(|after| cursor(&after).ok_or_else(wrong)).transpose()?;
+    let limit = query.limit.unwrap_or(MAX_REQUESTS).clamp(1, MAX_REQUESTS);
+    let (requests, next) = headquarters::requests(&app, &site, after, limit).await?;
+    Ok(Json(RequestsView { requests, next }))
+}
+
+fn cursor(text: &str) -> Option<(i32, AssetId, i32)> {
+    let mut parts = text.splitn(3, '.');
+    Some((
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    ))
+}

@@ -1,0 +1,96 @@
+//! What every handler holds: the site, its engines, and what is kept in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::Broker;
+use common::chassis::Stop;
+use common::schemas::{AssetId, SiteId};
+use common::table::Session;
+use common::volume::Volume;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::index::Index;
+use crate::problem::{Problem, Result};
+use crate::services::Services;
+use crate::settings::Settings;
+
+/// How long a request waits for the index's first reading.
+const INDEX_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Headquarters.
+    Core,
+    /// A field site.
+    Edge,
+}
+
+impl Kind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Edge => "edge",
+        }
+    }
+}
+
+/// The state behind the API.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) site: SiteId,
+    pub(crate) kind: Kind,
+    pub(crate) started_at: i64,
+    pub(crate) broker: Broker,
+    pub(crate) table: Session,
+    pub(crate) volume: Volume,
+    pub(crate) index: Index,
+    /// Where the core's newest record of each asset lies; empty at an edge.
+    pub(crate) places: crate::headquarters::Places,
+    pub(crate) services: Services,
+    pub(crate) settings: Settings,
+    /// Held while an asset's request is looked at and changed, so that two clicks are one request.
+    pub(crate) asking: tokio::sync::Mutex<()>,
+    /// How many streams of records may be open.
+    pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    pub(crate) stop: Stop,
+}
+
+impl App {
+    /// Refuses a route that only the other kind of site has.
+    pub(crate) fn only(&self, kind: Kind) -> Result<()> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        let (own, other) = (self.kind.as_str(), kind.as_str());
+        Err(Problem::not_found(format!(
+            "{} is a site of kind {own}; this is there at a site of kind {other}",
+            self.site
+        )))
+    }
+
+    /// Waits for the index's first reading.
+    pub(crate) async fn indexed(&self) -> Result<&Index> {
+        match tokio::time::timeout(INDEX_LIMIT, self.index.ready()).await {
+            Ok(()) => Ok(&self.index),
+            Err(_) => {
+                Err(Problem::unavailable("the assets are still being read").hint("try again in a moment"))
+            }
+        }
+    }
+}
+
+/// Reads an asset id from a path.
+pub(crate) fn asset_id(text: &str) -> Result<AssetId> {
+    text.parse()
+        .map_err(|error: common::schemas::IdError| Problem::not_found(error.to_string()))
+}
+
+/// Reads a site's name from a path or body.
+pub(crate) fn site_id(text: &str) -> Result<SiteId> {
+    text.parse()
+        .map_err(|error: common::schemas::IdError| Problem::bad_request(error.to_string()))
+}

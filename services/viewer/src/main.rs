@@ -1,0 +1,7 @@
+//! The program of the service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::chassis::main::<viewer::Viewer>()
+}

@@ -1,0 +1,170 @@
+//! What the site's services say of themselves and were told to do, followed from two compacted topics.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::broker::{self, Broker, Position, Record};
+use common::schemas::{self, Desired, ServiceControl, ServiceState, ServiceStatus, topic};
+
+use crate::view::Service;
+
+/// How long a service may say nothing before that is said of it.
+const SILENT_MS: i64 = 10_000;
+/// How long an instance that is gone is still shown.
+const FORGET_MS: i64 = 24 * 3600 * 1000;
+/// More instances than any site has; beyond it none is added.
+const MAX_INSTANCES: usize = 1000;
+
+/// The newest word of and to each service.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    said: BTreeMap<String, ServiceStatus>,
+    told: BTreeMap<String, ServiceControl>,
+}
+
+impl Services {
+    /// Follows both topics, from their beginning on, until an error.
+    pub(crate) async fn follow(&self, broker: &Broker) -> Result<(), broker::Error> {
+        let mut positions = Vec::new();
+        for name in [topic::SERVICE_STATUS, topic::SERVICE_CONTROL] {
+            let unknown = || broker::Error::UnknownTopic { topic: name.into() };
+            let partitions = broker.describe(name).await?.ok_or_else(unknown)?.partitions;
+            positions.extend((0..partitions).map(|partition| Position::beginning(name, partition)));
+        }
+        let mut reader = broker.reader(&positions).await?;
+        loop {
+            for record in reader.next(500, Duration::from_secs(10)).await? {
+                self.hear(&record);
+            }
+        }
+    }
+
+    fn hear(&self, record: &Record) {
+        let key = record
+            .key
+            .as_deref()
+            .map(|key| String::from_utf8_lossy(key).into_owned())
+            .unwrap_or_default();
+        let mut known = self.known();
+        if *record.topic == *topic::SERVICE_STATUS {
+            let status = record
+                .value
+                .as_deref()
+                .and_then(|value| schemas::decode::<ServiceStatus>(value).ok());
+            match status {
+                Some(status) if known.said.len() < MAX_INSTANCES || known.said.contains_key(&key) => {
+                    known.said.insert(key, status);
+                }
+                Some(_) => {}
+                None => drop(known.said.remove(&key)),
+            }
+        } else {
+            match record
+                .value
+                .as_deref()
+                .and_then(|value| schemas::decode::<ServiceControl>(value).ok())
+            {
+                Some(control) => drop(known.told.insert(key, control)),
+                None => drop(known.told.remove(&key)),
+            }
+        }
+    }
+
+    /// What was asked of a service last.
+    pub(crate) fn told(&self, service: &str) -> Option<ServiceControl> {
+        self.known().told.get(service).cloned()
+    }
+
+    /// All instances, or those of one service.
+    pub(crate) fn list(&self, service: Option<&str>, now: i64) -> Vec<Service> {
+        let known = self.known();
+        let shown = |status: &&ServiceStatus| {
+            service.is_none_or(|service| service == status.service) && now - status.reported_at < FORGET_MS
+        };
+        let all = known.said.values().filter(shown);
+        all.map(|status| view(status, known.told.get(&status.service), now))
+            .collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view(status: &ServiceStatus, told: Option<&ServiceControl>, now: i64) -> Service {
+    let reported = state(status.state);
+    let ended = matches!(status.state, ServiceState::Stopped | ServiceState::Failed);
+    let silent = !ended && now - status.reported_at > SILENT_MS;
+    Service {
+        service: status.service.clone(),
+        instance: status.instance.clone(),
+        state: if silent { "silent" } else { reported },
+        reported_state: reported,
+        detail: status.detail.clone(),
+        last_error: status.last_error.clone(),
+        last_error_at: status.last_error_at,
+        started_at: status.started_at,
+        reported_at: status.reported_at,
+        version: status.version.clone(),
+        counters: status.counters.clone(),
+        gauges: status.gauges.clone(),
+        desired: told.map(|told| desired(told.desired)),
+    }
+}
+
+/// The state in the words of its schema.
+fn state(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Starting => "starting",
+        ServiceState::Running => "running",
+        ServiceState::Waiting => "waiting",
+        ServiceState::Paused => "paused",
+        ServiceState::Draining => "draining",
+        ServiceState::Stopped => "stopped",
+        ServiceState::Failed => "failed",
+    }
+}
+
+/// What a service should do, in the words of its schema.
+pub(crate) fn desired(desired: Desired) -> &'static str {
+    match desired {
+        Desired::Running => "running",
+        Desired::Paused => "paused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_says_nothing_is_silent_but_one_that_ended_is_not() {
+        let status = ServiceStatus {
+            service: "feed".into(),
+            instance: "one".into(),
+            state: ServiceState::Running,
+            detail: None,
+            last_error: None,
+            last_error_at: None,
+            started_at: 0,
+            reported_at: 1000,
+            version: "1".into(),
+            counters: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+        };
+        assert_eq!(view(&status, None, 9_000).state, "running");
+        let silent = view(&status, None, 12_000);
+        assert_eq!((silent.state, silent.reported_state), ("silent", "running"));
+        let stopped = ServiceStatus {
+            state: ServiceState::Stopped,
+            ..status
+        };
+        assert_eq!(view(&stopped, None, 12_000).state, "stopped");
+    }
+}

@@ -1,0 +1,81 @@
+//! Who may call, and what a wrong call is told.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::rig::Rig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_not_this_machines_are_not_answered() {
+    let rig = Rig::edge().await;
+    let request = rig
+        .http
+        .get(format!("{}/api/site", rig.url))
+        .header("host", "evil.example");
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 421);
+    assert_eq!(rig.get("/api/site").await["kind"], "edge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_a_foreign_page_could_send_are_refused() {
+    let rig = Rig::edge().await;
+    let url = format!("{}/api/link/pause", rig.url);
+    let forged = rig
+        .http
+        .post(&url)
+        .header("content-type", "text/plain")
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(forged.status().as_u16(), 403);
+    let form = rig
+        .http
+        .post(&url)
+        .header("x-fieldline", "1")
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(form.status().as_u16(), 415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_calls_are_told_what_is_right() {
+    let rig = Rig::edge().await;
+    let (status, problem) = rig.answer(Method::GET, "/api/assets/nonsense", None).await;
+    assert_eq!(status, 404);
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("32 lower-case hexadecimal digits")
+    );
+    let (status, problem) = rig.answer(Method::GET, "/api/sites", None).await;
+    assert_eq!(status, 404);
+    assert!(problem["detail"].as_str().unwrap().contains("core"));
+    let (status, _) = rig.answer(Method::GET, "/api/assets?limt=5", None).await;
+    assert_eq!(status, 400);
+    let (status, problem) = rig.post("/api/topics", json!({"nam": "x"})).await;
+    assert_eq!(status, 400);
+    assert!(problem["detail"].as_str().unwrap().contains("nam"));
+    let (status, _) = rig.answer(Method::DELETE, "/api/site", None).await;
+    assert_eq!(status, 405);
+    let (status, _) = rig.post("/api/services/nobody/start", json!({})).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn description_of_the_api_names_every_route() {
+    let rig = Rig::edge().await;
+    let description = rig.get("/api/openapi.json").await;
+    let paths = description["paths"].as_object().unwrap();
+    assert!(paths.len() >= 27, "{} paths", paths.len());
+    for path in [
+        "/api/assets/{id}/request",
+        "/api/topics/{topic}/records",
+        "/api/sites/{site}/revoke",
+    ] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+}

@@ -1,0 +1,145 @@
+//! A site with a viewer, called as anybody would.
+
+use std::time::Duration;
+
+use common::broker::{Broker, Outgoing, TopicSpec};
+use common::chassis::{Host, Service, Stop};
+use common::schemas::{CORE_TABLES, EDGE_TABLES, Record, SiteId, Topic, encode};
+use common::table::Session;
+use common::volume::Volume;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use testkit::{TempDir, eventually};
+use viewer::{Settings, Viewer};
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) struct Rig {
+    pub(crate) site: SiteId,
+    pub(crate) broker: Broker,
+    pub(crate) table: Session,
+    pub(crate) volume: Volume,
+    pub(crate) url: String,
+    pub(crate) http: reqwest::Client,
+    stop: Stop,
+    _dir: TempDir,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Rig {
+    pub(crate) async fn edge() -> Self {
+        Self::start("edge-1", true).await
+    }
+
+    pub(crate) async fn core() -> Self {
+        Self::start("core", false).await
+    }
+
+    async fn start(name: &str, edge: bool) -> Self {
+        // A second caller finds the provider installed already, which is as good.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let dir = testkit::temp_dir();
+        let mut settings = Settings::default();
+        settings.broker.url = testkit::sqlite(dir.path(), "broker.db");
+        settings.table.url = testkit::sqlite(dir.path(), "table.db");
+        settings.volume.url = testkit::directory(dir.path(), "volume");
+        settings.listen = "127.0.0.1:0".parse().unwrap();
+        let site = testkit::site(name);
+        let registry = prometheus::Registry::new();
+        let broker = Broker::open(&settings.broker, "test", &registry).await.unwrap();
+        let topics = if edge { Topic::edge(&site) } else { Topic::core() };
+        for topic in topics {
+            let spec = TopicSpec::new(&topic.name, topic.partitions.unwrap_or(3));
+            broker
+                .create_topic(&if topic.compacted { spec.compacted() } else { spec })
+                .await
+                .unwrap();
+        }
+        let table = Session::open(&settings.table, "test", &registry).await.unwrap();
+        table
+            .migrate(if edge { EDGE_TABLES } else { CORE_TABLES })
+            .await
+            .unwrap();
+        let volume = Volume::open(&settings.volume).await.unwrap();
+        let host = Host::detached("viewer", name);
+        let stop = host.stop();
+        let viewer = Viewer::build(settings, &host).await.unwrap();
+        host.ready();
+        let url = format!("http://{}", viewer.address().unwrap());
+        tokio::spawn(viewer.run(stop.clone()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            site,
+            broker,
+            table,
+            volume,
+            url,
+            http,
+            stop,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .header("x-fieldline", "1");
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    /// The answer's status and JSON.
+    pub(crate) async fn answer(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let response = self.call(method, path, body).await;
+        let status = response.status().as_u16();
+        let kind = response
+            .headers()
+            .get("content-type")
+            .map(|kind| kind.to_str().unwrap().to_owned());
+        let text = response.text().await.unwrap();
+        if status >= 400 {
+            assert_eq!(kind.as_deref(), Some("application/problem+json"), "{text}");
+        }
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, answer) = self.answer(Method::GET, path, None).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.answer(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn send<R: Record>(&self, topic: &str, key: &str, record: &R) {
+        let record = Outgoing::new(topic, key, encode(record).unwrap());
+        self.broker.producer().unwrap().send(record).await.unwrap();
+    }
+
+    /// Waits until an answer is as wanted.
+    pub(crate) async fn shows(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(LIMIT, || async {
+            let (status, answer) = self.answer(Method::GET, path, None).await;
+            if status == 200 && wanted(&answer) {
+                Ok(answer)
+            } else {
+                Err(format!("{status} {answer}"))
+            }
+        })
+        .await
+    }
+}
+
+pub(crate) fn nothing() -> Value {
+    json!({})
+}

@@ -1,0 +1,114 @@
+//! The certificate authority, and which edges the core knows.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use common::schemas::SiteId;
+use identity::{Authority, Issued};
+use serde_json::json;
+
+use crate::cli::{Certs, Site};
+use crate::client::Client;
+use crate::output::{line, show, table, text};
+
+/// The authority in a directory, made there when there is none.
+pub(crate) fn authority(directory: &Path) -> Result<Authority> {
+    if directory.join("ca.crt").exists() {
+        return Authority::load(directory).context("cannot open the certificate authority");
+    }
+    let authority = Authority::create(directory).context("cannot make a certificate authority")?;
+    line(format!(
+        "made {}; keep ca.key beside it off every server",
+        authority.certificate_path().display()
+    ));
+    Ok(authority)
+}
+
+/// What was issued now or earlier.
+fn once(issued: identity::Result<Issued>, what: &str) -> Result<()> {
+    match issued {
+        Ok(issued) => line(format!(
+            "{what}: {} and {}",
+            issued.certificate.display(),
+            issued.key.display()
+        )),
+        Err(identity::Error::Exists { path }) => line(format!("{what}: {} is there already", path.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot issue a certificate for {what}")),
+    }
+    Ok(())
+}
+
+/// `fieldline certs`.
+pub(crate) fn make(command: &Certs) -> Result<()> {
+    let authority = authority(&command.dir)?;
+    if !command.servers.is_empty() {
+        once(
+            authority.issue_server(&command.servers),
+            &command.servers.join(", "),
+        )?;
+    }
+    for site in &command.sites {
+        once(authority.issue_site(site), site.as_str())?;
+    }
+    Ok(())
+}
+
+/// The certificate of an edge, issued when it has none.
+pub(crate) fn site_certificate(directory: &Path, site: &SiteId) -> Result<String> {
+    let authority = authority(directory)?;
+    once(authority.issue_site(site), site.as_str())?;
+    let path = directory.join("sites").join(format!("{site}.crt"));
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// `fieldline site …`.
+pub(crate) async fn site(command: &Site) -> Result<()> {
+    match command {
+        Site::Add { site, certs, api } => {
+            let fingerprint = identity::fingerprint(&site_certificate(certs, site)?)?;
+            let body = json!({"site": site, "certificate_sha256": fingerprint});
+            let answer = Client::new(api)?.post("/api/sites", body).await?;
+            show(api.json, &answer, |_| {
+                line(format!(
+                    "{site} is enrolled; give it ca.crt and its own certificate and key"
+                ))
+            });
+        }
+        Site::Revoke { site, reason, api } => {
+            let answer = Client::new(api)?
+                .post(&format!("/api/sites/{site}/revoke"), json!({"reason": reason}))
+                .await?;
+            show(api.json, &answer, |answer| {
+                line(format!(
+                    "{site} is revoked; {} open entries were deleted",
+                    text(answer, "entries_deleted")
+                ));
+            });
+        }
+        Site::List(api) => {
+            let answer = Client::new(api)?.get("/api/sites").await?;
+            show(api.json, &answer, |answer| {
+                let rows: Vec<Vec<String>> = answer["sites"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|site| {
+                        let state = if site["revoked_at"].is_null() {
+                            "enrolled"
+                        } else {
+                            "revoked"
+                        };
+                        vec![
+                            text(site, "site"),
+                            state.to_owned(),
+                            text(&site["status"], "assets"),
+                            text(&site["status"], "mirrored"),
+                        ]
+                    })
+                    .collect();
+                table(&["SITE", "STATE", "ASSETS", "MIRRORED"], &rows);
+            });
+        }
+    }
+    Ok(())
+}

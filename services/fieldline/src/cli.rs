@@ -1,0 +1,322 @@
+//! What can be typed after `fieldline`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use common::schemas::{AssetId, SiteId};
+
+/// An edge-to-core data pipeline: run sites, make what they need, and look into those that run.
+#[derive(Debug, Parser)]
+#[command(name = "fieldline", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a core and its edges in this process, on embedded engines, with sample assets.
+    Demo(Demo),
+    /// Run all services of one or more sites in this process.
+    Run(Sites),
+    /// Make the topics, tables and volume of a site; twice changes nothing.
+    Init(Init),
+    /// Make a certificate authority and certificates.
+    Certs(Certs),
+    /// Enrol an edge at the core, or cut a lost one off.
+    #[command(subcommand)]
+    Site(Site),
+    /// Create, list, describe and delete topics.
+    #[command(subcommand)]
+    Topics(Topics),
+    /// Print a topic's records, decoded.
+    Tail(Tail),
+    /// Say what runs at a site and what is wrong.
+    Status(Api),
+    /// List assets, or show one.
+    Assets(Assets),
+    /// Ask the core for assets (at an edge).
+    Request(AssetIds),
+    /// Take requests back (at an edge).
+    Cancel(AssetIds),
+    /// Say at the core that assets are offered no longer.
+    Withdraw(Withdraw),
+    /// Fetch the bytes of what was requested (at an edge).
+    #[command(subcommand)]
+    Mirror(Mirror),
+    /// Pause, resume and look at the link (at an edge).
+    #[command(subcommand)]
+    Link(Link),
+    /// Stop and start a service.
+    #[command(subcommand)]
+    Service(Service),
+    /// Look at records that could not be processed, and send them again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+/// Where the running site is, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Api {
+    /// Address of the site's viewer.
+    #[arg(long, env = "FIELDLINE_URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// Print JSON for scripts instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Directory for everything the demo stores; kept from run to run.
+    #[arg(long, default_value = "data/demo")]
+    pub(crate) dir: PathBuf,
+    /// How many edges.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(crate) edges: u16,
+    /// Forget what an earlier run stored.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Port of the core's viewer; the edges take the ports after it.
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// Port of the core's depot.
+    #[arg(long, default_value_t = 7443)]
+    pub(crate) depot_port: u16,
+    /// Port at which feed serves the sample; fixed, so that links survive a restart.
+    #[arg(long, default_value_t = 8079)]
+    pub(crate) feed_port: u16,
+    /// A catalogue to announce instead of the built-in sample, as in the setting feed.catalogue.
+    #[arg(long)]
+    pub(crate) catalogue: Option<String>,
+    /// Extra settings for the core, merged over the demo's own (TOML).
+    #[arg(long)]
+    pub(crate) core_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sites {
+    /// Settings file of a core to run; may be repeated.
+    #[arg(long = "core", value_name = "FILE")]
+    pub(crate) cores: Vec<PathBuf>,
+    /// Settings file of an edge to run; may be repeated.
+    #[arg(long = "edge", value_name = "FILE")]
+    pub(crate) edges: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub(crate) sites: Sites,
+    /// Partitions of each topic that leaves the number open.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) partitions: i32,
+    /// Replicas of each topic.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) replication: i32,
+    /// An edge to enrol at the core as `site add` does; its certificate is <certs>/<site>.crt.
+    #[arg(long, value_name = "SITE", requires = "certs")]
+    pub(crate) enrol: Vec<SiteId>,
+    /// Directory of the certificates.
+    #[arg(long)]
+    pub(crate) certs: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certs {
+    /// Directory of the authority and all it issues; keep its ca.key off every server.
+    #[arg(long, default_value = "certs")]
+    pub(crate) dir: PathBuf,
+    /// A host name or address of the depot (or a broker); may be repeated. Writes server.crt and server.key.
+    #[arg(long = "server", value_name = "HOST")]
+    pub(crate) servers: Vec<String>,
+    /// An edge to make a certificate for; may be repeated.
+    #[arg(long = "site", value_name = "SITE")]
+    pub(crate) sites: Vec<SiteId>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Site {
+    /// Make an edge's certificate, its topics at the core, and its right to use the depot.
+    Add {
+        /// The edge.
+        site: SiteId,
+        /// Directory of the certificate authority.
+        #[arg(long, default_value = "certs")]
+        certs: PathBuf,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// End an edge's rights at once, whatever certificate it shows.
+    Revoke {
+        /// The edge.
+        site: SiteId,
+        /// Why; the edge is told.
+        #[arg(long, default_value = "revoked by the operator")]
+        reason: String,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// List the edges that the core knows.
+    List(Api),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topics {
+    /// List the site's topics.
+    List(Api),
+    /// Show a topic's partitions, offsets and settings.
+    Describe {
+        /// The topic.
+        topic: String,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Create a topic.
+    Create {
+        /// The topic.
+        topic: String,
+        /// Partitions.
+        #[arg(long, default_value_t = 3)]
+        partitions: i32,
+        /// Replicas of each partition.
+        #[arg(long, default_value_t = 1)]
+        replication: i32,
+        /// Keep the newest record of each key instead of the newest days.
+        #[arg(long)]
+        compacted: bool,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Delete a topic and all its records.
+    Delete {
+        /// The topic.
+        topic: String,
+        #[command(flatten)]
+        api: Api,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// The topic.
+    pub(crate) topic: String,
+    /// Where to begin: beginning, end, or an offset (with --partition).
+    #[arg(long, default_value = "beginning")]
+    pub(crate) from: String,
+    /// Only this partition.
+    #[arg(long)]
+    pub(crate) partition: Option<i32>,
+    /// Stop after so many records.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Wait for more at the end.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Assets {
+    /// Show this asset alone.
+    pub(crate) asset: Option<AssetId>,
+    /// Only assets in this state.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Only assets whose title has this text.
+    #[arg(long, short)]
+    pub(crate) query: Option<String>,
+    /// At most so many; 0 means all.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AssetIds {
+    /// The assets.
+    #[arg(required = true)]
+    pub(crate) assets: Vec<AssetId>,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    /// The assets.
+    #[arg(required = true)]
+    pub(crate) assets: Vec<AssetId>,
+    /// Why; every edge is told.
+    #[arg(long)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mirror {
+    /// Say what there is to fetch.
+    Estimate(Api),
+    /// Fetch everything that is ready, and show the progress.
+    Start {
+        /// Return at once instead of waiting for the end.
+        #[arg(long)]
+        detach: bool,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Stop after the chunks in hand.
+    Stop(Api),
+    /// Say how far it is.
+    Status(Api),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Link {
+    /// Say how the link is.
+    Status(Api),
+    /// Carry nothing until resumed.
+    Pause(Api),
+    /// Carry again.
+    Resume(Api),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Let a service work.
+    Start {
+        /// The service.
+        service: String,
+        /// A log level for it, as debug or feed=trace.
+        #[arg(long)]
+        log_level: Option<String>,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Let a service finish what it holds and wait.
+    Stop {
+        /// The service.
+        service: String,
+        #[command(flatten)]
+        api: Api,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// List them.
+    List(Api),
+    /// Send one to the topic it came from, once its cause is mended.
+    Redrive {
+        /// The dead letters' topic, as asset-pipeline.dead-letter.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        #[command(flatten)]
+        api: Api,
+    },
+}

@@ -1,0 +1,217 @@
+//! Making what a site needs: topics, tables, a volume. Twice changes nothing.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use common::broker::{self, Broker, TopicSpec};
+use common::chassis::{Config, Host, HostSettings, Service, Settings as _, Stop};
+use common::schemas::{CORE_TABLES, EDGE_TABLES, SiteId, Topic, topic};
+use common::table::{self, Session, Write};
+use common::volume::{self, Volume};
+use serde::{Deserialize, Serialize};
+
+use crate::cli;
+use crate::output::line;
+use crate::sites::{self, Role};
+
+/// Records that travel over a link are kept longer than the longest outage that is planned for.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Pages that were away for longer read the whole table again.
+const CHANGES_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// How topics are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    partitions: i32,
+    replication: i32,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            partitions: 3,
+            replication: 1,
+        }
+    }
+}
+
+/// The part of a site's settings that says where its engines are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Engines {
+    broker: broker::Settings,
+    table: table::Settings,
+    volume: volume::Settings,
+}
+
+impl common::chassis::Settings for Engines {
+    fn validate(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        for (key, found) in [
+            ("broker", self.broker.validate()),
+            ("table", self.table.validate()),
+            ("volume", self.volume.validate()),
+        ] {
+            problems.extend(
+                found
+                    .err()
+                    .into_iter()
+                    .flatten()
+                    .map(|problem| format!("{key}.{problem}")),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// Lets `init` read the settings file by the same rule as every service.
+struct Init;
+
+impl Service for Init {
+    const NAME: &'static str = "init";
+    type Settings = Engines;
+
+    async fn build(settings: Engines, _host: &Host) -> Result<Self> {
+        settings
+            .validate()
+            .map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
+        Ok(Self)
+    }
+
+    async fn run(self, stop: Stop) -> Result<()> {
+        stop.cancelled().await;
+        Ok(())
+    }
+}
+
+/// The site's name and how its process logs.
+pub(crate) fn host_settings(config: &Config) -> Result<HostSettings> {
+    Ok(config.load::<Init>()?.host)
+}
+
+/// Whether this process owns the site's topics.
+pub(crate) fn embedded(config: &Config) -> Result<bool> {
+    Ok(config.load::<Init>()?.settings.broker.url.starts_with("sqlite:"))
+}
+
+fn specification(topic: &Topic, shape: &Shape) -> TopicSpec {
+    let mut made = TopicSpec::new(topic.name.clone(), topic.partitions.unwrap_or(shape.partitions));
+    made.replication = shape.replication;
+    if topic.compacted {
+        made.compacted()
+    } else if topic.name == topic::ASSET_CHANGES {
+        made.retention(CHANGES_RETENTION)
+    } else {
+        made.retention(RETENTION)
+    }
+}
+
+/// What was made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    topics: Vec<String>,
+    tables: Vec<&'static str>,
+}
+
+/// Makes what a site needs.
+pub(crate) async fn make(role: Role, config: &Config, shape: &Shape) -> Result<Made> {
+    let loaded = config.load::<Init>()?;
+    let site: SiteId = loaded.host.site.parse()?;
+    let client = format!("{site}.init");
+    let registry = prometheus::Registry::new();
+    let broker = Broker::open(&loaded.settings.broker, &client, &registry).await?;
+    let (topics, tables) = match role {
+        Role::Core => (Topic::core(), CORE_TABLES),
+        Role::Edge => (Topic::edge(&site), EDGE_TABLES),
+    };
+    let mut made = Made::default();
+    for topic in topics {
+        if broker.create_topic(&specification(&topic, shape)).await? {
+            made.topics.push(topic.name);
+        }
+    }
+    let session = Session::open(&loaded.settings.table, &client, &registry).await?;
+    made.tables = session.migrate(tables).await?;
+    Volume::open(&loaded.settings.volume).await?.ping().await?;
+    Ok(made)
+}
+
+/// Enrols an edge at the core: its topics, and its right to use the depot with this certificate.
+pub(crate) async fn enrol(config: &Config, shape: &Shape, edge: &SiteId, certificate: &Path) -> Result<()> {
+    let loaded = config.load::<Init>()?;
+    let pem = std::fs::read_to_string(certificate).with_context(|| {
+        format!(
+            "cannot read {}\nhint: fieldline certs --site {edge} makes it",
+            certificate.display()
+        )
+    })?;
+    let fingerprint = identity::fingerprint(&pem)?;
+    let client = format!("{}.init", loaded.host.site);
+    let registry = prometheus::Registry::new();
+    let broker = Broker::open(&loaded.settings.broker, &client, &registry).await?;
+    for topic in Topic::core_for(edge) {
+        broker.create_topic(&specification(&topic, shape)).await?;
+    }
+    let session = Session::open(&loaded.settings.table, &client, &registry).await?;
+    session.prepare(CORE_TABLES).await?;
+    let key = [("realm", "core".into()), ("site", edge.as_str().into())];
+    let before = session.get("sites", &key).await?;
+    if let Some(row) = &before {
+        ensure!(
+            row.timestamp("revoked_at").is_none(),
+            "{edge} was revoked; `fieldline site add` enrols it anew"
+        );
+        if row.text("certificate_sha256") == Some(fingerprint.as_str()) {
+            return Ok(());
+        }
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let enrolled_at = table::Value::timestamp(i64::try_from(now)?);
+    let row = Write::to("sites")
+        .set("realm", "core")
+        .set("site", edge.as_str())
+        .set("certificate_sha256", fingerprint)
+        .set("enrolled_at", enrolled_at);
+    Ok(session.upsert(row).await?)
+}
+
+/// The command.
+pub(crate) async fn run(command: &cli::Init) -> Result<()> {
+    let shape = Shape {
+        partitions: command.partitions,
+        replication: command.replication,
+    };
+    for (role, config) in sites::read(&command.sites)? {
+        let site = host_settings(&config)?.site;
+        let made = make(role, &config, &shape)
+            .await
+            .with_context(|| format!("cannot make what {site} needs"))?;
+        if made.topics.is_empty() && made.tables.is_empty() {
+            line(format!("{site}: everything is there already"));
+        } else {
+            line(format!(
+                "{site}: made {} topics, {} tables",
+                made.topics.len(),
+                made.tables.len()
+            ));
+        }
+        if role == Role::Core {
+            for edge in &command.enrol {
+                let directory = command.certs.as_deref().unwrap_or_else(|| Path::new("certs"));
+                let certificate = directory.join("sites").join(format!("{edge}.crt"));
+                enrol(&config, &shape, edge, &certificate)
+                    .await
+                    .with_context(|| format!("cannot enrol {edge}"))?;
+                line(format!("{site}: {edge} is enrolled"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The `fieldline` program.
+
+fn main() -> std::process::ExitCode {
+    fieldline::execute()
+}

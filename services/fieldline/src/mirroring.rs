@@ -1,0 +1,102 @@
+//! The mirror's commands, with a progress bar over a long transfer.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::cli::{Api, Mirror};
+use crate::client::Client;
+use crate::inspect::order;
+use crate::output::{bytes, line, show};
+
+/// How often progress is asked for, on loopback.
+const LOOK: Duration = Duration::from_millis(300);
+
+pub(crate) async fn mirror(command: &Mirror) -> Result<()> {
+    match command {
+        Mirror::Estimate(api) => {
+            let answer = Client::new(api)?.get("/api/mirror/estimate").await?;
+            show(api.json, &answer, |answer| {
+                let size = bytes(answer["bytes"].as_u64().unwrap_or(0));
+                let time = answer["seconds"].as_f64().map_or_else(
+                    || "time unknown until bytes have moved".to_owned(),
+                    |seconds| format!("about {seconds:.0} s"),
+                );
+                line(format!("{} assets, {size}, {time}", answer["assets"]));
+            });
+            Ok(())
+        }
+        Mirror::Start { detach, api } => {
+            let client = Client::new(api)?;
+            let before = client.get("/api/mirror").await?;
+            order(api, "/api/mirror/start", json!({"by": "fieldline"})).await?;
+            if *detach || api.json {
+                Ok(())
+            } else {
+                follow(&client, &before).await
+            }
+        }
+        Mirror::Stop(api) => order(api, "/api/mirror/stop", json!({"by": "fieldline"})).await,
+        Mirror::Status(api) => status(api).await,
+    }
+}
+
+fn part(state: &Value, which: &str, what: &str) -> u64 {
+    state[which][what].as_u64().unwrap_or(0)
+}
+
+async fn status(api: &Api) -> Result<()> {
+    let answer = Client::new(api)?.get("/api/mirror").await?;
+    show(api.json, &answer, |answer| {
+        for which in ["ready", "mirrored"] {
+            line(format!(
+                "{which}: {} assets, {}",
+                part(answer, which, "assets"),
+                bytes(part(answer, which, "bytes"))
+            ));
+        }
+        line(format!(
+            "desired: {}",
+            answer["desired"].as_str().unwrap_or("paused")
+        ));
+    });
+    Ok(())
+}
+
+/// Shows the progress until the mirror has nothing left to do; Ctrl-C ends only the showing.
+async fn follow(client: &Client, before: &Value) -> Result<()> {
+    let total = part(before, "ready", "bytes");
+    let had = part(before, "mirrored", "bytes");
+    let bar = ProgressBar::new(total).with_style(
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let state = client.get("/api/mirror").await?;
+        bar.set_position(part(&state, "mirrored", "bytes").saturating_sub(had).min(total));
+        bar.set_message(format!("{} assets left", part(&state, "ready", "assets")));
+        let trouble = state["instances"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find_map(|instance| {
+                (instance["state"] == "waiting")
+                    .then(|| instance["detail"].as_str().unwrap_or_default().to_owned())
+            });
+        if let Some(trouble) = trouble {
+            bar.set_message(trouble);
+        }
+        if state["desired"] == "paused" {
+            bar.finish();
+            let left = part(&state, "ready", "assets");
+            if left > 0 {
+                bail!("the mirror stopped with {left} assets left; `fieldline status` says why");
+            }
+            line(format!("{} assets are here", part(&state, "mirrored", "assets")));
+            return Ok(());
+        }
+    }
+}

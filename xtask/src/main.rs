@@ -1,6 +1,7 @@
 //! The project's own commands: what needs a decision, and so is no line of the Makefile.
 
 mod bench;
+mod bucket;
 mod chaos;
 mod engines;
 mod run;

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
+use crate::bucket::Bucket;
 use crate::engines::Engines;
 use crate::run::{cargo, say, succeed};
 
@@ -60,7 +61,17 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let engines = Engines::start("test").await?;
-    let outcome = tests(arguments, &["--no-fail-fast"], &["--ignored"], Some(&engines)).await;
+    let outcome = async {
+        let bucket = Bucket::start().await?;
+        tests(
+            arguments,
+            &["--no-fail-fast"],
+            &["--ignored"],
+            Some((&engines, &bucket)),
+        )
+        .await
+    };
+    let outcome = outcome.await;
     engines.stop().await?;
     outcome
 }
@@ -69,11 +80,13 @@ async fn tests(
     arguments: &Arguments,
     cargo_flags: &[&str],
     test_flags: &[&str],
-    engines: Option<&Engines>,
+    engines: Option<(&Engines, &Bucket)>,
 ) -> anyhow::Result<()> {
     let command = |selection: &[&str], more: &[&str]| {
         let mut command = cargo(&[&["test"], selection, cargo_flags, &["--"], test_flags, more].concat());
-        command.envs(engines.map(Engines::environment).into_iter().flatten());
+        if let Some((engines, bucket)) = engines {
+            command.envs(engines.environment()).envs(bucket.environment());
+        }
         command
     };
     let crates = arguments.crates();

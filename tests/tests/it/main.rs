@@ -1,0 +1,12 @@
+//! The whole of it, over real processes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod crash;
+mod exchange;

@@ -42,6 +42,8 @@ pub struct Installation {
     pub core: Site,
     /// The edges.
     pub edges: Vec<Site>,
+    /// Where the core's tables are.
+    pub core_table: String,
     /// The core's volume.
     pub core_volume: PathBuf,
     /// The edges' volumes, in their order.
@@ -230,6 +232,7 @@ impl Installation {
         let installation = Self {
             core,
             edges,
+            core_table: core_place.table,
             core_volume: core_place.volume,
             edge_volumes: edge_places.into_iter().map(|place| place.volume).collect(),
             processes,

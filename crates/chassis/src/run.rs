@@ -93,8 +93,10 @@ async fn live<S: Service>(host: &Host, loaded: Loaded<S::Settings>) -> anyhow::R
     let work = caught(service.run(stop.clone()));
     tokio::pin!(work);
     tokio::select! {
-        ended = &mut work => return ended,
+        // Work that ends at the very moment it is told to has drained all the same.
+        biased;
         () = stop.cancelled() => host.advance(HostState::Draining),
+        ended = &mut work => return ended,
     }
     let grace = host.settings().grace;
     tracing::info!(%grace, "draining");

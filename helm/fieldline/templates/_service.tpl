@@ -53,6 +53,11 @@ capabilities: {drop: [ALL]}
 {{- define "fieldline.environment" -}}
 env:
   - {name: CONFIG_FILE, value: /etc/fieldline/config/site.toml}
+  # Inside the cluster the viewer is called by the name of its Service; a port-forward calls it localhost.
+  - {name: VIEWER__LISTEN, value: "0.0.0.0:8080"}
+  - {name: VIEWER__ALLOW_REMOTE, value: "true"}
+  - {name: VIEWER__ALLOWED_HOSTS, value: "localhost,{{ .root.Release.Name }}-viewer"}
+  - {name: DEPOT__LISTEN, value: "0.0.0.0:7443"}
 {{- with .root.Values.secrets.environment }}
 envFrom:
   - secretRef: {name: {{ . }}}

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
 use e2e::scenario;
@@ -41,6 +41,7 @@ async fn an_asset_travels_with_each_service_its_own_process_on_kafka_and_cassand
     let installation = exchange(Shape::EachService).await?;
     read_with_fastavro("KAFKA_URL")?;
     read_with_fastavro("KAFKA_EDGE_URL")?;
+    look_with_kcat_and_cqlsh(&installation)?;
     installation.stop().await
 }
 
@@ -66,5 +67,51 @@ fn read_with_fastavro(broker: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     ensure!(text.contains("ASSET_BROADCAST"), "{text}");
+    Ok(())
+}
+
+/// What README says that a data engineer can do with the tools they know.
+fn look_with_kcat_and_cqlsh(installation: &Installation) -> Result<()> {
+    let print = |mut command: Command| -> Result<String> {
+        let output = command
+            .output()
+            .with_context(|| format!("cannot run {command:?}"))?;
+        ensure!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let bootstrap = engine("KAFKA_URL")?.trim_start_matches("kafka://").to_owned();
+    let mut kcat = Command::new("timeout");
+    kcat.args([
+        "30",
+        "kcat",
+        "-b",
+        &bootstrap,
+        "-C",
+        "-t",
+        "ASSET_BROADCAST",
+        "-o",
+        "beginning",
+        "-e",
+    ]);
+    kcat.args(["-q", "-f", "%k %T %S bytes\n"]);
+    let lines = print(kcat)?;
+    let keys = lines
+        .lines()
+        .filter(|line| line.split(' ').next().is_some_and(|key| key.len() == 32))
+        .count();
+    ensure!(keys >= 20, "kcat shows {keys} broadcasts:\n{lines}");
+
+    let keyspace = installation.core_table.rsplit('/').next().unwrap_or_default();
+    let query = format!("SELECT asset_id, title, size FROM {keyspace}.published LIMIT 5");
+    let mut cqlsh = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/engines/engines"));
+    cqlsh
+        .env("ENGINES_DIR", engine("ENGINES_DIR")?)
+        .args(["cqlsh", "-e", &query]);
+    let rows = print(cqlsh)?;
+    ensure!(rows.contains("(5 rows)"), "cqlsh shows:\n{rows}");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use common::broker::{self, Broker, TopicSpec};
-use common::chassis::{Config, Host, HostSettings, Service, Settings as _, Stop};
+use common::chassis::{Config, Host, HostSettings, Service, Settings as _, Span, Stop};
 use common::schemas::{CORE_TABLES, EDGE_TABLES, SiteId, Topic, topic};
 use common::table::{self, Session, Write};
 use common::volume::{self, Volume};
@@ -43,6 +43,33 @@ struct Engines {
     broker: broker::Settings,
     table: table::Settings,
     volume: volume::Settings,
+    /// Topics beside those that every site has: `[[init.topics]]`.
+    topics: Vec<ExtraTopic>,
+}
+
+/// A topic of the operator's own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ExtraTopic {
+    /// Its name.
+    name: String,
+    /// Its partitions; `--partitions` where there is none.
+    partitions: Option<i32>,
+    /// Its replicas; `--replication` where there is none.
+    replication: Option<i32>,
+    /// Keeps the newest record of each key instead of the newest days.
+    compacted: bool,
+    /// How long records stay, as `7days`; the engine's own default where there is none.
+    retention: Option<Span>,
+}
+
+impl ExtraTopic {
+    fn specification(&self, shape: &Shape) -> TopicSpec {
+        let mut made = TopicSpec::new(self.name.clone(), self.partitions.unwrap_or(shape.partitions));
+        made.replication = self.replication.unwrap_or(shape.replication);
+        made.retention = self.retention.map(|retention| *retention);
+        if self.compacted { made.compacted() } else { made }
+    }
 }
 
 impl common::chassis::Settings for Engines {
@@ -130,8 +157,17 @@ pub(crate) async fn make(role: Role, config: &Config, shape: &Shape) -> Result<M
         Role::Edge => (Topic::edge(&site), EDGE_TABLES),
     };
     let mut made = Made::default();
-    for topic in topics {
-        if broker.create_topic(&specification(&topic, shape)).await? {
+    let extra = loaded
+        .settings
+        .topics
+        .iter()
+        .map(|topic| topic.specification(shape));
+    for topic in topics
+        .iter()
+        .map(|topic| specification(topic, shape))
+        .chain(extra)
+    {
+        if broker.create_topic(&topic).await? {
             made.topics.push(topic.name);
         }
     }

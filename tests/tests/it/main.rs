@@ -10,3 +10,4 @@
 
 mod crash;
 mod exchange;
+mod torn;

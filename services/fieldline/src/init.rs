@@ -88,6 +88,24 @@ impl common::chassis::Settings for Engines {
                     .map(|problem| format!("{key}.{problem}")),
             );
         }
+        for topic in &self.topics {
+            let name = &topic.name;
+            let valid = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+            if name.is_empty() || name.len() > 249 || !name.chars().all(valid) {
+                problems.push(format!(
+                    "topics: {name:?} is no topic's name: letters, digits, dots, dashes and underscores"
+                ));
+            }
+            if [topic.partitions, topic.replication]
+                .into_iter()
+                .flatten()
+                .any(|count| count < 1)
+            {
+                problems.push(format!(
+                    "topics: {name} needs at least one partition and one replica"
+                ));
+            }
+        }
         if problems.is_empty() {
             Ok(())
         } else {
@@ -250,4 +268,48 @@ pub(crate) async fn run(command: &cli::Init) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(directory: &Path, topics: &str) -> Config {
+        let home = directory.display();
+        let text = format!(
+            "[common]\nsite = \"core\"\n[common.broker]\nurl = \"sqlite://{home}/broker.db\"\n\
+             [common.table]\nurl = \"sqlite://{home}/table.db\"\n[common.volume]\nurl = \"file://{home}/volume\"\n{topics}"
+        );
+        Config::parse(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_made_twice_is_made_once() {
+        let directory = std::env::temp_dir().join(format!("fieldline-init-{}", std::process::id()));
+        let config = site(
+            &directory,
+            "[[init.topics]]\nname = \"own\"\npartitions = 5\nretention = \"7days\"\n",
+        );
+        let made = make(Role::Core, &config, &Shape::default()).await.unwrap();
+        assert!(
+            made.topics.contains(&"own".to_owned()) && made.topics.contains(&"asset-pipeline".to_owned())
+        );
+        assert_eq!(made.tables.len(), CORE_TABLES.len());
+        let again = make(Role::Core, &config, &Shape::default()).await.unwrap();
+        assert!(again.topics.is_empty() && again.tables.is_empty());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_made_is_named() {
+        let config = site(
+            Path::new("/nowhere"),
+            "[[init.topics]]\nname = \"own topic\"\npartitions = 0\n",
+        );
+        let said = config.load::<Init>().unwrap_err().to_string();
+        assert!(
+            said.contains("\"own topic\" is no topic's name") && said.contains("at least one partition"),
+            "{said}"
+        );
+    }
 }

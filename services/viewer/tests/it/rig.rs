@@ -49,6 +49,7 @@ impl Rig {
         settings.table.url = testkit::sqlite(dir.path(), "table.db");
         settings.volume.url = testkit::directory(dir.path(), "volume");
         settings.listen = "127.0.0.1:0".parse().unwrap();
+        settings.token_file = Some(dir.path().join("viewer.token"));
         let site = testkit::site(name);
         let registry = prometheus::Registry::new();
         let broker = Broker::open(&settings.broker, "test", &registry).await.unwrap();
@@ -72,7 +73,13 @@ impl Rig {
         host.ready();
         let url = format!("http://{}", viewer.address().unwrap());
         tokio::spawn(viewer.run(stop.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let token = std::fs::read_to_string(dir.path().join("viewer.token")).unwrap();
+        let bearer = format!("Bearer {}", token.trim()).parse().unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .default_headers([(reqwest::header::AUTHORIZATION, bearer)].into_iter().collect())
+            .build()
+            .unwrap();
         Self {
             site,
             broker,

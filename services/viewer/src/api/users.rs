@@ -194,7 +194,7 @@ pub(crate) async fn ticket(
             "role is missing, and there is no user {user} who has one"
         ))
     };
-    let role = new.role.or(known.as_ref().map(|known| known.role));
+    let role = new.role.or_else(|| known.as_ref().map(|known| known.role));
     let role = role.ok_or_else(missing)?;
     if new.until_used && identity.via != Via::Token {
         return Err(Problem::forbidden(

@@ -25,7 +25,21 @@ pub(crate) struct Ticket {
 /// The links that were not used yet.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    open: Mutex<HashMap<blake3::Hash, (Ticket, Instant, Option<Duration>)>>,
+    open: Mutex<HashMap<blake3::Hash, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    ticket: Ticket,
+    made: Instant,
+    lifetime: Option<Duration>,
+}
+
+impl Open {
+    fn alive(&self, now: Instant) -> bool {
+        self.lifetime
+            .is_none_or(|lifetime| now.duration_since(self.made) < lifetime)
+    }
 }
 
 impl Tickets {
@@ -33,33 +47,34 @@ impl Tickets {
     pub(crate) fn make(&self, ticket: Ticket, lifetime: Option<Duration>, now: Instant) -> String {
         let text = secret::make();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, (_, made, lifetime)| alive(*made, *lifetime, now));
+        open.retain(|_, link| link.alive(now));
         if open.len() >= MOST {
-            let oldest = open.iter().min_by_key(|(_, (_, made, _))| *made);
+            let oldest = open.iter().min_by_key(|(_, link)| link.made);
             if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
                 open.remove(&oldest);
             }
         }
-        open.insert(secret::digest(&text), (ticket, now, lifetime));
+        let link = Open {
+            ticket,
+            made: now,
+            lifetime,
+        };
+        open.insert(secret::digest(&text), link);
         text
     }
 
     /// Whom a link signs in; from now on nobody.
     pub(crate) fn take(&self, text: &str, now: Instant) -> Option<Ticket> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ticket, made, lifetime) = open.remove(&secret::digest(text))?;
-        alive(made, lifetime, now).then_some(ticket)
+        let link = open.remove(&secret::digest(text))?;
+        link.alive(now).then_some(link.ticket)
     }
 
     /// Voids the links of a name.
     pub(crate) fn forget(&self, user: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, (ticket, _, _)| ticket.user != user);
+        open.retain(|_, link| link.ticket.user != user);
     }
-}
-
-fn alive(made: Instant, lifetime: Option<Duration>, now: Instant) -> bool {
-    lifetime.is_none_or(|lifetime| now.duration_since(made) < lifetime)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod audit;
 mod commands;
 mod content;
 mod dead_letters;
+mod description;
 mod input;
 mod records;
 mod services;
@@ -30,6 +31,7 @@ use crate::guard;
 use crate::problem::Problem;
 use crate::sign_in;
 
+use description::Everywhere;
 pub(crate) use records::MAX_STREAMS;
 pub(crate) use site::troubles;
 
@@ -153,6 +155,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         dead_letters::list,
         dead_letters::redrive,
     ),
-    components(schemas(crate::problem::ProblemBody))
+    components(schemas(crate::problem::ProblemBody)),
+    modifiers(&Everywhere)
 )]
 struct Description;

@@ -26,11 +26,8 @@ const ANSWER_POLICY: &str = "default-src 'none'; sandbox; frame-ancestors 'none'
 /// Checks each request before anything else, and marks each answer of the API as nothing to be run.
 pub(crate) async fn check(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let policy = if path == "/api" || path.starts_with("/api/") {
-        ANSWER_POLICY
-    } else {
-        PAGE_POLICY
-    };
+    let answer = path == "/api" || path.starts_with("/api/");
+    let policy = if answer { ANSWER_POLICY } else { PAGE_POLICY };
     let mut response = match admit(request.method(), request.headers(), &hosts) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -42,6 +39,11 @@ pub(crate) async fn check(State(hosts): State<Arc<[String]>>, request: Request, 
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if answer {
+        // Who signs out must not leave it behind for who comes next.
+        let private = HeaderValue::from_static("private, no-cache");
+        headers.entry(header::CACHE_CONTROL).or_insert(private);
     }
     for name in ["cross-origin-resource-policy", "cross-origin-opener-policy"] {
         headers.insert(name, HeaderValue::from_static("same-origin"));

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 
 use super::role::Role;
 use super::rules::{self, Needs};
@@ -84,7 +85,7 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         return refused(problem);
     }
     let request = Request::from_parts(parts, Body::from(bytes));
-    let work = tokio::spawn(async move {
+    let work = async move {
         let entry = match audit::begin(&app, deed).await {
             Ok(entry) => entry,
             Err(problem) => return problem.into_response(),
@@ -92,7 +93,8 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         let response = next.run(request).await;
         audit::finish(&app, entry, &outcome(&response)).await;
         response
-    });
+    };
+    let work = tokio::spawn(work.in_current_span());
     work.await.unwrap_or_else(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request broke off").into_response()
     })

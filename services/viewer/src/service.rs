@@ -55,6 +55,9 @@ impl chassis::Service for Viewer {
             tracing::warn!(listen = %settings.listen, "sign-in is off: whoever reaches this address is operator");
         }
         let sign_in = SignIn::open(&settings, &site)?;
+        if settings.sign_in == Mode::Users && settings.token_file.is_none() {
+            tracing::info!("no token_file is set: commands cannot add users, nor make one-time links");
+        }
         let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
         let table = Session::open(&settings.table, Self::NAME, host.registry()).await?;
         let kind = kind(&table).await?;

@@ -9,5 +9,6 @@
 )]
 
 mod crash;
+mod demo;
 mod exchange;
 mod torn;

@@ -77,7 +77,8 @@ impl Throttle {
 }
 
 fn keys(user: Option<&str>, address: &str) -> Vec<(String, u32)> {
-    let name = user.map(|user| (format!("user {user}"), FOR_A_NAME));
+    // Whoever tries names may try long ones; a digest is short.
+    let name = user.map(|user| (format!("user {}", super::secret::digest(user)), FOR_A_NAME));
     name.into_iter()
         .chain([(format!("address {address}"), FROM_AN_ADDRESS)])
         .collect()

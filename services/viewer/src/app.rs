@@ -52,6 +52,10 @@ pub(crate) struct App {
     /// Where the core's newest record of each asset lies; empty at an edge.
     pub(crate) places: crate::headquarters::Places,
     pub(crate) services: Services,
+    /// What is told to the pages that are open.
+    pub(crate) hub: crate::events::Hub,
+    pub(crate) lanes: crate::events::Lanes,
+    pub(crate) usage: crate::events::Usage,
     pub(crate) settings: Settings,
     pub(crate) sign_in: SignIn,
     pub(crate) strangers: crate::audit::Strangers,

@@ -4,7 +4,7 @@ SERVICES := $(notdir $(patsubst %/src/main.rs,%,$(wildcard services/*/src/main.r
 VERSION := 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down lint check test test-engines engines-up engines-down chaos bench fmt clippy docs images chart deploy-check
+.PHONY: help demo up down lint check test test-engines test-browser screenshots engines-up engines-down chaos bench fmt clippy docs images chart deploy-check
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -39,6 +39,12 @@ test: ## All tests; real engines are started where Java and Maven are there
 
 test-engines: ## Only the tests that need real engines
 	$(CARGO) xtask test --engines
+
+test-browser: ## The pages in a real Chromium; ENGINES=real runs them on Kafka and Cassandra
+	$(CARGO) xtask test-browser --engines $(or $(ENGINES),embedded)
+
+screenshots: ## A picture of every page and state, in target/screenshots
+	$(CARGO) xtask screenshots
 
 engines-up: ## Start a real Kafka for each of two sites, and Cassandra
 	deploy/engines/engines up

@@ -1,6 +1,7 @@
 //! The project's own commands: what needs a decision, and so is no line of the Makefile.
 
 mod bench;
+mod browser;
 mod bucket;
 mod chaos;
 mod engines;
@@ -24,6 +25,10 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Measure what the exchange takes.
     Bench(bench::Arguments),
+    /// Do with the pages what people do, in a real Chromium.
+    TestBrowser(browser::Arguments),
+    /// Take a picture of every page and state.
+    Screenshots(browser::Screenshots),
 }
 
 #[tokio::main]
@@ -32,5 +37,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
+        Command::TestBrowser(arguments) => browser::test(&arguments).await,
+        Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
     }
 }

@@ -1,0 +1,238 @@
+"""Installations of Fieldline as real processes: the demo on embedded engines, or each service on its own on real ones."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from api import Site, eventually
+
+PROGRAMS = Path(os.environ.get("FIELDLINE_PROGRAMS", Path(__file__).parents[3] / "target/debug"))
+CORE_SERVICES = ("viewer", "responder", "broadcaster", "downloader", "depot", "feed")
+EDGE_SERVICES = ("viewer", "listener", "requester", "mirror", "link")
+PRINTED = re.compile(r"^\{.*\}$")
+
+
+def free_ports(count: int) -> int:
+    """The first of so many neighbouring ports that nobody listens at."""
+    for _ in range(200):
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            others = []
+            try:
+                for number in range(1, count):
+                    other = socket.socket()
+                    others.append(other)
+                    other.bind(("127.0.0.1", port + number))
+                return port
+            except (OSError, OverflowError):
+                continue
+            finally:
+                for other in others:
+                    other.close()
+    raise RuntimeError(f"there are no {count} free ports in a row")
+
+
+class Process:
+    """A program, its lines, and when each was printed."""
+
+    def __init__(self, name: str, words: list[str | Path], log: Path):
+        self.name, self.words, self.log = name, words, log
+        self.began = time.monotonic()
+        self.lines: list[tuple[float, str]] = []
+        self._arrived = threading.Condition()
+        self._file = log.open("a", encoding="utf-8")
+        self.child = subprocess.Popen(
+            [str(word) for word in words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def _read(self) -> None:
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            self._file.write(line)
+            self._file.flush()
+            with self._arrived:
+                # Only what a program says at its start is ever looked for.
+                if len(self.lines) < 1000:
+                    self.lines.append((time.monotonic() - self.began, line.rstrip("\n")))
+                self._arrived.notify_all()
+
+    def wait_for(self, pattern: re.Pattern[str], limit_s: float, count: int = 1) -> list[tuple[float, re.Match[str]]]:
+        """The first lines that have the pattern, each with the seconds it took."""
+        deadline = self.began + limit_s
+
+        def found() -> list[tuple[float, re.Match[str]]]:
+            return [(at, match) for at, line in self.lines if (match := pattern.search(line))]
+
+        with self._arrived:
+            while len(found()) < count:
+                left = deadline - time.monotonic()
+                if left <= 0 or self.child.poll() is not None:
+                    raise AssertionError(f"{self.name} did not print {pattern.pattern!r}; its log: {self.tail()}")
+                self._arrived.wait(min(left, 0.5))
+            return found()
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self.child.kill()
+        self.child.wait()
+
+    def again(self) -> "Process":
+        """Starts the program again after it ended."""
+        self.stop()
+        return Process(self.name, self.words, self.log)
+
+    def stop(self) -> None:
+        """As an orchestrator does."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+            try:
+                self.child.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._reader.join(5)
+        self._file.close()
+        self.child.stdout.close()
+
+    def tail(self, count: int = 20) -> str:
+        return "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-count:])
+
+
+@dataclass
+class Installation:
+    """A core, its edges, and the processes they are."""
+
+    directory: Path
+    sites: dict[str, Site]
+    processes: dict[str, Process]
+    links: dict[str, str] = field(default_factory=dict)
+    real: bool = False
+    addresses_after_s: float = 0.0
+
+    @property
+    def core(self) -> Site:
+        return self.sites["core"]
+
+    @property
+    def edge(self) -> Site:
+        return self.sites["edge-1"]
+
+    def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            process.stop()
+
+
+def demo(
+    directory: Path, *, edges: int = 1, catalogue: str = "", core_settings: str = "", more: tuple[str, ...] = (), port: int = 0
+) -> Installation:
+    """`fieldline demo`, once it has printed its addresses; it goes on with what an earlier one left in the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port = port or free_ports(edges + 3)
+    settings = directory / "more.toml"
+    settings.write_text(core_settings, encoding="utf-8")
+    words: list[str | Path] = [PROGRAMS / "fieldline", "demo", "--json", "--dir", directory / "data", "--edges", str(edges)]
+    words += ["--port", str(port), "--depot-port", str(port + edges + 1), "--feed-port", str(port + edges + 2)]
+    words += ["--core-config", settings, *(["--catalogue", catalogue] if catalogue else []), *more]
+    process = Process("demo", words, directory / "demo.log")
+    try:
+        [(at, line), *_] = process.wait_for(PRINTED, 60)
+        places = {place["site"]: place for place in json.loads(line[0])["sites"]}
+        sites = {name: Site(name, place["url"], token(Path(place["token_file"]))) for name, place in places.items()}
+        links = {name: place["link"] for name, place in places.items()}
+        return Installation(directory, sites, {"demo": process}, links, addresses_after_s=at)
+    except BaseException:
+        process.stop()
+        raise
+
+
+def token(file: Path) -> str:
+    """What the command line shows a site's viewer."""
+    return file.read_text(encoding="ascii").strip() if file.exists() else ""
+
+
+def real(directory: Path, catalogue: str) -> Installation:
+    """A core and an edge on real Kafka and Cassandra, each service its own process."""
+    directory.mkdir(parents=True, exist_ok=True)
+    core_port = free_ports(4)
+    edge_port, depot_port, feed_port = core_port + 1, core_port + 2, core_port + 3
+    run = lambda *words: subprocess.run([PROGRAMS / "fieldline", *words], cwd=directory, check=True, timeout=120)  # noqa: E731
+    run("certs", "--dir", "certs", "--server", "127.0.0.1", "--site", "edge-1")
+    certs = directory / "certs"
+    core = directory / "core.toml"
+    core.write_text(
+        _common(directory, "core", "KAFKA_URL")
+        + f'[feed]\ncatalogue = "{catalogue}"\ninterval = "1s"\nserve = "127.0.0.1:{feed_port}"\n'
+        + f'[downloader]\nallow = ["127.0.0.1"]\n[depot]\nlisten = "127.0.0.1:{depot_port}"\n'
+        + _tls("depot", certs, "servers/127.0.0.1")
+        + _viewer(directory, "core", core_port),
+        encoding="utf-8",
+    )
+    edge = directory / "edge-1.toml"
+    edge.write_text(
+        _common(directory, "edge-1", "KAFKA_EDGE_URL")
+        + f'[link.core]\nurl = "{_engine("KAFKA_URL")}"\n[mirror]\ndepot = "https://127.0.0.1:{depot_port}"\n'
+        + _tls("mirror", certs, "sites/edge-1")
+        + _viewer(directory, "edge-1", edge_port),
+        encoding="utf-8",
+    )
+    run("init", "--core", core, "--certs", certs, "--enrol", "edge-1")
+    run("init", "--edge", edge)
+    processes = {}
+    for site, file, services in (("core", core, CORE_SERVICES), ("edge-1", edge, EDGE_SERVICES)):
+        for service in services:
+            name = f"{site}.{service}"
+            processes[name] = Process(name, [PROGRAMS / service, "--config", file], directory / f"{name}.log")
+    installation = Installation(directory, {}, processes, real=True)
+    try:
+        for site, port in (("core", core_port), ("edge-1", edge_port)):
+            file = directory / site / "viewer.token"
+            known = eventually(60, f"{site} makes its token", lambda file=file: token(file))
+            installation.sites[site] = Site(site, f"http://127.0.0.1:{port}", known)
+            eventually(60, f"{site} answers", lambda site=site: installation.sites[site].get("/api/site"))
+    except BaseException:
+        installation.stop()
+        raise
+    return installation
+
+
+def _engine(variable: str) -> str:
+    url = os.environ.get(variable)
+    assert url, f"{variable} is not set; `cargo xtask test-browser --engines real` starts the engines and sets it"
+    return url
+
+
+def _common(directory: Path, site: str, broker: str) -> str:
+    node = _engine("CASSANDRA_URL")
+    node = node.rsplit("/", 1)[0] if node.count("/") > 2 else node
+    home = directory / site
+    home.mkdir()
+    keyspace = f"browser_{os.getpid()}_{site.replace('-', '_')}"
+    return (
+        f'[common]\nsite = "{site}"\n[common.log]\nformat = "json"\nlevel = "info"\n'
+        f'[common.broker]\nurl = "{_engine(broker)}"\n[common.table]\nurl = "{node}/{keyspace}"\n'
+        f'[common.volume]\nurl = "file://{home}/volume"\n'
+    )
+
+
+def _tls(section: str, certs: Path, name: str) -> str:
+    return f'[{section}.tls]\nca = "{certs}/ca.crt"\ncertificate = "{certs}/{name}.crt"\nkey = "{certs}/{name}.key"\n'
+
+
+def _viewer(directory: Path, site: str, port: int) -> str:
+    return f'[viewer]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{directory}/{site}/viewer.token"\n'

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Takes a picture of every page and state, and says where they are.
+
+usage: screenshots.py   (by `cargo xtask screenshots`, which builds the programs)
+"""
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent))
+import catalogue  # noqa: E402
+import installation  # noqa: E402
+from api import Site, eventually  # noqa: E402
+from conftest import CHROMIUM, PASSWORD, make_users  # noqa: E402
+from test_accessibility import CORE, EDGE, PHONE  # noqa: E402
+
+OUT = Path(__file__).parents[3] / "target/screenshots"
+WIDE = {"width": 1280, "height": 800}
+MANY = 1500
+# What a view may take to read and draw what it shows.
+SETTLED_MS = 700
+
+
+def picture(page: Page, name: str) -> None:
+    page.wait_for_timeout(SETTLED_MS)
+    page.screenshot(path=OUT / f"{name}.png")
+
+
+def sign_in(browser: Browser, site: Site, **options) -> Page:
+    options = {"viewport": WIDE, "reduced_motion": "reduce", **options}
+    context = browser.new_context(base_url=site.url, **options)
+    answer = context.request.post("/api/session", data={"user": "olga", "password": PASSWORD}, headers={"x-fieldline": "1"})
+    assert answer.ok, answer.text()
+    return context.new_page()
+
+
+def views(browser: Browser, site: Site, state: str, only: tuple[str, ...] = (), **options) -> None:
+    page = sign_in(browser, site, **options)
+    for view in only or (CORE if site.name == "core" else EDGE):
+        page.goto(f"/#/{view}")
+        page.locator("h1").wait_for()
+        picture(page, f"{site.name}-{view}-{state}")
+    page.context.close()
+
+
+def asset(browser: Browser, site: Site, asset_id: str, state: str, **options) -> None:
+    page = sign_in(browser, site, **options)
+    page.goto(f"/#/assets/{asset_id}")
+    page.get_by_test_id("state").wait_for()
+    picture(page, f"{site.name}-asset-{state}")
+    page.context.close()
+
+
+def busy(browser: Browser, directory: Path) -> None:
+    """Assets in many states, pictures that arrived, and the same in the dark, on a phone, offline and with trouble."""
+    running = installation.demo(directory / "busy", core_settings='[feed]\ninterval = "300ms"\n')
+    core, edge = running.core, running.edge
+    try:
+        for site in (core, edge):
+            make_users(site)
+            context = browser.new_context(base_url=site.url, viewport=WIDE)
+            page = context.new_page()
+            page.goto("/")
+            page.get_by_test_id("sign-in").wait_for()
+            picture(page, f"{site.name}-sign-in")
+            context.close()
+        views(browser, edge, "first", ("home", "assets", "delivered"))
+        eventually(90, "assets have arrived", lambda: edge.get("/api/assets?limit=1")["total"] > 40)
+        ids = [one["asset_id"] for one in edge.get("/api/assets?limit=24")["assets"]]
+        for asset_id in ids[:14]:
+            edge.post(f"/api/assets/{asset_id}/request")
+        eventually(60, "headquarters has answered", lambda: len(edge.assets(state="ready")) == 14)
+        edge.post(f"/api/assets/{ids[13]}/cancel")
+        views(browser, edge, "ready", ("mirror",))
+        edge.post("/api/mirror/start")
+        eventually(60, "the bytes arrive", lambda: len(edge.assets(state="mirrored")) == 13)
+        edge.post("/api/mirror/stop")
+        for asset_id in ids[14:18]:
+            edge.post(f"/api/assets/{asset_id}/request")
+        core.post(f"/api/assets/{ids[20]}/withdraw", {"reason": "shows a face"})
+        for site in (core, edge):
+            views(browser, site, "busy")
+            views(browser, site, "dark", color_scheme="dark")
+            views(browser, site, "phone", viewport=PHONE, device_scale_factor=2)
+            asset(browser, site, ids[0], "delivered")
+            asset(browser, site, ids[0], "phone", viewport=PHONE, device_scale_factor=2)
+        edge.post("/api/link/pause")
+        eventually(20, "the link pauses", lambda: edge.service("link")[0]["state"] == "paused")
+        for asset_id in ids[18:20]:
+            edge.post(f"/api/assets/{asset_id}/request")
+        views(browser, edge, "link-paused", ("home", "assets", "link", "mirror"))
+        for service in ("requester", "listener"):
+            edge.post(f"/api/services/{service}/stop")
+        eventually(20, "the services stop", lambda: edge.service("listener")[0]["state"] == "paused")
+        views(browser, edge, "stopped", ("home", "services"))
+    finally:
+        running.stop()
+
+
+def failed(browser: Browser, directory: Path) -> None:
+    """A catalogue whose files cannot be had, and a machine that died."""
+    source = directory / "unreadable"
+    address = catalogue.many(source, 12)
+    first = installation.demo(
+        directory / "failed",
+        catalogue=address,
+        core_settings='[common]\ninstance = "machine-1"\n[feed]\ninterval = "1s"\nbatch = 2\n',
+    )
+    try:
+        eventually(30, "some are announced", lambda: first.core.get("/api/assets?limit=1")["total"] > 3)
+        for file in source.iterdir():
+            file.unlink()
+        eventually(60, "all are tried", lambda: first.core.get("/api/assets?limit=1")["total"] == 12)
+        first.processes["demo"].kill()
+    finally:
+        first.stop()
+    second = installation.demo(directory / "failed", catalogue=address, core_settings='[common]\ninstance = "machine-2"\n')
+    try:
+        for site in (second.core, second.edge):
+            make_users(site)
+        eventually(20, "the dead machine is silent", lambda: any(one["state"] == "silent" for one in second.core.service("feed")))
+        views(browser, second.core, "failed", ("home", "assets", "services", "lanes"))
+    finally:
+        second.stop()
+
+
+def many(browser: Browser, directory: Path) -> None:
+    """More rows than anybody reads."""
+    source = catalogue.many(directory / "many-files", MANY)
+    running = installation.demo(directory / "many", catalogue=source, core_settings='[feed]\ninterval = "50ms"\nbatch = 500\n')
+    try:
+        make_users(running.edge)
+        eventually(300, "the edge knows all", lambda: running.edge.get("/api/assets?limit=1")["total"] == MANY)
+        views(browser, running.edge, "many", ("home", "assets"))
+    finally:
+        running.stop()
+
+
+def main() -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    for old in OUT.glob("*.png"):
+        old.unlink()
+    with tempfile.TemporaryDirectory(prefix="fieldline-screenshots-") as made, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage"])
+        for take in (busy, failed, many):
+            take(browser, Path(made))
+        browser.close()
+    print(f"{len(list(OUT.glob('*.png')))} pictures")
+
+
+if __name__ == "__main__":
+    main()

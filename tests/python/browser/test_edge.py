@@ -1,0 +1,112 @@
+"""What a field team does, in the order in which it does it."""
+from urllib.parse import quote
+
+from playwright.sync_api import Page, expect
+
+from api import eventually
+from conftest import OpenPage
+from installation import Installation
+
+ROWS = "[data-testid^=asset-]"
+
+
+def row(page: Page, asset_id: str):
+    return page.get_by_test_id(f"asset-{asset_id}")
+
+
+def test_assets_arrive_without_the_page_being_read_again(main: Installation, field_page: Page) -> None:
+    field_page.get_by_test_id("nav-assets").click()
+    expect(field_page.locator(ROWS).first).to_be_visible()
+    before = main.edge.get("/api/assets?limit=1")["total"]
+    eventually(60, "more assets arrive", lambda: main.edge.get("/api/assets?limit=1")["total"] > before + 3)
+    newest = main.edge.get("/api/assets?limit=1")["assets"][0]["asset_id"]
+    expect(row(field_page, newest)).to_be_visible()
+
+
+def test_a_search_finds_by_title_and_a_state_narrows(main: Installation, field_page: Page) -> None:
+    wanted = main.edge.get("/api/assets?limit=1")["assets"][0]
+    field_page.get_by_test_id("nav-assets").click()
+    field_page.get_by_test_id("search").fill(wanted["title"])
+    expect(row(field_page, wanted["asset_id"])).to_be_visible()
+    found = len(main.edge.assets(q=quote(wanted["title"])))
+    expect(field_page.locator(ROWS)).to_have_count(found)
+    field_page.get_by_test_id("search").fill("no asset has this title")
+    expect(field_page.get_by_text("Nothing matches.")).to_be_visible()
+    field_page.get_by_test_id("search").fill("")
+    field_page.get_by_test_id("filter-state").select_option("withdrawn")
+    expect(field_page.get_by_test_id("total")).to_contain_text("found")
+
+
+def test_three_are_requested_one_is_cancelled_and_the_mirror_brings_two(main: Installation, open_page: OpenPage) -> None:
+    edge = main.edge
+    eventually(60, "there are assets to ask for", lambda: len(edge.assets(state="available")) >= 3)
+    page = open_page(edge, "fred", "#/mirror")
+    # Nothing moves while nobody asks for bytes; what is ready can still be cancelled then.
+    edge.post("/api/mirror/stop")
+    page.get_by_test_id("nav-assets").click()
+    page.get_by_test_id("filter-state").select_option("available")
+    ids = [asset["asset_id"] for asset in edge.get("/api/assets?limit=3&state=available")["assets"]]
+    for asset_id in ids:
+        row(page, asset_id).click()
+        expect(row(page, asset_id)).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_test_id("cost")).to_contain_text("3 selected")
+    expect(page.get_by_test_id("cost")).to_contain_text("iB")
+    page.get_by_test_id("request").click()
+    expect(page.get_by_test_id("toast")).to_contain_text("3 requested")
+    page.get_by_test_id("filter-state").select_option("")
+    for asset_id in ids:
+        eventually(60, "headquarters answers", lambda asset_id=asset_id: edge.state(asset_id) == "ready")
+
+    cancelled, *kept = ids
+    title = edge.get(f"/api/assets/{cancelled}")["title"]
+    page.get_by_test_id("search").fill(title)
+    row(page, cancelled).click()
+    page.get_by_test_id("cancel").click()
+    expect(page.get_by_test_id("toast")).to_contain_text("1 cancelled")
+    assert edge.state(cancelled) == "cancelled"
+
+    page.get_by_test_id("nav-mirror").click()
+    expect(page.get_by_test_id("mirror-estimate")).to_contain_text("2 requested assets are ready")
+    page.get_by_test_id("mirror-start").click()
+    for asset_id in kept:
+        eventually(60, "the bytes arrive", lambda asset_id=asset_id: edge.state(asset_id) == "mirrored")
+    page.get_by_test_id("nav-delivered").click()
+    expect(page.get_by_test_id("gallery").locator("img").first).to_be_visible()
+    for asset_id in kept:
+        page.locator(f"[data-testid=gallery] a[href='#/assets/{asset_id}']").click()
+        picture = page.get_by_test_id("full-size")
+        expect(picture).to_be_visible()
+        # A picture that could not be decoded has no width.
+        eventually(10, "the picture is whole", lambda: picture.evaluate("one => one.complete && one.naturalWidth > 0"))
+        page.get_by_test_id("nav-delivered").click()
+    with page.expect_download() as saved:
+        page.locator(f"[data-testid=gallery] a[href='#/assets/{kept[0]}']").click()
+        page.get_by_role("link", name="Save").click()
+    assert saved.value.path().stat().st_size == edge.get(f"/api/assets/{kept[0]}")["size"]
+    said = [entry["action"] for entry in main.edge.get("/api/audit?user=fred&limit=200")["entries"]]
+    assert {"asset.request", "asset.cancel", "mirror.start"} <= set(said)
+
+
+def test_a_paused_link_says_so_and_as_of_when_everything_is_known(main: Installation, field_page: Page) -> None:
+    field_page.get_by_test_id("nav-link").click()
+    expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "up", timeout=30_000)
+    field_page.get_by_test_id("link-pause").click()
+    try:
+        expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "paused")
+        expect(field_page.get_by_test_id("as-of")).to_contain_text("as of")
+        expect(field_page.get_by_test_id("link-pause")).to_be_disabled()
+    finally:
+        field_page.get_by_test_id("link-resume").click()
+    expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "up", timeout=30_000)
+    expect(field_page.get_by_test_id("as-of")).to_have_count(0)
+
+
+def test_a_stopped_service_is_seen_stopped_and_started_again(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "olga", "#/services")
+    page.get_by_test_id("service-requester-stop").click()
+    try:
+        expect(page.get_by_test_id("service-requester-state")).to_have_attribute("data-state", "paused")
+    finally:
+        page.get_by_test_id("service-requester-start").click()
+    expect(page.get_by_test_id("service-requester-state")).to_have_attribute("data-state", "running")
+

@@ -1,0 +1,60 @@
+"""What headquarters does: looks on as assets pass, sees who asked and got what, takes an asset back."""
+from playwright.sync_api import Page, expect
+
+from api import eventually
+from conftest import OpenPage
+from installation import Installation
+
+STAGES = ("feed", "downloader", "broadcaster", "responder")
+
+
+def delivered(main: Installation) -> str:
+    """An asset that the edge asked for and has got."""
+    edge = main.edge
+    eventually(60, "there is an asset to ask for", lambda: edge.assets(state="available"))
+    asset_id = edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
+    edge.post(f"/api/assets/{asset_id}/request")
+    edge.post("/api/mirror/start")
+    eventually(60, "the bytes arrive", lambda: edge.state(asset_id) == "mirrored")
+    return asset_id
+
+
+def test_assets_pass_the_lanes_and_who_got_what_is_told(main: Installation, open_page: OpenPage) -> None:
+    asset_id = delivered(main)
+    title = main.edge.get(f"/api/assets/{asset_id}")["title"]
+    page = open_page(main.core, "ada", "#/lanes")
+    for stage in STAGES:
+        expect(page.get_by_test_id(f"lane-{stage}").locator("li").first).to_be_visible(timeout=30_000)
+    page.get_by_test_id("nav-requests").click()
+    told = page.get_by_role("row").filter(has_text=title).first
+    expect(told).to_contain_text("edge-1")
+    expect(told).to_contain_text("delivered", timeout=30_000)
+    page.get_by_test_id("nav-edges").click()
+    expect(page.get_by_test_id("site-edge-1")).to_be_visible()
+    page.goto(f"/#/assets/{asset_id}")
+    expect(page.get_by_role("region", name="Who asked for it")).to_contain_text("edge-1")
+
+
+def test_the_expiry_of_an_asset_is_set_and_a_withdrawn_one_is_so_at_the_edge(main: Installation, open_page: OpenPage) -> None:
+    eventually(60, "there is an asset", lambda: main.edge.assets(state="available"))
+    asset_id = main.edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
+    page = open_page(main.core, "ada", f"#/assets/{asset_id}")
+    page.get_by_test_id("expiry").click()
+    page.get_by_label("Expires").fill("2099-01-01T12:00")
+    page.get_by_test_id("confirm").click()
+    expect(page.get_by_text("2099")).to_be_visible()
+    page.get_by_test_id("withdraw").click()
+    page.get_by_label("Reason").fill("shows a face")
+    page.get_by_test_id("confirm").click()
+    expect(page.get_by_test_id("state")).to_have_attribute("data-state", "withdrawn")
+    eventually(60, "the edge hears of it", lambda: main.edge.state(asset_id) == "withdrawn")
+    entries = main.core.get("/api/audit?user=ada&limit=50")["entries"]
+    assert {"asset.withdraw", "asset.expiry"} <= {entry["action"] for entry in entries}
+
+
+def test_the_audit_tells_the_operator_who_did_what_from_where(main: Installation, open_page: OpenPage) -> None:
+    page: Page = open_page(main.core, "olga", "#/audit")
+    expect(page.get_by_test_id("audit-row").first).to_be_visible()
+    expect(page.get_by_test_id("audit-row").first).to_contain_text("127.0.0.1")
+    page.get_by_role("searchbox").fill("nobody did this")
+    expect(page.get_by_test_id("audit-row")).to_have_count(0)

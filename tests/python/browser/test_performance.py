@@ -1,0 +1,158 @@
+"""Thousands of assets and fifty changes a second: the page stays smooth and the viewer small.
+
+The promise is for 10,000; bringing as many through the whole exchange takes minutes in an unoptimised build, so
+`cargo xtask test-browser --assets 10000 --release` does, and other runs take fewer.
+"""
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+import catalogue
+import installation
+from api import Site, eventually, resident_bytes
+from conftest import OpenPage, make_users
+from installation import Installation, Process
+
+ASSETS = int(os.environ.get("FIELDLINE_BROWSER_ASSETS", "1500"))
+CHANGES_PER_S = 50
+MEASURED_S = 10
+FRAME_MS = 50
+MEMORY_BYTES = 64 * 1024 * 1024
+
+# Each frame's length as the browser draws it, while the list is scrolled up and down.
+MEASURE = """
+async (seconds) => {
+    const list = document.querySelector("[data-testid=assets]");
+    const frames = [], tasks = [];
+    const observer = new PerformanceObserver((all) => tasks.push(...all.getEntries().map((one) => one.duration)));
+    observer.observe({ type: "longtask" });
+    const begun = performance.now();
+    let before = begun, step = 300;
+    while (before - begun < seconds * 1000) {
+        const now = await new Promise(requestAnimationFrame);
+        frames.push(now - before);
+        before = now;
+        if (list.scrollTop + list.clientHeight >= list.scrollHeight - 1) step = -300;
+        if (list.scrollTop <= 0) step = 300;
+        list.scrollTop += step;
+    }
+    observer.disconnect();
+    frames.sort((a, b) => a - b);
+    const at = (share) => frames[Math.min(frames.length - 1, Math.floor(frames.length * share))];
+    return { frames: frames.length, p50: at(0.5), p99: at(0.99), longest: frames.at(-1), tasks: tasks.sort((a, b) => b - a) };
+}
+"""
+
+
+class Changes:
+    """Requests and cancels assets so that their rows change, until it is told to end."""
+
+    def __init__(self, site: Site, per_s: float):
+        self.site, self.per_s, self.made = site, per_s, 0
+        self._ids = [asset["asset_id"] for asset in site.assets()]
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Changes":
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    @property
+    def rate(self) -> float:
+        return self.made / (time.monotonic() - self._began)
+
+    def _run(self) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            number = 0
+            while not self._end.is_set():
+                behind = (time.monotonic() - self._began) * self.per_s - number
+                if behind < 1:
+                    self._end.wait(1 / self.per_s)
+                    continue
+                words = [self._word(number + more) for more in range(int(min(behind, 16)))]
+                self.made += sum(pool.map(lambda word: self.site.http.post(word, json={}, timeout=20).ok, words))
+                number += len(words)
+
+    def _word(self, number: int) -> str:
+        # Half the changes ask for an asset, half take back what was asked for a while before.
+        at, cancels = divmod(number, 2)
+        asset_id = self._ids[(at - 100 if cancels and at >= 100 else at) % len(self._ids)]
+        return f"{self.site.url}/api/assets/{asset_id}/{'cancel' if cancels else 'request'}"
+
+
+@pytest.fixture(scope="module")
+def busy(directory: Path) -> Iterator[Installation]:
+    source = catalogue.many(directory / "many", ASSETS)
+    settings = '[feed]\ninterval = "50ms"\nbatch = 500\norder = "catalogue"\n'
+    began = time.monotonic()
+    running = installation.demo(directory / "busy", catalogue=source, core_settings=settings)
+    try:
+        make_users(running.edge)
+        eventually(300, "the edge knows all", lambda: running.edge.get("/api/assets?limit=1")["total"] == ASSETS)
+        print(f"{ASSETS} assets were known after {time.monotonic() - began:.0f} s")
+        yield running
+    finally:
+        running.stop()
+
+
+def test_frames_stay_short_with_all_rows_and_50_changes_a_second(busy: Installation, open_page: OpenPage) -> None:
+    page = open_page(busy.edge, "fred", "#/assets")
+    expect(page.get_by_test_id("total")).to_contain_text(f"{ASSETS:,}".replace(",", page.evaluate("(1e4).toLocaleString()[2]")))
+    box = page.get_by_test_id("assets")
+    box.focus()
+
+    def all_rows_are_read() -> bool:
+        page.keyboard.press("End")
+        return page.locator("[aria-posinset]").last.get_attribute("aria-posinset") == str(ASSETS)
+
+    eventually(60, "all rows are in the list", all_rows_are_read)
+    assert page.locator("[role=option]").count() < 60, "rows out of sight are built"
+    with Changes(busy.edge, CHANGES_PER_S) as changes:
+        measured = page.evaluate(MEASURE, MEASURED_S)
+        rate = changes.rate
+    print(f"{rate:.0f} changes/s; {measured['frames']} frames, p50 {measured['p50']:.0f} ms, p99 {measured['p99']:.0f} ms, longest {measured['longest']:.0f} ms; long tasks {measured['tasks'][:5]}")
+    print(f"the process with all services of both sites holds {resident_bytes(busy.processes['demo'].pid) >> 20} MiB")
+    assert rate > CHANGES_PER_S * 0.8
+    assert measured["p99"] < FRAME_MS
+
+
+def test_a_viewer_of_all_assets_takes_less_than_64_mib(busy: Installation, open_page: OpenPage, directory: Path) -> None:
+    """On embedded engines a site is one process, so its viewer is started alone here, on what the edge has stored."""
+    if not (installation.PROGRAMS / "viewer").exists():
+        pytest.skip("the program viewer is not built")
+    busy.stop()
+    home = directory / "busy/data/edge-1"
+    port = installation.free_ports(1)
+    settings = directory / "viewer-alone.toml"
+    settings.write_text(
+        f'[common]\nsite = "edge-1"\n[common.broker]\nurl = "sqlite://{home}/broker.db"\n'
+        f'[common.table]\nurl = "sqlite://{home}/table.db"\n[common.volume]\nurl = "file://{home}/volume"\n'
+        f'[viewer]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{home}/viewer.token"\n',
+        encoding="utf-8",
+    )
+    process = Process("viewer", [installation.PROGRAMS / "viewer", "--config", settings], directory / "viewer.log")
+    try:
+        site = Site("edge-1", f"http://127.0.0.1:{port}", installation.token(home / "viewer.token"))
+        eventually(30, "the viewer knows all", lambda: site.get("/api/assets?limit=1")["total"] == ASSETS)
+        page = open_page(site, "fred", "#/assets")
+        expect(page.locator("[data-testid^=asset-]").first).to_be_visible()
+        with Changes(site, CHANGES_PER_S) as changes:
+            # The listing is read to its end meanwhile, as a page does that is scrolled.
+            assert len(site.assets()) == ASSETS
+            eventually(20, "changes were made", lambda: changes.made > 5 * CHANGES_PER_S)
+        held, own = resident_bytes(process.pid), resident_bytes(process.pid, "RssAnon")
+        print(f"viewer: {held / 2**20:.1f} MiB resident, {own / 2**20:.1f} MiB of it its own")
+        assert held < MEMORY_BYTES
+    finally:
+        process.stop()

@@ -1,0 +1,56 @@
+"""Who may come in, how, and what each may press."""
+import pytest
+from playwright.sync_api import expect
+
+from conftest import PASSWORD, OpenPage
+from installation import Installation
+from watched import Watch
+
+
+def test_a_name_and_its_password_open_the_page_and_signing_out_closes_it(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, None)
+    page.get_by_test_id("sign-in-user").fill("fred")
+    page.get_by_test_id("sign-in-password").fill(PASSWORD)
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_test_id("nav-assets")).to_be_visible()
+    page.reload()
+    expect(page.get_by_test_id("nav-assets")).to_be_visible()
+    page.get_by_test_id("sign-out").click()
+    expect(page.get_by_test_id("sign-in")).to_be_visible()
+    assert page.request.get("/api/assets").status == 401
+
+
+def test_a_wrong_password_is_told_in_words(main: Installation, open_page: OpenPage, watch: Watch) -> None:
+    watch.expect("401")
+    page = open_page(main.core, None)
+    page.get_by_test_id("sign-in-user").fill("vera")
+    page.get_by_test_id("sign-in-password").fill("not the password")
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_test_id("sign-in")).to_be_enabled()
+
+
+def test_a_one_time_link_signs_in_once_and_leaves_no_trace_in_the_address(
+    main: Installation, open_page: OpenPage, watch: Watch
+) -> None:
+    ticket = main.edge.post("/api/tickets", {"user": "fred"})["ticket"]
+    page = open_page(main.edge, None, f"#/sign-in/{ticket}")
+    expect(page.get_by_test_id("nav-assets")).to_be_visible()
+    assert ticket not in page.url
+    watch.expect("401")
+    again = open_page(main.edge, None, f"#/sign-in/{ticket}")
+    expect(again.get_by_test_id("sign-in")).to_be_visible()
+
+
+@pytest.mark.parametrize("user", ["vera", "ada"])
+def test_who_may_only_read_at_an_edge_is_shown_nothing_to_press(main: Installation, open_page: OpenPage, user: str) -> None:
+    page = open_page(main.edge, user, "#/assets")
+    expect(page.locator("[data-testid^=asset-]").first).to_be_visible()
+    expect(page.get_by_test_id("request")).to_have_count(0)
+    page.get_by_test_id("nav-link").click()
+    expect(page.get_by_test_id("link-state")).to_be_visible()
+    expect(page.get_by_test_id("link-pause")).to_have_count(0)
+    page.get_by_test_id("nav-services").click()
+    expect(page.get_by_test_id("service-listener").first).to_be_visible()
+    expect(page.get_by_test_id("service-listener-stop")).to_have_count(0)
+    expect(page.get_by_test_id("nav-users")).to_have_count(0)

@@ -1,0 +1,67 @@
+"""Killed processes: the service that is gone is shown silent within 10 s, and a page that lost its site says so."""
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+import installation
+from conftest import OpenPage, make_users
+from installation import Installation
+from watched import Watch
+
+# What the server's 10 s may take to reach a page.
+PUSH_S = 3
+
+
+@pytest.mark.real
+def test_a_killed_service_is_shown_silent_within_10_s(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "olga", "#/services")
+    state = page.get_by_test_id("service-requester-state")
+    expect(state).to_have_attribute("data-state", "running", timeout=30_000)
+    process = main.processes["edge-1.requester"]
+    process.kill()
+    killed = time.monotonic()
+    try:
+        expect(state).to_have_attribute("data-state", "silent", timeout=(10 + PUSH_S) * 1000)
+        print(f"silent after {time.monotonic() - killed:.1f} s")
+        page.get_by_test_id("nav-home").click()
+        expect(page.get_by_test_id("problems")).to_contain_text("requester says nothing any more")
+    finally:
+        main.processes["edge-1.requester"] = process.again()
+    page.get_by_test_id("nav-services").click()
+    expect(state.first).to_have_attribute("data-state", "running", timeout=30_000)
+
+
+def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_successor(
+    directory: Path, open_page: OpenPage, watch: Watch
+) -> None:
+    """Embedded engines belong to one process, so it is the whole machine that dies here, and another takes its place."""
+    watch.expect("ERR_|Failed to load resource")
+    first = installation.demo(directory / "machines", core_settings='[common]\ninstance = "first-machine"\n')
+    port = int(first.core.url.rsplit(":", 1)[1])
+    make_users(first.core)
+    page = open_page(first.core, "olga", "#/services")
+    expect(page.get_by_test_id("service-feed-state")).to_have_attribute("data-state", "running")
+    first.processes["demo"].kill()
+    killed = time.monotonic()
+    try:
+        # The page that was open says as of when it knows what it shows.
+        expect(page.get_by_test_id("as-of")).to_be_visible(timeout=15_000)
+        second = installation.demo(
+            directory / "machines", core_settings='[common]\ninstance = "second-machine"\n', port=port
+        )
+    finally:
+        first.stop()
+    try:
+        card = page.get_by_test_id("service-feed")
+        expect(card.filter(has_text="second-machine").get_by_test_id("service-feed-state")).to_have_attribute(
+            "data-state", "running", timeout=20_000
+        )
+        expect(page.get_by_test_id("as-of")).to_have_count(0)
+        left_s = max(0.0, 10 + PUSH_S - (time.monotonic() - killed))
+        expect(card.filter(has_text="first-machine").get_by_test_id("service-feed-state")).to_have_attribute(
+            "data-state", "silent", timeout=left_s * 1000 + 1000
+        )
+    finally:
+        second.stop()

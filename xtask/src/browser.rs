@@ -1,0 +1,98 @@
+//! `cargo xtask test-browser` and `screenshots`: what people do with the pages, in a real Chromium.
+
+use clap::{Args, ValueEnum};
+
+use crate::engines::Engines;
+use crate::run::{cargo, program, root, say, succeed};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// The demo, in one process.
+    Embedded,
+    /// Each service its own process, on Kafka and Cassandra.
+    Real,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// What the installation runs on that most tests look at.
+    #[arg(long, value_enum, default_value_t = Kind::Embedded)]
+    engines: Kind,
+    /// An optimised build.
+    #[arg(long)]
+    release: bool,
+    /// How many assets the page is measured with; 10,000 take minutes without --release.
+    #[arg(long)]
+    assets: Option<u32>,
+    /// More words for pytest, as `-- -k keyboard`.
+    #[arg(last = true)]
+    pytest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Screenshots {
+    /// An optimised build.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Builds the programs, and runs the browser tests; they start and stop the installations that they need.
+pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
+    let real = arguments.engines == Kind::Real;
+    build(arguments.release, real).await?;
+    let engines = if real {
+        Some(Engines::start("browser").await?)
+    } else {
+        None
+    };
+    let mut words = vec!["-m", "pytest", "tests/python/browser"];
+    words.extend(arguments.pytest.iter().map(String::as_str));
+    let mut command = python(&words, arguments.release);
+    if let Some(engines) = &engines {
+        command
+            .envs(engines.environment())
+            .env("FIELDLINE_ENGINES", "real");
+    }
+    if let Some(assets) = arguments.assets {
+        command.env("FIELDLINE_BROWSER_ASSETS", assets.to_string());
+    }
+    let outcome = succeed(command).await;
+    if let Some(engines) = engines {
+        engines.stop().await?;
+    }
+    outcome
+}
+
+/// Builds the programs, and takes a picture of every page and state.
+pub(crate) async fn screenshots(arguments: &Screenshots) -> anyhow::Result<()> {
+    build(arguments.release, false).await?;
+    succeed(python(&["browser/screenshots.py"], arguments.release)).await?;
+    say("the pictures are in target/screenshots");
+    Ok(())
+}
+
+async fn build(release: bool, all: bool) -> anyhow::Result<()> {
+    let mut words = vec!["build", "--locked", "--bins"];
+    if release {
+        words.push("--release");
+    }
+    if all {
+        words.push("--workspace");
+    } else {
+        // viewer alone is for the measure of its memory.
+        words.extend(["--package", "fieldline", "--package", "viewer"]);
+    }
+    succeed(cargo(&words)).await
+}
+
+fn python(words: &[&str], release: bool) -> tokio::process::Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let mut command = program("tests/python/run", words);
+    command
+        .env(
+            "FIELDLINE_PROGRAMS",
+            target.join(if release { "release" } else { "debug" }),
+        )
+        .env("FIELDLINE_RESULTS", root().join("target/browser"));
+    command
+}

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// An optimised build.
     #[arg(long)]
     release: bool,
-    /// How many assets the page is measured with; 10,000 take minutes without --release.
+    /// Measure frames and memory too, with so many assets: the promise is for 10,000, with --release.
     #[arg(long)]
     assets: Option<u32>,
     /// More words for pytest, as `-- -k keyboard`.

@@ -169,9 +169,12 @@ pub(crate) struct RedrivenView {
     responses((status = 200, body = RedrivenView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn redrive(
     State(app): Site,
-    Path((topic, partition, offset)): Path<(String, i32, i64)>,
+    Path((topic, partition, offset)): Path<(String, String, String)>,
     Input(by): Input<By>,
 ) -> Result<Json<RedrivenView>> {
+    let no_number = |what: &str| Problem::bad_request(format!("the {what} is no number that one can have"));
+    let partition: i32 = partition.parse().map_err(|_| no_number("partition"))?;
+    let offset: i64 = offset.parse().map_err(|_| no_number("offset"))?;
     let suffix = dead_letter_topic("");
     let no_dead_letters = || {
         Problem::not_found(format!(

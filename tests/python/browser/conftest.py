@@ -55,11 +55,11 @@ def make_users(site: Site) -> None:
 
 @pytest.fixture(scope="session")
 def main(directory: Path) -> Iterator[Installation]:
-    """The installation that most tests share, on the engines that were asked for; assets go on arriving for a while."""
+    """The installation that most tests share, on the engines that were asked for; assets go on arriving."""
     if REAL:
         running = installation.real(directory / "main", "sample:")
     else:
-        running = installation.demo(directory / "main", core_settings='[feed]\ninterval = "1s"\n')
+        running = installation.demo(directory / "main", core_settings='[feed]\ninterval = "2s"\nrepeat = true\n')
     try:
         for site in running.sites.values():
             make_users(site)

@@ -177,7 +177,7 @@ def real(directory: Path, catalogue: str) -> Installation:
     core = directory / "core.toml"
     core.write_text(
         _common(directory, "core", "KAFKA_URL")
-        + f'[feed]\ncatalogue = "{catalogue}"\ninterval = "1s"\nserve = "127.0.0.1:{feed_port}"\n'
+        + f'[feed]\ncatalogue = "{catalogue}"\ninterval = "2s"\nrepeat = true\nserve = "127.0.0.1:{feed_port}"\n'
         + f'[downloader]\nallow = ["127.0.0.1"]\n[depot]\nlisten = "127.0.0.1:{depot_port}"\n'
         + _tls("depot", certs, "servers/127.0.0.1")
         + _viewer(directory, "core", core_port),

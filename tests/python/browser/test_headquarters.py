@@ -14,6 +14,8 @@ def delivered(main: Installation) -> str:
     eventually(60, "there is an asset to ask for", lambda: edge.assets(state="available"))
     asset_id = edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
     edge.post(f"/api/assets/{asset_id}/request")
+    # The mirror brings what is ready when it starts, and no more.
+    eventually(60, "headquarters answers", lambda: edge.state(asset_id) == "ready")
     edge.post("/api/mirror/start")
     eventually(60, "the bytes arrive", lambda: edge.state(asset_id) == "mirrored")
     return asset_id

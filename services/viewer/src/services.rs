@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::{self, Broker, Position, Record};
+use common::control::{Told, subject};
 use common::schemas::{self, Desired, ServiceControl, ServiceState, ServiceStatus, topic};
 
 use crate::view::Service;
@@ -26,6 +27,15 @@ pub(crate) struct Services {
 struct Known {
     said: BTreeMap<String, ServiceStatus>,
     told: BTreeMap<String, ServiceControl>,
+    finished: BTreeMap<String, i64>,
+}
+
+impl Known {
+    /// What a service should do, by the newest command to it.
+    fn desired(&self, service: &str) -> Option<Desired> {
+        let order = self.told.get(service)?;
+        Some(Told::by(order, self.finished.get(service).copied()).desired)
+    }
 }
 
 impl Services {
@@ -65,13 +75,15 @@ impl Services {
                 None => drop(known.said.remove(&key)),
             }
         } else {
-            match record
+            let order = record
                 .value
                 .as_deref()
-                .and_then(|value| schemas::decode::<ServiceControl>(value).ok())
-            {
-                Some(control) => drop(known.told.insert(key, control)),
-                None => drop(known.told.remove(&key)),
+                .and_then(|value| schemas::decode::<ServiceControl>(value).ok());
+            match (subject(&key), order) {
+                ((service, true), Some(done)) => drop(known.finished.insert(service.into(), done.asked_at)),
+                ((service, true), None) => drop(known.finished.remove(service)),
+                ((service, false), Some(order)) => drop(known.told.insert(service.into(), order)),
+                ((service, false), None) => drop(known.told.remove(service)),
             }
         }
     }
@@ -81,6 +93,11 @@ impl Services {
         self.known().told.get(service).cloned()
     }
 
+    /// What a service should do.
+    pub(crate) fn desired(&self, service: &str) -> Option<Desired> {
+        self.known().desired(service)
+    }
+
     /// All instances, or those of one service.
     pub(crate) fn list(&self, service: Option<&str>, now: i64) -> Vec<Service> {
         let known = self.known();
@@ -88,7 +105,7 @@ impl Services {
             service.is_none_or(|service| service == status.service) && now - status.reported_at < FORGET_MS
         };
         let all = known.said.values().filter(shown);
-        all.map(|status| view(status, known.told.get(&status.service), now))
+        all.map(|status| view(status, known.desired(&status.service), now))
             .collect()
     }
 
@@ -97,7 +114,7 @@ impl Services {
     }
 }
 
-fn view(status: &ServiceStatus, told: Option<&ServiceControl>, now: i64) -> Service {
+fn view(status: &ServiceStatus, told: Option<Desired>, now: i64) -> Service {
     let reported = state(status.state);
     let ended = matches!(status.state, ServiceState::Stopped | ServiceState::Failed);
     let silent = !ended && now - status.reported_at > SILENT_MS;
@@ -114,7 +131,7 @@ fn view(status: &ServiceStatus, told: Option<&ServiceControl>, now: i64) -> Serv
         version: status.version.clone(),
         counters: status.counters.clone(),
         gauges: status.gauges.clone(),
-        desired: told.map(|told| desired(told.desired)),
+        desired: told.map(desired),
     }
 }
 

@@ -5,6 +5,7 @@ mod bucket;
 mod chaos;
 mod engines;
 mod run;
+mod scale;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Measure what the exchange takes.
     Bench(bench::Arguments),
+    /// Measure what each further edge costs a real core.
+    Scale(scale::Arguments),
 }
 
 #[tokio::main]
@@ -32,5 +35,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
+        Command::Scale(arguments) => scale::run(&arguments).await,
     }
 }

@@ -83,13 +83,16 @@ async fn run(edges: usize, cli: &Cli) -> Result<Vec<Row>> {
         took.as_secs_f64(),
         cli.quiet
     );
-    let rows = before.into_iter().zip(after).map(|((process, then), (_, now))| Row {
-        edges,
-        process,
-        quiet_cores: (now.cpu_seconds - then.cpu_seconds) / cli.quiet as f64,
-        burst_seconds: then.cpu_seconds,
-        resident_bytes: now.resident_bytes,
-    });
+    let rows = before
+        .into_iter()
+        .zip(after)
+        .map(|((process, then), (_, now))| Row {
+            edges,
+            process,
+            quiet_cores: (now.cpu_seconds - then.cpu_seconds) / cli.quiet as f64,
+            burst_seconds: then.cpu_seconds,
+            resident_bytes: now.resident_bytes,
+        });
     let rows = rows.collect();
     installation.stop().await?;
     Ok(rows)

@@ -10,4 +10,5 @@
 
 mod crash;
 mod exchange;
+mod fenced;
 mod torn;

@@ -182,11 +182,12 @@ impl Installation {
         fieldline(&words, directory)?;
 
         let (core_port, depot_port) = (free_port()?, free_port()?);
-        let core = Site::new("core", core_port)?;
+        let core = Site::new("core", core_port, token_file(directory, "core"))?;
         let core_file = directory.join("core.toml");
         std::fs::write(
             &core_file,
-            core_settings(&core_place, plan, &certs, core_port, depot_port),
+            core_settings(&core_place, plan, &certs, core_port, depot_port)
+                + &token_setting(directory, "core"),
         )?;
         let core_file = core_file.display().to_string();
         let certs_text = certs.display().to_string();
@@ -201,11 +202,12 @@ impl Installation {
             let file = directory.join(format!("{name}.toml"));
             std::fs::write(
                 &file,
-                edge_settings(name, place, &core_place.broker, &certs, port, depot_port),
+                edge_settings(name, place, &core_place.broker, &certs, port, depot_port)
+                    + &token_setting(directory, name),
             )?;
             let file = file.display().to_string();
             fieldline(&["init", "--edge", &file], directory)?;
-            edges.push(Site::new(name, port)?);
+            edges.push(Site::new(name, port, token_file(directory, name))?);
             edge_files.push(file);
         }
 
@@ -324,6 +326,15 @@ fn empty_engine(name: &str) -> Result<()> {
         std::fs::remove_dir_all(&data).with_context(|| format!("cannot empty {}", data.display()))?;
     }
     tell_engine("start", name)
+}
+
+fn token_file(directory: &Path, site: &str) -> PathBuf {
+    directory.join(format!("{site}.token"))
+}
+
+/// Goes after the settings, whose last section is the viewer's.
+fn token_setting(directory: &Path, site: &str) -> String {
+    format!("token_file = \"{}\"\n", token_file(directory, site).display())
 }
 
 fn core_settings(place: &Place, plan: &Plan<'_>, certs: &Path, port: u16, depot: u16) -> String {

@@ -61,13 +61,9 @@ pub async fn all_is_known(installation: &Installation, catalogue: &Catalogue, li
 /// When the core does not answer.
 pub async fn pipeline(core: &Site) -> Result<BTreeMap<String, Value>> {
     let mut newest = BTreeMap::new();
-    let text = reqwest::get(format!(
-        "{}/api/topics/asset-pipeline/records?from=beginning",
-        core.url
-    ))
-    .await?
-    .text()
-    .await?;
+    let text = core
+        .text("/api/topics/asset-pipeline/records?from=beginning")
+        .await?;
     for line in text.lines() {
         let record: Value = serde_json::from_str(line)?;
         let value = &record["value"];

@@ -1,5 +1,6 @@
 //! A running site, asked over its API as any script would.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,8 @@ pub struct Site {
     pub name: String,
     /// Its viewer's address, as `http://127.0.0.1:8080`.
     pub url: String,
+    /// The file whose content makes its bearer an operator there.
+    pub token_file: PathBuf,
     http: reqwest::Client,
 }
 
@@ -21,7 +24,7 @@ impl Site {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(name: &str, port: u16) -> Result<Self> {
+    pub fn new(name: &str, port: u16, token_file: PathBuf) -> Result<Self> {
         // A second caller finds the provider installed already, which is as good.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -31,6 +34,7 @@ impl Site {
         Ok(Self {
             name: name.to_owned(),
             url: format!("http://127.0.0.1:{port}"),
+            token_file,
             http,
         })
     }
@@ -41,6 +45,15 @@ impl Site {
     /// When the site does not answer, or not with a success.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.answer(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Reads a resource that is no single JSON document.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let response = self.send(self.http.get(format!("{}{path}", self.url))).await?;
+        Ok(response.error_for_status()?.text().await?)
     }
 
     /// Changes something.
@@ -57,11 +70,22 @@ impl Site {
         .await
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
-        let response = request
+    /// Asks with the site's token.
+    ///
+    /// # Errors
+    /// When the token file is missing, or the site does not answer.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let token = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("{} has not made its token file", self.name))?;
+        request
+            .bearer_auth(token.trim())
             .send()
             .await
-            .with_context(|| format!("{} does not answer", self.name))?;
+            .with_context(|| format!("{} does not answer", self.name))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let response = self.send(request).await?;
         let status = response.status();
         let text = response.text().await?;
         if !status.is_success() {

@@ -19,7 +19,13 @@ macro_rules! migration {
 }
 
 /// The tables of an edge.
-pub const EDGE_TABLES: &[Migration] = &[migration!("001_edge_assets"), migration!("002_edge_requests")];
+pub const EDGE_TABLES: &[Migration] = &[
+    migration!("001_edge_assets"),
+    migration!("002_edge_requests"),
+    migration!("007_users"),
+    migration!("008_sessions"),
+    migration!("009_audit"),
+];
 
 /// The tables of the core.
 pub const CORE_TABLES: &[Migration] = &[
@@ -27,4 +33,7 @@ pub const CORE_TABLES: &[Migration] = &[
     migration!("004_core_deliveries"),
     migration!("005_core_site_requests"),
     migration!("006_core_sites"),
+    migration!("007_users"),
+    migration!("008_sessions"),
+    migration!("009_audit"),
 ];

@@ -195,7 +195,8 @@ mod tests {
         );
         let core = Catalogue::read(schemas::CORE_TABLES).unwrap();
         assert_eq!(core.tables["site_requests"].partition_columns, 2);
-        assert_eq!(core.tables.len(), 4);
+        assert_eq!(core.tables.len(), 7);
+        assert!(core.tables["audit"].descending && edge.tables["audit"].descending);
     }
 
     #[test]

@@ -24,6 +24,10 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- define "fieldline.token" -}}
+{{ .root.Values.secrets.token | default (printf "%s-token" .root.Release.Name) }}
+{{- end }}
+
 {{- define "fieldline.mounts" -}}
 - {name: config, mountPath: /etc/fieldline/config, readOnly: true}
 - {name: tmp, mountPath: /tmp}
@@ -32,6 +36,9 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if and .volume .root.Values.volume.enabled }}
 - {name: volume, mountPath: /var/lib/fieldline}
+{{- end }}
+{{- if .token }}
+- {name: token, mountPath: /etc/fieldline/token, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -48,6 +55,10 @@ capabilities: {drop: [ALL]}
 - name: volume
   persistentVolumeClaim: {claimName: {{ .root.Release.Name }}-volume}
 {{- end }}
+{{- if .token }}
+- name: token
+  secret: {secretName: {{ include "fieldline.token" . }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 
 {{- define "fieldline.environment" -}}
@@ -58,6 +69,9 @@ env:
   - {name: VIEWER__ALLOW_REMOTE, value: "true"}
   - {name: VIEWER__ALLOWED_HOSTS, value: "localhost,{{ .root.Release.Name }}-viewer"}
   - {name: DEPOT__LISTEN, value: "0.0.0.0:7443"}
+{{- if .token }}
+  - {name: VIEWER__TOKEN_FILE, value: /etc/fieldline/token/token}
+{{- end }}
 {{- with .root.Values.secrets.environment }}
 envFrom:
   - secretRef: {name: {{ . }}}

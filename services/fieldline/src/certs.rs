@@ -53,6 +53,24 @@ pub(crate) fn make(command: &Certs) -> Result<()> {
     Ok(())
 }
 
+/// All that the sites of a demo need, without a word.
+pub(crate) fn prepare(directory: &Path, servers: &[String], sites: &[SiteId]) -> Result<()> {
+    let authority = if directory.join("ca.crt").exists() {
+        Authority::load(directory).context("cannot open the certificate authority")?
+    } else {
+        Authority::create(directory).context("cannot make a certificate authority")?
+    };
+    let issued = std::iter::once(authority.issue_server(servers))
+        .chain(sites.iter().map(|site| authority.issue_site(site)));
+    for issued in issued {
+        match issued {
+            Ok(_) | Err(identity::Error::Exists { .. }) => {}
+            Err(error) => return Err(error).context("cannot issue a certificate"),
+        }
+    }
+    Ok(())
+}
+
 /// The certificate of an edge, issued when it has none.
 pub(crate) fn site_certificate(directory: &Path, site: &SiteId) -> Result<String> {
     let authority = authority(directory)?;

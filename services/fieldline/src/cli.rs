@@ -53,6 +53,13 @@ pub(crate) enum Command {
     /// Look at records that could not be processed, and send them again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Print a one-time link that signs in on the site's page.
+    SignIn(SignIn),
+    /// Add, list, change and remove the people who may sign in.
+    #[command(subcommand)]
+    User(User),
+    /// Say who asked for what, newest first.
+    Audit(Audit),
 }
 
 /// Where the running site is, and how to print.
@@ -61,9 +68,103 @@ pub(crate) struct Api {
     /// Address of the site's viewer.
     #[arg(long, env = "FIELDLINE_URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
+    /// The site's token file; found by itself for a demo, and for a site of this machine in its usual places.
+    #[arg(long, env = "FIELDLINE_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The name that is kept with what is asked.
+    #[arg(long, env = "USER", hide_env_values = true)]
+    pub(crate) by: Option<String>,
     /// Print JSON for scripts instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Api {
+    /// Who asks, as this machine knows them.
+    pub(crate) fn by(&self) -> Option<&str> {
+        self.by.as_deref().filter(|name| !name.is_empty())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignIn {
+    /// Whom the link signs in; the name of who runs this command unless told.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// As what: viewer, field, analyst or operator; a user's own role, or operator for who runs this command.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// The page's address as a browser reaches it, where that is not --url.
+    #[arg(long)]
+    pub(crate) page: Option<String>,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Add a user.
+    Add {
+        /// The name, in lower case.
+        name: String,
+        /// What they may do: viewer, field, analyst or operator.
+        #[arg(long)]
+        role: String,
+        /// A file with the password, or - for standard input; one is made and printed without it.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// List the users.
+    List(Api),
+    /// Change a user, whose sessions end.
+    Set {
+        /// The name.
+        name: String,
+        /// What they may do from now on.
+        #[arg(long)]
+        role: Option<String>,
+        /// A file with the new password, or - for standard input.
+        #[arg(long, conflicts_with = "new_password")]
+        password_file: Option<PathBuf>,
+        /// Make a new password and print it.
+        #[arg(long)]
+        new_password: bool,
+        /// They may no longer sign in.
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// They may sign in again.
+        #[arg(long)]
+        enable: bool,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Remove a user, whose sessions end.
+    Remove {
+        /// The name.
+        name: String,
+        #[command(flatten)]
+        api: Api,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Only what this user asked.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Only this action, as asset.request.
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// Only entries with this text.
+    #[arg(long, short)]
+    pub(crate) query: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) api: Api,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +193,9 @@ pub(crate) struct Demo {
     /// Extra settings for the core, merged over the demo's own (TOML).
     #[arg(long)]
     pub(crate) core_config: Option<PathBuf>,
+    /// Print where the sites are as one line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,22 +1,39 @@
 //! A core and its edges in one process, on embedded engines, with nothing to install.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use common::chassis::Config;
 use common::schemas::SiteId;
 use common::telemetry;
+use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::certs;
-use crate::cli::Demo;
+use crate::cli::{Api, Demo};
+use crate::client::Client;
 use crate::init;
-use crate::output::line;
+use crate::output::{line, text};
+use crate::people::link;
 use crate::sites::{self, Role};
+use crate::token;
 
-/// How long the sites may take to be at work.
+/// How long the sites may take until their pages answer, and to be at work.
 const READY: Duration = Duration::from_secs(30);
+/// How often a page is asked whether it is there.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// A site that a person looks at.
+struct Place {
+    site: String,
+    kind: &'static str,
+    url: String,
+    token_file: PathBuf,
+    link: String,
+}
 
 /// TOML of the engines and logs of one site.
 fn common(site: &str, directory: &Path) -> String {
@@ -48,8 +65,8 @@ fn core(demo: &Demo, directory: &Path, certs: &Path) -> Result<Config> {
     )?;
     let config = Config::parse(&text)?;
     match &demo.core_config {
-        Some(file) => Ok(config.with(Config::read(Some(file), [])?)),
-        None => Ok(config),
+        Some(file) => init::with_token_file(config.with(Config::read(Some(file), [])?)),
+        None => init::with_token_file(config),
     }
 }
 
@@ -66,7 +83,7 @@ fn edge(demo: &Demo, number: u16, directory: &Path, certs: &Path) -> Result<Conf
         tls(certs, &format!("sites/{name}")),
         demo.port + number
     )?;
-    Ok(Config::parse(&text)?)
+    init::with_token_file(Config::parse(&text)?)
 }
 
 /// `fieldline demo`.
@@ -83,28 +100,32 @@ pub(crate) async fn run(demo: &Demo) -> Result<()> {
     let edges: Vec<SiteId> = (1..=demo.edges)
         .map(|number| format!("edge-{number}").parse())
         .collect::<Result<_, _>>()?;
-    certs::make(&crate::cli::Certs {
-        dir: certs.clone(),
-        servers: vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
-        sites: edges.clone(),
-    })?;
+    certs::prepare(&certs, &["127.0.0.1".to_owned(), "localhost".to_owned()], &edges)?;
 
     let core = core(demo, &directory, &certs)?;
     let host = init::host_settings(&core)?;
     let telemetry = telemetry::init(&host.telemetry(), "fieldline").context("cannot set up logs")?;
     let shape = init::Shape::default();
-    init::make(Role::Core, &core, &shape).await?;
     let mut sites = vec![(Role::Core, core)];
-    for (number, site) in (1..).zip(&edges) {
-        let config = edge(demo, number, &directory, &certs)?;
-        init::make(Role::Edge, &config, &shape).await?;
+    for number in 1..=demo.edges {
+        sites.push((Role::Edge, edge(demo, number, &directory, &certs)?));
+    }
+    // Each site has files of its own, so what they need is made side by side.
+    let mut making = JoinSet::new();
+    for (role, config) in sites.clone() {
+        making.spawn(async move { init::make(role, &config, &shape).await });
+    }
+    while let Some(made) = making.join_next().await {
+        made??;
+    }
+    for site in &edges {
         let certificate = certs.join("sites").join(format!("{site}.crt"));
         init::enrol(&sites[0].1, &shape, site, &certificate).await?;
-        sites.push((Role::Edge, config));
     }
     let group = sites::start(&sites, telemetry.clone())?;
-    group.ready(READY).await.context("the demo did not start")?;
-    welcome(demo, &directory);
+    let shown = async { welcome(demo, &directory, &places(demo, &directory).await?) };
+    let ready = async { group.ready(READY).await.context("the demo did not start") };
+    tokio::try_join!(shown, ready)?;
     let ended = group.wait().await;
     telemetry.shutdown();
     ended
@@ -126,28 +147,87 @@ fn forget(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn welcome(demo: &Demo, directory: &Path) {
+/// The pages, each with a link that signs in until it was used once; they answer before all services are at work.
+async fn places(demo: &Demo, directory: &Path) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for number in 0..=demo.edges {
+        let (site, kind) = match number {
+            0 => ("core".to_owned(), "core"),
+            number => (format!("edge-{number}"), "edge"),
+        };
+        let url = format!("http://127.0.0.1:{}", demo.port + number);
+        let token_file = directory.join(&site).join(token::FILE);
+        let ticket = ticket(&url, &token_file)
+            .await
+            .with_context(|| format!("the page of {site} did not start"))?;
+        places.push(Place {
+            link: link(&url, &ticket),
+            site,
+            kind,
+            url,
+            token_file,
+        });
+    }
+    Ok(places)
+}
+
+async fn ticket(url: &str, token_file: &Path) -> Result<String> {
+    let deadline = tokio::time::Instant::now() + READY;
+    let body = json!({"user": "demo", "role": "operator", "until_used": true});
+    loop {
+        // The client reads the token file, which the viewer makes, so a new one is tried each time.
+        let client = Client::new(&Api {
+            url: url.to_owned(),
+            token_file: Some(token_file.to_owned()),
+            by: None,
+            json: false,
+        })?;
+        match client.post("/api/tickets", body.clone()).await {
+            Ok(answer) => return Ok(text(&answer, "ticket")),
+            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+fn welcome(demo: &Demo, directory: &Path, places: &[Place]) -> Result<()> {
+    let Some(edge) = places.get(1) else {
+        bail!("a demo has at least one edge");
+    };
+    if demo.json {
+        let sites: Vec<_> = places
+            .iter()
+            .map(|place| {
+                json!({
+                    "site": place.site, "kind": place.kind, "url": place.url, "link": place.link,
+                    "token_file": place.token_file,
+                })
+            })
+            .collect();
+        line(json!({"directory": directory, "sites": sites}).to_string());
+        return Ok(std::io::stdout().flush()?);
+    }
     line(format!(
-        "\nFieldline is running; what it stores is in {}. Ctrl-C stops it.\n",
+        "\nFieldline is running; what it stores is in {}. Ctrl-C stops it.\n\nEach link signs in once:\n",
         directory.display()
     ));
-    line(format!("  core    http://127.0.0.1:{}", demo.port));
-    for number in 1..=demo.edges {
-        line(format!(
-            "  edge-{number}  http://127.0.0.1:{}",
-            demo.port + number
-        ));
+    for place in places {
+        line(format!("  {:<8}{}", place.site, place.link));
     }
     line(format!(
         "\nIn another terminal, as the field team of edge-1:\n\n  \
-         export FIELDLINE_URL=http://127.0.0.1:{}\n  \
+         export FIELDLINE_URL={} FIELDLINE_TOKEN_FILE={}\n  \
+         fieldline sign-in                another link to its page\n  \
          fieldline status                 what runs, and what is wrong\n  \
          fieldline assets                 what the core has broadcast so far\n  \
          fieldline request ASSET…         ask for some of them\n  \
          fieldline mirror start           fetch their bytes\n  \
          fieldline link pause             be offline; `fieldline link resume` ends it\n\n\
-         As headquarters: fieldline assets --url http://127.0.0.1:{}",
-        demo.port + 1,
-        demo.port
+         As headquarters: fieldline assets --url {} --token-file {}",
+        edge.url,
+        edge.token_file.display(),
+        places[0].url,
+        places[0].token_file.display()
     ));
+    Ok(std::io::stdout().flush()?)
 }

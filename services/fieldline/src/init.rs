@@ -1,6 +1,6 @@
 //! Making what a site needs: topics, tables, a volume. Twice changes nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli;
 use crate::output::line;
 use crate::sites::{self, Role};
+use crate::token;
 
 /// Records that travel over a link are kept longer than the longest outage that is planned for.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -144,6 +145,35 @@ pub(crate) fn embedded(config: &Config) -> Result<bool> {
     Ok(config.load::<Init>()?.settings.broker.url.starts_with("sqlite:"))
 }
 
+/// The settings with a token file in the site's own directory, where they name none and the site has such a directory.
+pub(crate) fn with_token_file(config: Config) -> Result<Config> {
+    if config.load::<viewer::Viewer>()?.settings.token_file.is_some() {
+        return Ok(config);
+    }
+    let engines = config.load::<Init>()?.settings;
+    let home = [
+        ("sqlite://", &engines.broker.url),
+        ("sqlite://", &engines.table.url),
+        ("file://", &engines.volume.url),
+    ]
+    .into_iter()
+    .find_map(|(scheme, url)| Path::new(url.strip_prefix(scheme)?).parent());
+    match home {
+        Some(home) => {
+            let path = home.join(token::FILE);
+            let text = format!("[viewer]\ntoken_file = {:?}\n", path.display().to_string());
+            Ok(Config::parse(&text)?.with(config))
+        }
+        None => Ok(config),
+    }
+}
+
+/// Makes the site's token file, so that a command finds it before the viewer has started.
+fn make_token(config: &Config) -> Result<Option<PathBuf>> {
+    let path = config.load::<viewer::Viewer>()?.settings.token_file;
+    path.map(|path| viewer::token(&path).map(|_| path)).transpose()
+}
+
 fn specification(topic: &Topic, shape: &Shape) -> TopicSpec {
     let mut made = TopicSpec::new(topic.name.clone(), topic.partitions.unwrap_or(shape.partitions));
     made.replication = shape.replication;
@@ -255,6 +285,14 @@ pub(crate) async fn run(command: &cli::Init) -> Result<()> {
                 made.topics.len(),
                 made.tables.len()
             ));
+        }
+        match make_token(&config) {
+            Ok(Some(path)) => line(format!("{site}: commands use the token file {}", path.display())),
+            Ok(None) => line(format!(
+                "{site}: set viewer.token_file, or nobody can add its first user"
+            )),
+            // Where secrets are mounted the viewer alone may have it.
+            Err(error) => line(format!("{site}: {error:#}")),
         }
         if role == Role::Core {
             for edge in &command.enrol {

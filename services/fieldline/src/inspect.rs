@@ -156,7 +156,7 @@ pub(crate) async fn ask(command: &AssetIds, action: &str) -> Result<()> {
         let answer = client
             .post(
                 &format!("/api/assets/{asset}/{action}"),
-                json!({"by": "fieldline"}),
+                json!({"by": command.api.by()}),
             )
             .await?;
         show(command.api.json, &answer, |answer| {
@@ -170,7 +170,7 @@ pub(crate) async fn ask(command: &AssetIds, action: &str) -> Result<()> {
 pub(crate) async fn withdraw(command: &Withdraw) -> Result<()> {
     let client = Client::new(&command.api)?;
     for asset in &command.assets {
-        let body = json!({"reason": command.reason, "by": "fieldline"});
+        let body = json!({"reason": command.reason, "by": command.api.by()});
         let answer = client
             .post(&format!("/api/assets/{asset}/withdraw"), body)
             .await?;
@@ -324,8 +324,8 @@ pub(crate) async fn link(command: &Link) -> Result<()> {
             });
             Ok(())
         }
-        Link::Pause(api) => order(api, "/api/link/pause", json!({"by": "fieldline"})).await,
-        Link::Resume(api) => order(api, "/api/link/resume", json!({"by": "fieldline"})).await,
+        Link::Pause(api) => order(api, "/api/link/pause", json!({"by": api.by()})).await,
+        Link::Resume(api) => order(api, "/api/link/resume", json!({"by": api.by()})).await,
     }
 }
 
@@ -340,7 +340,7 @@ pub(crate) async fn service(command: &Service) -> Result<()> {
             order(
                 api,
                 &format!("/api/services/{service}/start"),
-                json!({"by": "fieldline", "log_level": log_level}),
+                json!({"by": api.by(), "log_level": log_level}),
             )
             .await
         }
@@ -348,7 +348,7 @@ pub(crate) async fn service(command: &Service) -> Result<()> {
             order(
                 api,
                 &format!("/api/services/{service}/stop"),
-                json!({"by": "fieldline"}),
+                json!({"by": api.by()}),
             )
             .await
         }

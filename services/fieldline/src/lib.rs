@@ -8,7 +8,9 @@ mod init;
 mod inspect;
 mod mirroring;
 mod output;
+mod people;
 mod sites;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -66,5 +68,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Link(link) => inspect::link(&link).await,
         Command::Service(service) => inspect::service(&service).await,
         Command::DeadLetters(letters) => inspect::dead_letters(&letters).await,
+        Command::SignIn(wish) => people::sign_in(&wish).await,
+        Command::User(user) => people::user(&user).await,
+        Command::Audit(search) => people::audit(&search).await,
     }
 }

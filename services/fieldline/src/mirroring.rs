@@ -31,14 +31,14 @@ pub(crate) async fn mirror(command: &Mirror) -> Result<()> {
         Mirror::Start { detach, api } => {
             let client = Client::new(api)?;
             let before = client.get("/api/mirror").await?;
-            order(api, "/api/mirror/start", json!({"by": "fieldline"})).await?;
+            order(api, "/api/mirror/start", json!({"by": api.by()})).await?;
             if *detach || api.json {
                 Ok(())
             } else {
                 follow(&client, &before).await
             }
         }
-        Mirror::Stop(api) => order(api, "/api/mirror/stop", json!({"by": "fieldline"})).await,
+        Mirror::Stop(api) => order(api, "/api/mirror/stop", json!({"by": api.by()})).await,
         Mirror::Status(api) => status(api).await,
     }
 }

@@ -72,3 +72,9 @@ pub(crate) fn text(value: &Value, field: &str) -> String {
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
+
+/// A moment in milliseconds since 1970, as people write it.
+pub(crate) fn time(at: Option<i64>) -> String {
+    at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok())
+        .map_or_else(|| "–".to_owned(), |at| format!("{at:.0}"))
+}

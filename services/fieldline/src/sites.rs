@@ -63,7 +63,7 @@ pub(crate) fn read(sites: &Sites) -> Result<Vec<(Role, Config)>> {
             };
             let config = Config::read(Some(file), environment)
                 .with_context(|| format!("cannot read the settings of {}", file.display()))?;
-            Ok((role, config))
+            Ok((role, init::with_token_file(config)?))
         })
         .collect()
 }

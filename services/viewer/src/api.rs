@@ -5,15 +5,19 @@
 )]
 
 mod assets;
+mod audit;
 mod commands;
 mod content;
 mod dead_letters;
+mod description;
 mod input;
 mod records;
 mod services;
+mod session;
 mod site;
 mod sites;
 mod topics;
+mod users;
 
 use std::sync::Arc;
 
@@ -25,12 +29,14 @@ use utoipa::OpenApi;
 use crate::app::App;
 use crate::guard;
 use crate::problem::Problem;
+use crate::sign_in;
 
+use description::Everywhere;
 pub(crate) use records::MAX_STREAMS;
 pub(crate) use site::troubles;
 
 /// The largest body of a change.
-const BODY_BYTES: usize = 64 * 1024;
+pub(crate) const BODY_BYTES: usize = 64 * 1024;
 
 /// Where the state of each handler comes from.
 pub(crate) type Site = axum::extract::State<Arc<App>>;
@@ -39,6 +45,16 @@ pub(crate) type Site = axum::extract::State<Arc<App>>;
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let hosts: Arc<[String]> = app.settings.allowed_hosts.clone().into();
     Router::new()
+        .route(
+            "/api/session",
+            get(session::show)
+                .post(session::sign_in)
+                .delete(session::sign_out),
+        )
+        .route("/api/users", get(users::list).post(users::add))
+        .route("/api/users/{name}", post(users::set).delete(users::remove))
+        .route("/api/tickets", post(users::ticket))
+        .route("/api/audit", get(audit::list))
         .route("/api/site", get(site::site))
         .route("/api/status", get(site::status))
         .route("/api/openapi.json", get(|| async { Json(openapi()) }))
@@ -81,6 +97,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), sign_in::check))
         .layer(middleware::from_fn_with_state(hosts, guard::check))
         .with_state(app.clone())
 }
@@ -97,6 +114,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         description = "The API of one site. Changes need the header `x-fieldline: 1` and a JSON body."
     ),
     paths(
+        session::show,
+        session::sign_in,
+        session::sign_out,
+        users::list,
+        users::add,
+        users::set,
+        users::remove,
+        users::ticket,
+        audit::list,
         site::site,
         site::status,
         assets::list,
@@ -129,6 +155,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         dead_letters::list,
         dead_letters::redrive,
     ),
-    components(schemas(crate::problem::ProblemBody))
+    components(schemas(crate::problem::ProblemBody)),
+    modifiers(&Everywhere)
 )]
 struct Description;

@@ -15,6 +15,7 @@ use crate::index::Index;
 use crate::problem::{Problem, Result};
 use crate::services::Services;
 use crate::settings::Settings;
+use crate::sign_in::SignIn;
 
 /// How long a request waits for the index's first reading.
 const INDEX_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub(crate) places: crate::headquarters::Places,
     pub(crate) services: Services,
     pub(crate) settings: Settings,
+    pub(crate) sign_in: SignIn,
+    pub(crate) strangers: crate::audit::Strangers,
     /// Held while an asset's request is looked at and changed, so that two clicks are one request.
     pub(crate) asking: tokio::sync::Mutex<()>,
     /// How many streams of records may be open.

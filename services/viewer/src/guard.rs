@@ -1,8 +1,9 @@
 //! Who may call: only under a known host name, and changes only from callers that another site's page cannot imitate.
 //!
 //! A page that was loaded from somewhere else can make a browser send requests here. It cannot add the header
-//! `x-fieldline` or a JSON content type without the browser asking first, which is never allowed; and a name of its own
-//! that it points at 127.0.0.1 (DNS rebinding) is no name that this API answers to.
+//! `x-fieldline` or a JSON content type without the browser asking first, which is never allowed; its `Origin` is not the
+//! host that it calls; and a name of its own that it points at 127.0.0.1 (DNS rebinding) is no name that this API answers
+//! to.
 
 use std::sync::Arc;
 
@@ -16,8 +17,17 @@ use crate::problem::Problem;
 /// The header that shows that a change is meant.
 pub(crate) const HEADER: &str = "x-fieldline";
 
-/// Checks each request before anything else, and marks each answer as nothing to be run.
+/// What the page may load: its own files, and pictures that it has as bytes.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What an answer of the API may load: nothing.
+const ANSWER_POLICY: &str = "default-src 'none'; sandbox; frame-ancestors 'none'";
+
+/// Checks each request before anything else, and marks each answer of the API as nothing to be run.
 pub(crate) async fn check(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let answer = path == "/api" || path.starts_with("/api/");
+    let policy = if answer { ANSWER_POLICY } else { PAGE_POLICY };
     let mut response = match admit(request.method(), request.headers(), &hosts) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -25,18 +35,19 @@ pub(crate) async fn check(State(hosts): State<Arc<[String]>>, request: Request, 
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; sandbox; frame-ancestors 'none'",
-        ),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    headers.insert(
-        "cross-origin-resource-policy",
-        HeaderValue::from_static("same-origin"),
-    );
+    if answer {
+        // Who signs out must not leave it behind for who comes next.
+        let private = HeaderValue::from_static("private, no-cache");
+        headers.entry(header::CACHE_CONTROL).or_insert(private);
+    }
+    for name in ["cross-origin-resource-policy", "cross-origin-opener-policy"] {
+        headers.insert(name, HeaderValue::from_static("same-origin"));
+    }
     response
 }
 
@@ -62,6 +73,11 @@ fn admit(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(), P
     }
     if method.is_safe() {
         return Ok(());
+    }
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().ok());
+    let own = |origin: &str| origin.split_once("://").map(|(_, rest)| rest) == host;
+    if origin.is_some_and(|origin| !origin.is_some_and(own)) {
+        return Err(Problem::forbidden("a change must come from this site's own page"));
     }
     if headers.get(HEADER).is_none_or(|value| value != "1") {
         return Err(Problem::forbidden("a change needs the header `x-fieldline: 1`"));
@@ -138,6 +154,14 @@ mod tests {
             &Method::POST,
             &[host, own, ("content-type", "application/json; charset=utf-8")]
         ));
+        let origin = |origin| {
+            let json = ("content-type", "application/json");
+            admitted(&Method::POST, &[host, own, json, ("origin", origin)])
+        };
+        assert!(origin("http://localhost"));
+        assert!(!origin("http://localhost:8081"));
+        assert!(!origin("http://evil.example"));
+        assert!(!origin("null"));
         assert!(!admitted(&Method::DELETE, &[host]));
         assert!(admitted(&Method::DELETE, &[host, own]));
     }

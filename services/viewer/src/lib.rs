@@ -2,6 +2,7 @@
 
 mod api;
 mod app;
+mod audit;
 mod edge;
 mod guard;
 mod headquarters;
@@ -11,9 +12,11 @@ mod problem;
 mod service;
 mod services;
 mod settings;
+mod sign_in;
 mod site_status;
 mod view;
 
 pub use api::openapi;
 pub use service::Viewer;
 pub use settings::Settings;
+pub use sign_in::{Mode, token};

@@ -18,7 +18,12 @@ pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     hint: Option<String>,
+    retry_after: Option<u64>,
 }
+
+/// Why a request was refused, beside its answer, for the audit.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal(pub(crate) String);
 
 /// A problem as it is sent (`application/problem+json`).
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,6 +46,7 @@ impl Problem {
             status,
             detail: detail.into(),
             hint: None,
+            retry_after: None,
         }
     }
 
@@ -69,6 +75,12 @@ impl Problem {
         self
     }
 
+    /// Says when to try again, in seconds.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     fn logged(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(error = %telemetry::chain(error), "request failed");
         Self::new(status, error.to_string())
@@ -85,6 +97,7 @@ impl std::error::Error for Problem {}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let refusal = Refusal(self.detail.clone());
         let body = ProblemBody {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -95,6 +108,12 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(refusal);
         response
     }
 }

@@ -19,6 +19,7 @@ use crate::app::{App, Kind};
 use crate::index::Index;
 use crate::services::Services;
 use crate::settings::Settings;
+use crate::sign_in::{Mode, SignIn};
 use crate::{api, edge, headquarters, site_status};
 
 /// How long a follower rests after an error.
@@ -50,8 +51,12 @@ impl chassis::Service for Viewer {
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<Self> {
         let site: SiteId = host.site().parse()?;
-        if !settings.listen.ip().is_loopback() {
-            tracing::warn!(listen = %settings.listen, "the API can be reached by others, and there is no sign-in");
+        if settings.sign_in == Mode::Off {
+            tracing::warn!(listen = %settings.listen, "sign-in is off: whoever reaches this address is operator");
+        }
+        let sign_in = SignIn::open(&settings, &site)?;
+        if settings.sign_in == Mode::Users && settings.token_file.is_none() {
+            tracing::info!("no token_file is set: commands cannot add users, nor make one-time links");
         }
         let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
         let table = Session::open(&settings.table, Self::NAME, host.registry()).await?;
@@ -83,6 +88,8 @@ impl chassis::Service for Viewer {
             asking: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
+            sign_in,
+            strangers: Default::default(),
             settings,
         });
         Ok(Self {
@@ -107,7 +114,10 @@ impl chassis::Service for Viewer {
                 Ok(())
             });
         }
-        let server = axum::serve(self.listener, api::router(&self.app));
+        let server = axum::serve(
+            self.listener,
+            api::router(&self.app).into_make_service_with_connect_info::<SocketAddr>(),
+        );
         Ok(server
             .with_graceful_shutdown(async move { stop.cancelled().await })
             .await?)

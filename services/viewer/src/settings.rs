@@ -1,9 +1,13 @@
 //! What can be set for a viewer.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use common::chassis::Span;
 use common::{broker, chassis, table, volume};
 use serde::{Deserialize, Serialize};
+
+use crate::sign_in::{Mode, Proxies};
 
 /// The settings of a viewer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +21,15 @@ pub struct Settings {
     pub volume: volume::Settings,
     /// Where the API listens.
     pub listen: SocketAddr,
-    /// Lets `listen` be an address that others can reach. There is no sign-in: whoever can reach it can do everything.
+    /// Whether callers sign in: `users`, or `off`, where whoever reaches the address can do everything.
+    pub sign_in: Mode,
+    /// A file whose content makes its bearer an operator, for the command line; made when it is missing.
+    pub token_file: Option<PathBuf>,
+    /// Addresses and networks of proxies, whose `x-forwarded-for` and `x-forwarded-proto` count.
+    pub trusted_proxies: Vec<String>,
+    /// How long it is kept who did what.
+    pub audit_retention: Span,
+    /// Lets `listen` be an address that others can reach.
     pub allow_remote: bool,
     /// Host names, beside the loopback's, under which the API may be called.
     pub allowed_hosts: Vec<String>,
@@ -36,6 +48,10 @@ impl Default for Settings {
             table: table::Settings::default(),
             volume: volume::Settings::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            sign_in: Mode::Users,
+            token_file: None,
+            trusted_proxies: Vec::new(),
+            audit_retention: Span::seconds(400 * 24 * 3600),
             allow_remote: false,
             allowed_hosts: Vec::new(),
             max_assets: 200_000,
@@ -63,7 +79,7 @@ impl chassis::Settings for Settings {
         if !self.listen.ip().is_loopback() {
             if !self.allow_remote {
                 problems.push(format!(
-                    "listen: {} can be reached by others, and there is no sign-in; use 127.0.0.1, or set allow_remote = true",
+                    "listen: {} can be reached by others; use 127.0.0.1, or set allow_remote = true",
                     self.listen
                 ));
             } else if self.allowed_hosts.is_empty() {
@@ -71,6 +87,12 @@ impl chassis::Settings for Settings {
                     "allowed_hosts: name the hosts under which remote callers reach this address".into(),
                 );
             }
+        }
+        if let Err(problem) = Proxies::parse(&self.trusted_proxies) {
+            problems.push(format!("trusted_proxies: {problem}"));
+        }
+        if *self.audit_retention < std::time::Duration::from_secs(24 * 3600) {
+            problems.push("audit_retention: must be at least 1day".into());
         }
         if self.max_assets == 0 || self.partitions < 1 || self.replication < 1 {
             problems.push("max_assets, partitions, replication: must be at least 1".into());

@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod demo;
 mod exchange;
 mod fenced;
 mod torn;

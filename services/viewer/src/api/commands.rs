@@ -10,6 +10,7 @@ use super::Site;
 use super::input::{By, Input, name, words};
 use crate::app::{App, Kind, asset_id};
 use crate::problem::{Problem, ProblemBody, Result};
+use crate::sign_in::Identity;
 use crate::{edge, headquarters};
 
 /// What became of a wish.
@@ -21,11 +22,17 @@ pub(crate) struct AskedView {
     state: &'static str,
 }
 
-async fn ask(app: &App, id: &str, by: &By, action: RequestAction) -> Result<Json<AskedView>> {
+async fn ask(
+    app: &App,
+    identity: &Identity,
+    id: &str,
+    by: &By,
+    action: RequestAction,
+) -> Result<Json<AskedView>> {
     app.only(Kind::Edge)?;
     let id = asset_id(id)?;
-    let by = name("by", by.by.as_ref())?;
-    let asked = edge::ask(app, &id, action, by.as_deref()).await?;
+    let by = identity.by(name("by", by.by.as_ref())?);
+    let asked = edge::ask(app, &id, action, Some(&by)).await?;
     Ok(Json(AskedView {
         asset_id: id.into(),
         request_id: asked.request_id.into(),
@@ -39,10 +46,11 @@ async fn ask(app: &App, id: &str, by: &By, action: RequestAction) -> Result<Json
     responses((status = 200, body = AskedView), (status = 409, body = ProblemBody)))]
 pub(crate) async fn request(
     State(app): Site,
+    identity: Identity,
     Path(id): Path<String>,
     Input(by): Input<By>,
 ) -> Result<Json<AskedView>> {
-    ask(&app, &id, &by, RequestAction::Request).await
+    ask(&app, &identity, &id, &by, RequestAction::Request).await
 }
 
 /// Takes a request back (edge).
@@ -50,10 +58,11 @@ pub(crate) async fn request(
     responses((status = 200, body = AskedView), (status = 409, body = ProblemBody)))]
 pub(crate) async fn cancel(
     State(app): Site,
+    identity: Identity,
     Path(id): Path<String>,
     Input(by): Input<By>,
 ) -> Result<Json<AskedView>> {
-    ask(&app, &id, &by, RequestAction::Cancel).await
+    ask(&app, &identity, &id, &by, RequestAction::Cancel).await
 }
 
 /// Why an asset is withdrawn.
@@ -62,7 +71,7 @@ pub(crate) async fn cancel(
 pub(crate) struct Withdrawal {
     /// Why; every edge is told.
     reason: String,
-    /// Who says so.
+    /// Who says so; counts from the command line alone.
     #[serde(default)]
     by: Option<String>,
 }
@@ -79,18 +88,19 @@ pub(crate) struct WithdrawnView {
     responses((status = 200, body = WithdrawnView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn withdraw(
     State(app): Site,
+    identity: Identity,
     Path(id): Path<String>,
     Input(withdrawal): Input<Withdrawal>,
 ) -> Result<Json<WithdrawnView>> {
     app.only(Kind::Core)?;
     let id = asset_id(&id)?;
     let reason = words("reason", &withdrawal.reason)?;
-    let by = name("by", withdrawal.by.as_ref())?;
+    let by = identity.by(name("by", withdrawal.by.as_ref())?);
     app.indexed().await?;
     let _one_at_a_time = app.asking.lock().await;
     let mut asset = headquarters::record(&app, &id).await?;
     if asset.state != AssetState::Withdrawn {
-        tracing::info!(asset_id = %id, by = by.as_deref().unwrap_or("-"), reason = %reason, "asset is withdrawn");
+        tracing::info!(asset_id = %id, %by, reason = %reason, "asset is withdrawn");
         asset.state = AssetState::Withdrawn;
         asset.reason = Some(reason);
         headquarters::send(&app, &asset).await?;

@@ -46,7 +46,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct By {
-    /// The name that is kept with what was asked.
+    /// The name that is kept with what was asked, instead of the caller's own; counts from the command line alone.
     pub(crate) by: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use super::input::{By, Input, name, words};
 use crate::app::{App, Kind};
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::services::desired;
+use crate::sign_in::Identity;
 use crate::view::Service;
 
 /// The site's services.
@@ -35,7 +36,7 @@ pub(crate) async fn list(State(app): Site) -> Json<ServicesView> {
 pub(crate) struct Command {
     /// What it should log, as debug or feed=trace; as its settings say when left out.
     log_level: Option<String>,
-    /// Who says so.
+    /// Who says so; counts from the command line alone.
     by: Option<String>,
 }
 
@@ -47,7 +48,13 @@ pub(crate) struct CommandView {
     log_level: Option<String>,
 }
 
-async fn tell(app: &App, service: &str, what: Desired, command: Command) -> Result<Json<CommandView>> {
+async fn tell(
+    app: &App,
+    identity: &Identity,
+    service: &str,
+    what: Desired,
+    command: Command,
+) -> Result<Json<CommandView>> {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if service.is_empty() || service.len() > 40 || !service.bytes().all(valid) {
         return Err(Problem::not_found(format!(
@@ -75,7 +82,7 @@ async fn tell(app: &App, service: &str, what: Desired, command: Command) -> Resu
         service: service.to_owned(),
         desired: what,
         log_level: log_level.clone(),
-        asked_by: name("by", command.by.as_ref())?,
+        asked_by: Some(identity.by(name("by", command.by.as_ref())?)),
         asked_at: now_ms(),
     };
     control::order(&app.broker, &order).await?;
@@ -91,10 +98,11 @@ async fn tell(app: &App, service: &str, what: Desired, command: Command) -> Resu
     responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn start(
     State(app): Site,
+    identity: Identity,
     Path(service): Path<String>,
     Input(command): Input<Command>,
 ) -> Result<Json<CommandView>> {
-    tell(&app, &service, Desired::Running, command).await
+    tell(&app, &identity, &service, Desired::Running, command).await
 }
 
 /// Lets a service finish what it holds, and wait.
@@ -102,10 +110,11 @@ pub(crate) async fn start(
     responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn stop(
     State(app): Site,
+    identity: Identity,
     Path(service): Path<String>,
     Input(command): Input<Command>,
 ) -> Result<Json<CommandView>> {
-    tell(&app, &service, Desired::Paused, command).await
+    tell(&app, &identity, &service, Desired::Paused, command).await
 }
 
 /// Assets, and the bytes of them.
@@ -152,10 +161,17 @@ pub(crate) async fn mirror(State(app): Site) -> Result<Json<MirrorView>> {
     }))
 }
 
-async fn edge_tell(app: &App, service: &str, what: Desired, by: By) -> Result<Json<CommandView>> {
+async fn edge_tell(
+    app: &App,
+    identity: &Identity,
+    service: &str,
+    what: Desired,
+    by: By,
+) -> Result<Json<CommandView>> {
     app.only(Kind::Edge)?;
     tell(
         app,
+        identity,
         service,
         what,
         Command {
@@ -168,14 +184,22 @@ async fn edge_tell(app: &App, service: &str, what: Desired, by: By) -> Result<Js
 
 /// Lets the mirror fetch what is ready (edge).
 #[utoipa::path(post, path = "/api/mirror/start", request_body = By, responses((status = 200, body = CommandView)))]
-pub(crate) async fn mirror_start(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
-    edge_tell(&app, "mirror", Desired::Running, by).await
+pub(crate) async fn mirror_start(
+    State(app): Site,
+    identity: Identity,
+    Input(by): Input<By>,
+) -> Result<Json<CommandView>> {
+    edge_tell(&app, &identity, "mirror", Desired::Running, by).await
 }
 
 /// Stops the mirror after the chunks in hand (edge).
 #[utoipa::path(post, path = "/api/mirror/stop", request_body = By, responses((status = 200, body = CommandView)))]
-pub(crate) async fn mirror_stop(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
-    edge_tell(&app, "mirror", Desired::Paused, by).await
+pub(crate) async fn mirror_stop(
+    State(app): Site,
+    identity: Identity,
+    Input(by): Input<By>,
+) -> Result<Json<CommandView>> {
+    edge_tell(&app, &identity, "mirror", Desired::Paused, by).await
 }
 
 /// What the mirror command would fetch.
@@ -233,12 +257,20 @@ pub(crate) async fn link(State(app): Site) -> Result<Json<LinkView>> {
 
 /// Carries nothing until resumed (edge).
 #[utoipa::path(post, path = "/api/link/pause", request_body = By, responses((status = 200, body = CommandView)))]
-pub(crate) async fn link_pause(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
-    edge_tell(&app, "link", Desired::Paused, by).await
+pub(crate) async fn link_pause(
+    State(app): Site,
+    identity: Identity,
+    Input(by): Input<By>,
+) -> Result<Json<CommandView>> {
+    edge_tell(&app, &identity, "link", Desired::Paused, by).await
 }
 
 /// Carries again (edge).
 #[utoipa::path(post, path = "/api/link/resume", request_body = By, responses((status = 200, body = CommandView)))]
-pub(crate) async fn link_resume(State(app): Site, Input(by): Input<By>) -> Result<Json<CommandView>> {
-    edge_tell(&app, "link", Desired::Running, by).await
+pub(crate) async fn link_resume(
+    State(app): Site,
+    identity: Identity,
+    Input(by): Input<By>,
+) -> Result<Json<CommandView>> {
+    edge_tell(&app, &identity, "link", Desired::Running, by).await
 }

@@ -71,6 +71,14 @@ async fn description_of_the_api_names_every_route() {
     let description = rig.get("/api/openapi.json").await;
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() >= 27, "{} paths", paths.len());
+    let list = &paths["/api/assets"]["get"]["responses"];
+    for refusal in ["400", "default"] {
+        assert!(
+            list[refusal]["content"]["application/problem+json"].is_object(),
+            "{list}"
+        );
+    }
+    assert_eq!(paths["/api/session"]["post"]["security"], serde_json::json!([]));
     for path in [
         "/api/assets/{id}/request",
         "/api/topics/{topic}/records",

@@ -1,8 +1,11 @@
 //! The API over HTTP, on embedded engines.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod audit;
 mod callers;
 mod core_site;
 mod edge_site;
+mod people;
 mod rig;
+mod rights;
 mod topics;

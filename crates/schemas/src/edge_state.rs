@@ -41,6 +41,7 @@ pub struct EdgeAsset {
     pub responded_at: Option<i64>,
     pub mirrored_at: Option<i64>,
     pub mirrored_hash: Option<Hash>,
+    pub evicted_at: Option<i64>,
 }
 
 /// Where an asset is for the team at this edge.
@@ -114,7 +115,7 @@ impl EdgeState {
 
 impl EdgeAsset {
     /// The columns that [`Self::read`] asks for: all of the table's but `bucket` and `preview`.
-    pub const COLUMNS: [&'static str; 26] = [
+    pub const COLUMNS: [&'static str; 27] = [
         "asset_id",
         "title",
         "description",
@@ -141,10 +142,12 @@ impl EdgeAsset {
         "responded_at",
         "mirrored_at",
         "mirrored_hash",
+        "evicted_at",
     ];
 
     /// Reads the facts from a row, given how to read a column of texts and one of numbers (`int`, `bigint` and
-    /// `timestamp` alike). An id or hash that is none reads as absent.
+    /// `timestamp` alike). An id or hash that is none reads as absent, and so does a mirroring that was evicted since, where
+    /// `evicted_at` is among the columns.
     pub fn read<'row>(
         text: impl Fn(&str) -> Option<&'row str>,
         number: impl Fn(&str) -> Option<i64>,
@@ -152,6 +155,9 @@ impl EdgeAsset {
         let owned = |column| text(column).map(str::to_owned);
         let hash = |column| text(column).and_then(|hash| hash.parse().ok());
         let int = |column| number(column).and_then(|number| i32::try_from(number).ok());
+        let evicted_at = number("evicted_at");
+        let mirrored_at =
+            number("mirrored_at").filter(|mirrored| evicted_at.is_none_or(|evicted| *mirrored > evicted));
         Self {
             asset_id: text("asset_id").and_then(|id| id.parse().ok()),
             title: owned("title"),
@@ -177,8 +183,9 @@ impl EdgeAsset {
             response_reason: owned("response_reason"),
             response_attempt: int("response_attempt"),
             responded_at: number("responded_at"),
-            mirrored_at: number("mirrored_at"),
-            mirrored_hash: hash("mirrored_hash"),
+            mirrored_at,
+            mirrored_hash: hash("mirrored_hash").filter(|_| mirrored_at.is_some()),
+            evicted_at,
         }
     }
 
@@ -200,7 +207,7 @@ impl EdgeAsset {
             return EdgeState::Expired;
         }
         let attempt = self.attempt.unwrap_or(0);
-        if attempt < 1 {
+        if attempt < 1 || self.over() {
             return EdgeState::Available;
         }
         if self.cancelled() {
@@ -220,6 +227,14 @@ impl EdgeAsset {
         } else {
             EdgeState::Requesting
         }
+    }
+
+    /// Whether what the newest attempt brought was evicted. A later request is another attempt.
+    fn over(&self) -> bool {
+        self.evicted_at.is_some_and(|evicted_at| {
+            self.requesting_at
+                .is_none_or(|requesting_at| requesting_at <= evicted_at)
+        })
     }
 
     /// Whether the newest attempt was taken back. A cancellation older than the request belongs to an attempt before.

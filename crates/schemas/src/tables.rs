@@ -25,6 +25,7 @@ pub const EDGE_TABLES: &[Migration] = &[
     migration!("007_users"),
     migration!("008_sessions"),
     migration!("009_audit"),
+    migration!("010_edge_assets_evicted"),
 ];
 
 /// The tables of the core.

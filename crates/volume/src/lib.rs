@@ -17,6 +17,7 @@ mod publish;
 mod settings;
 mod staging;
 mod store;
+mod usage;
 mod volume;
 mod writer;
 
@@ -25,5 +26,6 @@ pub use error::{Error, Result};
 pub use manifest::ManifestEntry;
 pub use partial::Partial;
 pub use settings::{S3, Settings};
+pub use usage::Usage;
 pub use volume::{READ_LIMIT, Volume};
 pub use writer::{Stored, Writer};

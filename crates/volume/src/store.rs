@@ -39,6 +39,11 @@ impl Store {
         self.path(&format!("objects/{}/{hash}", &hash.as_str()[..2]))
     }
 
+    /// Where all objects are.
+    pub(crate) fn objects(&self) -> Path {
+        self.path("objects")
+    }
+
     pub(crate) fn chunks(&self, hash: &Hash) -> Path {
         self.path(&format!("objects/{}/{hash}.chunks", &hash.as_str()[..2]))
     }

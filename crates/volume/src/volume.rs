@@ -19,6 +19,7 @@ use crate::partial::Partial;
 use crate::settings::Settings;
 use crate::staging::{Staging, sync_directory};
 use crate::store::Store;
+use crate::usage::{Usage, measure};
 use crate::writer::Writer;
 
 /// The most bytes of one [`Volume::read`].
@@ -82,6 +83,11 @@ impl Volume {
         blocking(move || inner.staging.file().map(drop)).await?;
         self.stat(&Hash::from(blake3::hash(b"ping"))).await?;
         Ok(())
+    }
+
+    /// Counts what is here. It lists every object, so it is not for every request.
+    pub async fn usage(&self) -> Result<Usage> {
+        measure(&self.0.store).await
     }
 
     /// Starts an object whose hash is not yet known.

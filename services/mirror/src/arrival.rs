@@ -11,7 +11,7 @@ use common::volume::ManifestEntry;
 
 use crate::error::{Error, Result};
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "asset_id",
     "withdrawn_at",
     "attempt",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 11] = [
     "responded_at",
     "mirrored_at",
     "mirrored_hash",
+    "evicted_at",
 ];
 
 /// Where arrivals are written down.

@@ -10,6 +10,8 @@ mod commands;
 mod content;
 mod dead_letters;
 mod description;
+mod events;
+mod glance;
 mod input;
 mod records;
 mod services;
@@ -18,6 +20,7 @@ mod site;
 mod sites;
 mod topics;
 mod users;
+mod volume;
 
 use std::sync::Arc;
 
@@ -31,9 +34,13 @@ use crate::guard;
 use crate::problem::Problem;
 use crate::sign_in;
 
+pub(crate) use assets::view as asset_view;
+pub(crate) use dead_letters::topics as dead_letter_topics;
 use description::Everywhere;
+pub(crate) use glance::{LinkView, MirrorView};
 pub(crate) use records::MAX_STREAMS;
 pub(crate) use site::troubles;
+pub(crate) use sites::edges;
 
 /// The largest body of a change.
 pub(crate) const BODY_BYTES: usize = 64 * 1024;
@@ -58,23 +65,28 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/site", get(site::site))
         .route("/api/status", get(site::status))
         .route("/api/openapi.json", get(|| async { Json(openapi()) }))
+        .route("/api/events", get(events::events))
+        .route("/api/lanes", get(events::lanes))
+        .route("/api/volume", get(volume::volume))
         .route("/api/assets", get(assets::list))
         .route("/api/assets/{id}", get(assets::one))
         .route("/api/assets/{id}/preview", get(content::preview))
         .route("/api/assets/{id}/content", get(content::content))
         .route("/api/assets/{id}/request", post(commands::request))
         .route("/api/assets/{id}/cancel", post(commands::cancel))
+        .route("/api/assets/{id}/evict", post(volume::evict))
         .route("/api/assets/{id}/withdraw", post(commands::withdraw))
         .route("/api/assets/{id}/expiry", post(commands::expiry))
         .route("/api/requests", get(sites::requests))
         .route("/api/services", get(services::list))
         .route("/api/services/{name}/start", post(services::start))
         .route("/api/services/{name}/stop", post(services::stop))
-        .route("/api/mirror", get(services::mirror))
+        .route("/api/services/{name}/log-level", post(services::log_level))
+        .route("/api/mirror", get(glance::mirror))
         .route("/api/mirror/start", post(services::mirror_start))
         .route("/api/mirror/stop", post(services::mirror_stop))
-        .route("/api/mirror/estimate", get(services::estimate))
-        .route("/api/link", get(services::link))
+        .route("/api/mirror/estimate", get(glance::estimate))
+        .route("/api/link", get(glance::link))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
         .route("/api/sites", get(sites::list).post(sites::enrol))
@@ -87,6 +99,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/api/dead-letters/{topic}/{partition}/{offset}/redrive",
             post(dead_letters::redrive),
         )
+        .route("/", get(crate::page::index))
+        .route("/page/{hash}/{*path}", get(crate::page::file))
         .fallback(|| async {
             Problem::not_found("there is nothing here").hint("GET /api/openapi.json lists all routes")
         })
@@ -125,6 +139,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         audit::list,
         site::site,
         site::status,
+        events::events,
+        events::lanes,
+        volume::volume,
+        volume::evict,
+        services::log_level,
         assets::list,
         assets::one,
         content::preview,
@@ -136,11 +155,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         services::list,
         services::start,
         services::stop,
-        services::mirror,
+        glance::mirror,
         services::mirror_start,
         services::mirror_stop,
-        services::estimate,
-        services::link,
+        glance::estimate,
+        glance::link,
         services::link_pause,
         services::link_resume,
         sites::list,

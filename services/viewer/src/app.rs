@@ -52,7 +52,12 @@ pub(crate) struct App {
     /// Where the core's newest record of each asset lies; empty at an edge.
     pub(crate) places: crate::headquarters::Places,
     pub(crate) services: Services,
+    /// What is told to the pages that are open.
+    pub(crate) hub: crate::events::Hub,
+    pub(crate) lanes: crate::events::Lanes,
+    pub(crate) usage: crate::events::Usage,
     pub(crate) settings: Settings,
+    pub(crate) page: crate::page::Page,
     pub(crate) sign_in: SignIn,
     pub(crate) strangers: crate::audit::Strangers,
     /// Held while an asset's request is looked at and changed, so that two clicks are one request.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::broker::{Outgoing, Position};
 use common::chassis::now_ms;
-use common::schemas::{self, AssetChange, AssetId, EdgeAsset, RequestAction, RequestId, topic};
+use common::schemas::{self, AssetChange, AssetId, EdgeAsset, Hash, RequestAction, RequestId, topic};
 use common::table::{self, Row, Select, Value, Write};
 
 use crate::app::App;
@@ -17,7 +17,7 @@ const PENDING: Duration = Duration::from_secs(30 * 24 * 3600);
 const PAGE: usize = 500;
 
 /// What the index needs of a row.
-const INDEXED: [&str; 13] = [
+const INDEXED: [&str; 14] = [
     "asset_id",
     "title",
     "size",
@@ -31,6 +31,7 @@ const INDEXED: [&str; 13] = [
     "response",
     "response_attempt",
     "mirrored_at",
+    "evicted_at",
 ];
 
 fn facts(row: &Row) -> EdgeAsset {
@@ -95,6 +96,8 @@ fn index(app: &App, facts: &EdgeAsset) {
 pub(crate) async fn refresh(app: &App, id: &AssetId) -> Result<(), table::Error> {
     if let Some(facts) = read(app, id, &INDEXED).await? {
         index(app, &facts);
+        // The preview, and who asked, are shown and not in the index.
+        app.index.touch(pack(id));
     }
     Ok(())
 }
@@ -169,9 +172,11 @@ pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Opti
     let later = |than: Option<i64>| now.max(than.map_or(now, |than| than.saturating_add(1)));
     let (attempt, row) = match (action, state) {
         (RequestAction::Request, _) if facts.may_request(now) => {
+            // Likewise an eviction ends every attempt that is not younger.
+            let requesting_at = later(facts.cancelled_at).max(later(facts.evicted_at));
             let row = row
                 .set("attempt", facts.next_attempt())
-                .set("requesting_at", Value::timestamp(later(facts.cancelled_at)))
+                .set("requesting_at", Value::timestamp(requesting_at))
                 .set("requested_by", by);
             (facts.next_attempt(), Some(row))
         }
@@ -217,6 +222,67 @@ pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Opti
         RequestAction::Request => "requesting",
         RequestAction::Cancel => "cancelled",
     }))
+}
+
+/// Gives an asset's room back: its state, and the bytes that were freed. The row first, so that nobody is shown bytes that
+/// are being deleted; after a crash in between, evicting again deletes them.
+pub(crate) async fn evict(app: &App, id: &AssetId) -> Result<(&'static str, i64)> {
+    let _one_at_a_time = app.asking.lock().await;
+    let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
+    let facts = asset(app, id).await?.ok_or_else(unknown)?;
+    let now = now_ms();
+    if let Some(mirrored_at) = facts.mirrored_at {
+        let row = Write::to("assets")
+            .set("bucket", id.bucket())
+            .set("asset_id", id.as_str())
+            .set("evicted_at", Value::timestamp(now.max(mirrored_at)));
+        app.table.upsert(row).await?;
+        changed(app, id, now).await?;
+        refresh(app, id).await?;
+    } else if facts.evicted_at.is_none() {
+        let state = facts.state(now).as_str();
+        return Err(
+            Problem::conflict(format!("asset {id} is {state}: its bytes are not here"))
+                .hint("only what is mirrored can be evicted"),
+        );
+    }
+    let after = asset(app, id).await?.ok_or_else(unknown)?;
+    let mut freed = 0;
+    if let Some(hash) = facts.mirrored_hash.or(facts.hash)
+        && !named(app, &hash).await?
+        && let Some(size) = app.volume.stat(&hash).await?
+    {
+        app.volume.delete(&hash).await?;
+        freed = i64::try_from(size).unwrap_or(i64::MAX);
+    }
+    Ok((after.state(now).as_str(), freed))
+}
+
+/// Whether any asset that is mirrored has these bytes.
+async fn named(app: &App, hash: &Hash) -> Result<bool, table::Error> {
+    for bucket in 0..AssetId::BUCKETS {
+        let mut after: Option<Value> = None;
+        loop {
+            let columns = ["asset_id", "hash", "mirrored_at", "mirrored_hash", "evicted_at"];
+            let mut select = Select::from("assets")
+                .partition("bucket", bucket)
+                .columns(&columns)
+                .limit(PAGE);
+            select.after = after.take().map(|id| vec![id]);
+            let rows = app.table.select(select).await?;
+            let has = |facts: EdgeAsset| {
+                facts.mirrored_at.is_some() && facts.mirrored_hash.or(facts.hash).as_ref() == Some(hash)
+            };
+            if rows.iter().any(|row| has(facts(row))) {
+                return Ok(true);
+            }
+            match rows.last() {
+                Some(last) if rows.len() == PAGE => after = Some(last.value("asset_id").clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn pending(id: &AssetId, attempt: i32, action: RequestAction, by: Option<&str>, now: i64) -> Write {

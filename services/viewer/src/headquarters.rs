@@ -46,6 +46,7 @@ fn hear(app: &App, record: &Record) {
     };
     let id = pack(&asset.asset_id);
     let now = state(asset.state);
+    app.lanes.hear(&asset, now, record.timestamp);
     let entry = Entry {
         at: asset.announced_at,
         state: now,
@@ -209,7 +210,8 @@ pub(crate) async fn whole(app: &App, id: &AssetId, now: i64) -> Result<CoreView>
     })
 }
 
-async fn deliveries(app: &App, id: &AssetId) -> Result<Vec<RequestView>, table::Error> {
+/// Who asked for an asset, and what became of that.
+pub(crate) async fn deliveries(app: &App, id: &AssetId) -> Result<Vec<RequestView>, table::Error> {
     let rows = app
         .table
         .select(Select::from("deliveries").partition("asset_id", id.as_str()))

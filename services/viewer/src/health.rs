@@ -162,6 +162,11 @@ mod tests {
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             desired: None,
+            log_level: None,
+            rate: None,
+            lag: None,
+            dead_letters: 0,
+            uptime_s: None,
         }
     }
 

@@ -2,11 +2,16 @@
 //!
 //! An entry takes some 150 bytes and its title. What the index does not hold is read from the table, for one page.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use common::schemas::AssetId;
-use tokio::sync::watch;
+use serde::Deserialize;
+use tokio::sync::{Notify, watch};
+use utoipa::ToSchema;
+
+/// Changed assets that wait to be told; beyond it pages are told to look at everything again.
+const MAX_CHANGED: usize = 5000;
 
 /// An asset id in 16 bytes.
 pub(crate) type Id = [u8; 16];
@@ -38,6 +43,39 @@ impl Entry {
     }
 }
 
+/// What a listing is sorted by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sort {
+    /// When it appeared.
+    #[default]
+    At,
+    /// Its title, whatever its case.
+    Title,
+    /// Its bytes.
+    Size,
+    /// Its state.
+    State,
+}
+
+/// An asset's place in a sorted listing, before its id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Number(i64),
+    Text(String),
+}
+
+impl Sort {
+    fn key(self, entry: &Entry, now: i64) -> Key {
+        match self {
+            Self::At => Key::Number(entry.at),
+            Self::Title => Key::Text(entry.title.to_lowercase()),
+            Self::Size => Key::Number(entry.size),
+            Self::State => Key::Text(entry.state_at(now).to_owned()),
+        }
+    }
+}
+
 /// Which assets to list.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
@@ -46,15 +84,19 @@ pub(crate) struct Filter {
     /// Only with this text in the title, whatever its case.
     pub(crate) words: Option<String>,
     /// Only behind this one.
-    pub(crate) after: Option<(i64, Id)>,
+    pub(crate) after: Option<(Key, Id)>,
     /// At most so many.
     pub(crate) limit: usize,
+    /// In this order.
+    pub(crate) sort: Sort,
+    /// The least first.
+    pub(crate) ascending: bool,
 }
 
 /// One page of a listing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Page {
-    /// The assets, newest first.
+    /// The assets, in the order that was asked for.
     pub(crate) ids: Vec<AssetId>,
     /// Where the next page goes on, if there is more.
     pub(crate) next: Option<String>,
@@ -71,10 +113,19 @@ pub(crate) struct Sum {
     pub(crate) bytes: i64,
 }
 
+/// Assets that changed since pages were told.
+#[derive(Debug, Default)]
+struct Changed {
+    ids: BTreeSet<Id>,
+    too_many: bool,
+}
+
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Index {
     entries: RwLock<HashMap<Id, Entry>>,
+    changed: Mutex<Changed>,
+    notify: Notify,
     loaded: watch::Sender<bool>,
     limit: usize,
 }
@@ -83,6 +134,8 @@ impl Index {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             entries: RwLock::default(),
+            changed: Mutex::default(),
+            notify: Notify::new(),
             loaded: watch::Sender::new(false),
             limit,
         }
@@ -106,8 +159,77 @@ impl Index {
         if entries.len() >= self.limit && !entries.contains_key(&id) {
             return false;
         }
+        let same = entries.get(&id) == Some(&entry);
         entries.insert(id, entry);
+        drop(entries);
+        if !same {
+            self.touch(id);
+        }
         true
+    }
+
+    /// Says that an asset changed, in the index or in what is shown beyond it. What is read at first is no change.
+    pub(crate) fn touch(&self, id: Id) {
+        if !*self.loaded.borrow() {
+            return;
+        }
+        let mut changed = self.changes();
+        if changed.ids.len() < MAX_CHANGED {
+            changed.ids.insert(id);
+        } else {
+            changed.too_many = true;
+        }
+        drop(changed);
+        self.notify.notify_one();
+    }
+
+    /// Waits for a change.
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes changed assets, at most so many; none when there were more than are kept.
+    pub(crate) fn take(&self, most: usize) -> Option<Vec<AssetId>> {
+        let mut changed = self.changes();
+        if std::mem::take(&mut changed.too_many) {
+            changed.ids.clear();
+            return None;
+        }
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(id) = changed.ids.pop_first()
+        {
+            taken.extend(hex(&id).parse::<AssetId>().ok());
+        }
+        if !changed.ids.is_empty() {
+            self.notify.notify_one();
+        }
+        Some(taken)
+    }
+
+    /// Says that those changed whose time was over within a span.
+    pub(crate) fn expire(&self, after: i64, until: i64) {
+        let within = |entry: &Entry| entry.expires_at.is_some_and(|at| after < at && at <= until);
+        let over: Vec<Id> = self.read(|entries| {
+            let over = entries.iter().filter(|(_, entry)| within(entry));
+            over.map(|(id, _)| *id).collect()
+        });
+        over.into_iter().for_each(|id| self.touch(id));
+    }
+
+    /// How many assets there are in each state.
+    pub(crate) fn by_state(&self, now: i64) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        self.read(|entries| {
+            for entry in entries.values() {
+                *counts.entry(entry.state_at(now)).or_default() += 1;
+            }
+        });
+        counts
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changed> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -142,7 +264,12 @@ impl Index {
             .map(|words| words.to_lowercase())
             .filter(|words| !words.is_empty());
         let mut page = Page::default();
-        let mut found: Vec<(i64, Id)> = Vec::new();
+        let mut found: Vec<(Key, Id)> = Vec::new();
+        let behind = |place: &(Key, Id)| match &filter.after {
+            None => true,
+            Some(after) if filter.ascending => place > after,
+            Some(after) => place < after,
+        };
         self.read(|entries| {
             for (id, entry) in entries {
                 let state = entry.state_at(now);
@@ -153,19 +280,26 @@ impl Index {
                         .is_none_or(|words| entry.title.to_lowercase().contains(words));
                 if wanted {
                     page.total += 1;
-                    if filter.after.is_none_or(|after| (entry.at, *id) < after) {
-                        found.push((entry.at, *id));
+                    let place = (filter.sort.key(entry, now), *id);
+                    if behind(&place) {
+                        found.push(place);
                     }
                 }
             }
         });
-        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.sort_unstable();
+        if !filter.ascending {
+            found.reverse();
+        }
         let more = found.len() > filter.limit;
         found.truncate(filter.limit);
-        page.next = found
-            .last()
-            .filter(|_| more)
-            .map(|(at, id)| format!("{at}.{}", hex(id)));
+        page.next = found.last().filter(|_| more).map(|(key, id)| {
+            let id = hex(id);
+            match key {
+                Key::Number(number) => format!("{number}.{id}"),
+                Key::Text(text) => format!("{text}.{id}"),
+            }
+        });
         page.ids = found.iter().filter_map(|(_, id)| hex(id).parse().ok()).collect();
         page
     }
@@ -176,9 +310,13 @@ impl Index {
 }
 
 /// Reads where a page goes on.
-pub(crate) fn cursor(text: &str) -> Option<(i64, Id)> {
-    let (at, id) = text.split_once('.')?;
-    Some((at.parse().ok()?, pack(&id.parse().ok()?)))
+pub(crate) fn cursor(text: &str, sort: Sort) -> Option<(Key, Id)> {
+    let (key, id) = text.rsplit_once('.')?;
+    let key = match sort {
+        Sort::At | Sort::Size => Key::Number(key.parse().ok()?),
+        Sort::Title | Sort::State => Key::Text(key.to_owned()),
+    };
+    Some((key, pack(&id.parse().ok()?)))
 }
 
 /// The id in 16 bytes.
@@ -224,13 +362,64 @@ mod tests {
             assert_eq!(page.total, 100);
             all.extend(page.ids);
             let Some(next) = page.next else { break };
-            filter.after = Some(cursor(&next).unwrap());
+            filter.after = Some(cursor(&next, filter.sort).unwrap());
         }
         let times: Vec<_> = all.iter().map(|id| index.get(id).unwrap().at).collect();
         assert!(times.is_sorted_by(|a, b| a >= b));
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 100);
+    }
+
+    #[test]
+    fn every_order_lists_each_asset_once_also_over_pages() {
+        let index = index(100);
+        for sort in [Sort::At, Sort::Title, Sort::Size, Sort::State] {
+            for ascending in [true, false] {
+                let mut filter = Filter {
+                    limit: 9,
+                    sort,
+                    ascending,
+                    ..Filter::default()
+                };
+                let mut all = Vec::new();
+                loop {
+                    let page = index.page(&filter, 0);
+                    all.extend(page.ids);
+                    let Some(next) = page.next else { break };
+                    filter.after = Some(cursor(&next, sort).unwrap());
+                }
+                let keys: Vec<_> = all
+                    .iter()
+                    .map(|id| sort.key(&index.get(id).unwrap(), 0))
+                    .collect();
+                assert!(
+                    keys.is_sorted_by(|a, b| if ascending { a <= b } else { a >= b }),
+                    "{sort:?}"
+                );
+                all.sort();
+                all.dedup();
+                assert_eq!(all.len(), 100, "{sort:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn changes_after_the_first_reading_are_told_once() {
+        let index = index(10);
+        assert_eq!(index.take(5), Some(Vec::new()));
+        index.loaded();
+        let id = testkit::asset_id(3);
+        let entry = index.get(&id).unwrap();
+        index.put(pack(&id), entry.clone());
+        assert_eq!(index.take(5), Some(Vec::new()), "nothing changed");
+        index.put(pack(&id), Entry { size: 11, ..entry });
+        index.touch(pack(&id));
+        assert_eq!(index.take(5), Some(vec![id]));
+        index.expire(99, 100);
+        assert_eq!(index.take(5), Some(vec![testkit::asset_id(0)]));
+        index.expire(100, 200);
+        assert_eq!(index.take(5), Some(Vec::new()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::index::Index;
 use crate::services::Services;
 use crate::settings::Settings;
 use crate::sign_in::{Mode, SignIn};
-use crate::{api, edge, headquarters, site_status};
+use crate::{api, edge, events, headquarters, site_status};
 
 /// How long a follower rests after an error.
 const REST: Duration = Duration::from_secs(2);
@@ -85,9 +85,13 @@ impl chassis::Service for Viewer {
             index: Index::new(settings.max_assets),
             places: headquarters::Places::default(),
             services: Services::default(),
+            hub: events::Hub::new(host.started_at()),
+            lanes: events::Lanes::default(),
+            usage: events::Usage::default(),
             asking: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
+            page: crate::page::Page::load(),
             sign_in,
             strangers: Default::default(),
             settings,
@@ -106,6 +110,17 @@ impl chassis::Service for Viewer {
         for (name, what) in [("services", Follow::Services), ("assets", Follow::Assets)] {
             self.host
                 .spawn(name, follow(what, self.app.clone(), stop.clone()));
+        }
+        let (app, ended) = (self.app.clone(), stop.clone());
+        self.host.spawn("events", async move {
+            let _stopped: Option<()> = ended.run_until_cancelled(events::tell(&app)).await;
+            Ok(())
+        });
+        if self.app.kind == Kind::Core {
+            self.host.spawn(
+                "requests",
+                follow(Follow::Requests, self.app.clone(), stop.clone()),
+            );
         }
         if self.app.kind == Kind::Edge {
             let (app, stop) = (self.app.clone(), stop.clone());
@@ -129,6 +144,8 @@ impl chassis::Service for Viewer {
 enum Follow {
     Services,
     Assets,
+    /// At the core: what edges ask for, and what becomes of it.
+    Requests,
 }
 
 impl Follow {
@@ -137,6 +154,7 @@ impl Follow {
             (Self::Services, _) => Ok(app.services.follow(&app.broker).await?),
             (Self::Assets, Kind::Edge) => edge::follow(app).await,
             (Self::Assets, Kind::Core) => headquarters::follow(app).await,
+            (Self::Requests, _) => events::follow_requests(app).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use common::broker::{self, Broker, Position, Record};
 use common::control::{Told, subject};
 use common::schemas::{self, Desired, ServiceControl, ServiceState, ServiceStatus, topic};
 
+use crate::pace::{Measured, Moved, Pace};
 use crate::view::Service;
 
 /// How long a service may say nothing before that is said of it.
@@ -28,6 +29,9 @@ struct Known {
     said: BTreeMap<String, ServiceStatus>,
     told: BTreeMap<String, ServiceControl>,
     finished: BTreeMap<String, i64>,
+    paces: BTreeMap<String, Pace>,
+    letters: BTreeMap<String, i64>,
+    moved: Moved,
 }
 
 impl Known {
@@ -69,10 +73,18 @@ impl Services {
                 .and_then(|value| schemas::decode::<ServiceStatus>(value).ok());
             match status {
                 Some(status) if known.said.len() < MAX_INSTANCES || known.said.contains_key(&key) => {
+                    known.paces.entry(key.clone()).or_default().hear(&status);
+                    if status.service == "mirror" {
+                        let before = known.said.get(&key).cloned();
+                        known.moved.hear(before.as_ref(), &status);
+                    }
                     known.said.insert(key, status);
                 }
                 Some(_) => {}
-                None => drop(known.said.remove(&key)),
+                None => {
+                    known.said.remove(&key);
+                    known.paces.remove(&key);
+                }
             }
         } else {
             let order = record
@@ -101,12 +113,33 @@ impl Services {
     /// All instances, or those of one service.
     pub(crate) fn list(&self, service: Option<&str>, now: i64) -> Vec<Service> {
         let known = self.known();
-        let shown = |status: &&ServiceStatus| {
+        let shown = |status: &ServiceStatus| {
             service.is_none_or(|service| service == status.service) && now - status.reported_at < FORGET_MS
         };
-        let all = known.said.values().filter(shown);
-        all.map(|status| view(status, known.desired(&status.service), now))
-            .collect()
+        let known = &*known;
+        let all = known.said.iter().filter(|(_, status)| shown(status));
+        all.map(|(key, status)| {
+            let mut view = view(status, known.desired(&status.service), now);
+            let told = known.told.get(&status.service);
+            view.log_level = told.and_then(|told| told.log_level.clone());
+            view.rate = known.paces.get(key).and_then(|pace| pace.rate(now));
+            view.dead_letters = known.letters.get(&status.service).copied().unwrap_or_default();
+            view
+        })
+        .collect()
+    }
+
+    /// Counts a dead letter.
+    pub(crate) fn letter(&self, service: &str) {
+        let mut known = self.known();
+        if known.letters.len() < MAX_INSTANCES || known.letters.contains_key(service) {
+            *known.letters.entry(service.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// The mirror's rate while it moved bytes, over the last hour of that.
+    pub(crate) fn moved(&self) -> Option<Measured> {
+        self.known().moved.measured()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -132,7 +165,22 @@ fn view(status: &ServiceStatus, told: Option<Desired>, now: i64) -> Service {
         counters: status.counters.clone(),
         gauges: status.gauges.clone(),
         desired: told.map(desired),
+        log_level: None,
+        rate: None,
+        lag: lag(&status.gauges),
+        dead_letters: 0,
+        uptime_s: (!ended && !silent).then(|| (now - status.started_at).max(0) / 1000),
     }
+}
+
+/// The sum of what a service says it is behind.
+fn lag(gauges: &BTreeMap<String, f64>) -> Option<f64> {
+    let lags: Vec<f64> = gauges
+        .iter()
+        .filter(|(name, _)| name.starts_with("lag"))
+        .map(|(_, lag)| *lag)
+        .collect();
+    (!lags.is_empty()).then(|| lags.iter().sum())
 }
 
 /// The state in the words of its schema.

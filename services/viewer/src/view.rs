@@ -33,6 +33,8 @@ pub(crate) struct EdgeView {
     pub(crate) requested_at: Option<i64>,
     pub(crate) responded_at: Option<i64>,
     pub(crate) mirrored_at: Option<i64>,
+    /// When its bytes were last given back.
+    pub(crate) evicted_at: Option<i64>,
     pub(crate) has_preview: bool,
 }
 
@@ -66,6 +68,7 @@ impl EdgeView {
             requested_at: facts.requested_at,
             responded_at: facts.responded_at,
             mirrored_at: facts.mirrored_at,
+            evicted_at: facts.evicted_at,
             has_preview: facts.preview_media_type.is_some(),
         }
     }
@@ -174,6 +177,16 @@ pub(crate) struct Service {
     pub(crate) gauges: BTreeMap<String, f64>,
     /// What it was told to do last: running or paused; null when nobody has.
     pub(crate) desired: Option<&'static str>,
+    /// What it was told to log; null when it logs as its settings say.
+    pub(crate) log_level: Option<String>,
+    /// What it counted in a second, over the last minute; null when it says nothing.
+    pub(crate) rate: Option<f64>,
+    /// How many records it is behind; null where it does not say.
+    pub(crate) lag: Option<f64>,
+    /// Records that it could not process, since they are kept.
+    pub(crate) dead_letters: i64,
+    /// How long it has run; null when it does not.
+    pub(crate) uptime_s: Option<i64>,
 }
 
 /// Something that is wrong, in words, and what to do.

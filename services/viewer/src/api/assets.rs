@@ -6,12 +6,12 @@ use common::chassis::now_ms;
 use common::schemas::AssetId;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
 use super::input::Params;
 use crate::app::{App, Kind, asset_id};
-use crate::index::{Filter, cursor};
+use crate::index::{Filter, Sort, cursor};
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::view::{AssetPage, AssetView, EdgeView};
 use crate::{edge, headquarters};
@@ -33,9 +33,26 @@ pub(crate) struct ListQuery {
     state: Option<String>,
     /// Only assets whose title has this text.
     q: Option<String>,
+    /// By what: at (unless told), title, size or state.
+    #[serde(default)]
+    #[param(inline)]
+    sort: Sort,
+    /// asc or desc; the newest first, and all else the least first, unless told.
+    #[param(inline)]
+    order: Option<Order>,
 }
 
-/// Lists assets, newest first.
+/// Which way a listing is sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// The least first.
+    Asc,
+    /// The greatest first.
+    Desc,
+}
+
+/// Lists assets, newest first unless told.
 #[utoipa::path(get, path = "/api/assets", params(ListQuery), responses((status = 200, body = AssetPage), (status = 400, body = ProblemBody)))]
 pub(crate) async fn list(State(app): Site, Params(query): Params<ListQuery>) -> Result<Json<AssetPage>> {
     let after = query.after.filter(|after| !after.is_empty());
@@ -43,8 +60,14 @@ pub(crate) async fn list(State(app): Site, Params(query): Params<ListQuery>) -> 
     let filter = Filter {
         state: query.state.filter(|state| !state.is_empty()),
         words: query.q,
-        after: after.map(|after| cursor(&after).ok_or_else(wrong)).transpose()?,
+        after: after
+            .map(|after| cursor(&after, query.sort).ok_or_else(wrong))
+            .transpose()?,
         limit: query.limit.unwrap_or(LIMIT).clamp(1, MAX_LIMIT),
+        sort: query.sort,
+        ascending: query
+            .order
+            .map_or(query.sort != Sort::At, |order| order == Order::Asc),
     };
     let now = now_ms();
     let page = app.indexed().await?.page(&filter, now);
@@ -65,7 +88,8 @@ pub(crate) async fn list(State(app): Site, Params(query): Params<ListQuery>) -> 
     }))
 }
 
-async fn view(app: &App, id: &AssetId, now: i64) -> Result<Option<AssetView>> {
+/// One asset as a listing shows it.
+pub(crate) async fn view(app: &App, id: &AssetId, now: i64) -> Result<Option<AssetView>> {
     Ok(match app.kind {
         Kind::Edge => edge::asset(app, id)
             .await?

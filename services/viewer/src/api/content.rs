@@ -128,8 +128,13 @@ async fn find(app: &App, text: &str) -> Result<(Hash, String, String)> {
 
 /// Sends an asset's preview (edge).
 #[utoipa::path(get, path = "/api/assets/{id}/preview", params(("id" = String, Path)),
-    responses((status = 200, description = "a small picture"), (status = 404, body = ProblemBody)))]
-pub(crate) async fn preview(State(app): Site, Path(id): Path<String>) -> Result<Response> {
+    responses((status = 200, description = "a small picture"), (status = 304, description = "it is what you have"),
+        (status = 404, body = ProblemBody)))]
+pub(crate) async fn preview(
+    State(app): Site,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response> {
     app.only(Kind::Edge)?;
     let id = asset_id(&id)?;
     let none = || Problem::not_found(format!("asset {id} has no preview here"));
@@ -137,8 +142,20 @@ pub(crate) async fn preview(State(app): Site, Path(id): Path<String>) -> Result<
         .await?
         .filter(|(kind, _)| shown(kind))
         .ok_or_else(none)?;
-    let mut response = picture.into_response();
-    describe(response.headers_mut(), &media_type, true, "preview");
+    let tag = format!("\"{}\"", &blake3::hash(&picture).to_hex()[..32]);
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tags| tags.to_str().ok());
+    let mut response = if known.is_some_and(|tags| tags.contains(&tag)) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        picture.into_response()
+    };
+    let headers = response.headers_mut();
+    describe(headers, &media_type, true, "preview");
+    headers.extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
+    let keep = HeaderValue::from_static("private, max-age=31536000, immutable");
+    headers.insert(header::CACHE_CONTROL, keep);
     Ok(response)
 }
 

@@ -63,7 +63,8 @@ pub(crate) struct DeadLettersView {
     more: bool,
 }
 
-async fn topics(app: &App) -> Result<Vec<(String, i32)>> {
+/// The topics that hold them, and their partitions.
+pub(crate) async fn topics(app: &App) -> Result<Vec<(String, i32)>> {
     let suffix = dead_letter_topic("");
     let topics = app
         .broker

@@ -117,48 +117,38 @@ pub(crate) async fn stop(
     tell(&app, &identity, &service, Desired::Paused, command).await
 }
 
-/// Assets, and the bytes of them.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SumView {
-    assets: usize,
-    bytes: i64,
+/// What a service should log.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogLevel {
+    /// As debug or feed=trace; as its settings say when left out.
+    level: Option<String>,
+    /// Who says so; counts from the command line alone.
+    by: Option<String>,
 }
 
-/// The mirror at a glance.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MirrorView {
-    desired: Option<&'static str>,
-    instances: Vec<Service>,
-    /// What can be fetched.
-    ready: SumView,
-    /// What is here.
-    mirrored: SumView,
-}
-
-fn sum(app: &App, state: &str, now: i64) -> SumView {
-    let sum = app.index.sum(state, now);
-    SumView {
-        assets: sum.assets,
-        bytes: sum.bytes,
-    }
-}
-
-fn told(app: &App, service: &str) -> Option<&'static str> {
-    app.services.desired(service).map(desired)
-}
-
-/// Says how far the mirror is (edge).
-#[utoipa::path(get, path = "/api/mirror", responses((status = 200, body = MirrorView)))]
-pub(crate) async fn mirror(State(app): Site) -> Result<Json<MirrorView>> {
-    app.only(Kind::Edge)?;
-    app.indexed().await?;
-    let now = now_ms();
-    Ok(Json(MirrorView {
-        desired: told(&app, "mirror"),
-        instances: app.services.list(Some("mirror"), now),
-        ready: sum(&app, "ready", now),
-        mirrored: sum(&app, "mirrored", now),
-    }))
+/// Sets what a service logs. It goes on, or stays paused, as it is.
+#[utoipa::path(post, path = "/api/services/{name}/log-level", params(("name" = String, Path)), request_body = LogLevel,
+    responses((status = 200, body = CommandView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody)))]
+pub(crate) async fn log_level(
+    State(app): Site,
+    identity: Identity,
+    Path(service): Path<String>,
+    Input(level): Input<LogLevel>,
+) -> Result<Json<CommandView>> {
+    let paused = |service: &Service| matches!(service.reported_state, "paused" | "draining");
+    let desired = match app.services.desired(&service) {
+        Some(told) => told,
+        // A service that nobody told anything does what it does by itself.
+        None if app.services.list(Some(&service), now_ms()).iter().any(paused) => Desired::Paused,
+        None => Desired::Running,
+    };
+    let command = Command {
+        log_level: level.level,
+        by: level.by,
+    };
+    tell(&app, &identity, &service, desired, command).await
 }
 
 async fn edge_tell(
@@ -200,59 +190,6 @@ pub(crate) async fn mirror_stop(
     Input(by): Input<By>,
 ) -> Result<Json<CommandView>> {
     edge_tell(&app, &identity, "mirror", Desired::Paused, by).await
-}
-
-/// What the mirror command would fetch.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EstimateView {
-    assets: usize,
-    bytes: i64,
-    /// The mirror's rate when it last worked; null when that is not known.
-    bytes_per_second: Option<f64>,
-    /// How long it takes at that rate.
-    seconds: Option<f64>,
-}
-
-/// Says what there is to fetch, and how long it takes at the last rate (edge).
-#[utoipa::path(get, path = "/api/mirror/estimate", responses((status = 200, body = EstimateView)))]
-pub(crate) async fn estimate(State(app): Site) -> Result<Json<EstimateView>> {
-    app.only(Kind::Edge)?;
-    app.indexed().await?;
-    let now = now_ms();
-    let ready = app.index.sum("ready", now);
-    let rates = app
-        .services
-        .list(Some("mirror"), now)
-        .into_iter()
-        .map(|service| service.gauges.get("bytes_per_second").copied());
-    let rate = rates.flatten().rfind(|rate| *rate > 0.0);
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let seconds = rate.map(|rate| ready.bytes as f64 / rate);
-    Ok(Json(EstimateView {
-        assets: ready.assets,
-        bytes: ready.bytes,
-        bytes_per_second: rate,
-        seconds,
-    }))
-}
-
-/// The link at a glance.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LinkView {
-    desired: Option<&'static str>,
-    /// Gauges `lag_records_down`, `lag_records_up` and `last_contact_at`; counters `carried_down`, `carried_up`, `lost`
-    /// and `refused`.
-    instances: Vec<Service>,
-}
-
-/// Says how the link is (edge).
-#[utoipa::path(get, path = "/api/link", responses((status = 200, body = LinkView)))]
-pub(crate) async fn link(State(app): Site) -> Result<Json<LinkView>> {
-    app.only(Kind::Edge)?;
-    Ok(Json(LinkView {
-        desired: told(&app, "link"),
-        instances: app.services.list(Some("link"), now_ms()),
-    }))
 }
 
 /// Carries nothing until resumed (edge).

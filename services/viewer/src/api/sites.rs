@@ -115,8 +115,13 @@ pub(crate) async fn reports(app: &App) -> Result<Vec<(String, Option<i64>)>> {
 #[utoipa::path(get, path = "/api/sites", responses((status = 200, body = SitesView)))]
 pub(crate) async fn list(State(app): Site) -> Result<Json<SitesView>> {
     app.only(Kind::Core)?;
+    Ok(Json(edges(&app).await?))
+}
+
+/// The edges as the core knows them.
+pub(crate) async fn edges(app: &App) -> Result<SitesView> {
     let mut sites = Vec::new();
-    for row in rows(&app).await? {
+    for row in rows(app).await? {
         let Some(Ok(site)) = row.text("site").map(str::parse::<SiteId>) else {
             continue;
         };
@@ -129,7 +134,7 @@ pub(crate) async fn list(State(app): Site) -> Result<Json<SitesView>> {
             revoked_reason: row.text("revoked_reason").map(str::to_owned),
         });
     }
-    Ok(Json(SitesView { sites }))
+    Ok(SitesView { sites })
 }
 
 /// An edge to enrol.

@@ -9,7 +9,7 @@ use testkit::{asset_id, eventually};
 
 use crate::rig::{LIMIT, Rig, nothing};
 
-async fn write(rig: &Rig, id: &AssetId, row: Write) {
+pub(crate) async fn write(rig: &Rig, id: &AssetId, row: Write) {
     rig.table
         .upsert(row.set("bucket", id.bucket()).set("asset_id", id.as_str()))
         .await
@@ -22,7 +22,7 @@ async fn write(rig: &Rig, id: &AssetId, row: Write) {
     rig.send(topic::ASSET_CHANGES, id.as_str(), &change).await;
 }
 
-async fn broadcast(rig: &Rig, number: u32, content: &[u8]) -> AssetId {
+pub(crate) async fn broadcast(rig: &Rig, number: u32, content: &[u8]) -> AssetId {
     let record = testkit::broadcast(number, content);
     let row = Write::to("assets")
         .set("title", &*record.title)

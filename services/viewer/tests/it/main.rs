@@ -5,6 +5,8 @@ mod audit;
 mod callers;
 mod core_site;
 mod edge_site;
+mod events;
+mod evict;
 mod people;
 mod rig;
 mod rights;

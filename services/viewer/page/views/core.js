@@ -1,0 +1,76 @@
+// Headquarters: assets as they pass, who asked for what, and how the edges are.
+import { html } from "../html.js";
+import { Age, Chip, Empty, Head, Notice, useLive } from "../ui.js";
+import { bytes, count } from "../format.js";
+
+const STAGES = [
+  ["feed", "Feed", "announced"],
+  ["downloader", "Downloader", "downloaded or failed"],
+  ["broadcaster", "Broadcaster", "broadcast to every edge"],
+  ["responder", "Responder", "requests answered"],
+];
+
+function Tile({ tile }) {
+  return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}">
+    <b class="clip">${tile.title || tile.asset_id}</b>
+    <span><${Chip} state=${tile.state} /> <span class="quiet">${tile.site ? `${tile.site} · ` : ""}<${Age} at=${tile.at} /></span></span>
+  </a></li>`;
+}
+
+const LANE = 12;
+const merge = (old, pushed) => {
+  const lanes = { ...(old?.lanes ?? {}) };
+  for (const tile of [].concat(pushed.lanes ?? pushed)) {
+    const rest = (lanes[tile.lane] ?? []).filter((one) => one.asset_id !== tile.asset_id || one.site !== tile.site);
+    lanes[tile.lane] = [tile, ...rest].slice(0, LANE);
+  }
+  return { lanes };
+};
+
+export function Lanes() {
+  const { data, problem, reload } = useLive("/api/lanes", "lanes", merge);
+  return html`<${Head} title="Lanes" />
+    <${Notice} problem=${problem} onRetry=${reload} />
+    <div class="lanes">
+      ${STAGES.map(([id, name, what]) => html`<section key=${id} data-testid="lane-${id}" aria-label=${name}>
+        <h2>${name}</h2><p class="quiet">${what}</p>
+        <ul>${(data?.lanes?.[id] ?? []).map((tile) => html`<${Tile} key=${`${tile.asset_id}${tile.site ?? ""}`} tile=${tile} />`)}</ul>
+        ${data && !(data.lanes?.[id] ?? []).length ? html`<p class="quiet">Nothing has passed yet.</p>` : null}
+      </section>`)}
+    </div>`;
+}
+
+export function Requests() {
+  const { data, problem, reload } = useLive("/api/requests?limit=500", "requests", (old, pushed) => {
+    const changed = pushed.requests ?? [];
+    const known = new Set(changed.map((one) => one.request_id));
+    return { ...old, requests: [...changed, ...(old?.requests ?? []).filter((one) => !known.has(one.request_id))] };
+  });
+  const requests = [...(data?.requests ?? [])].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
+  return html`<${Head} title="Requests"><span class="quiet">${count(requests.length)}${data?.next ? "+" : ""}</span><//>
+    <${Notice} problem=${problem} onRetry=${reload} />
+    ${data && requests.length === 0 ? html`<${Empty} title="Nobody has asked for anything yet.">Requests of the edges appear here, with what became of them.<//>` : null}
+    ${requests.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Requests"><table>
+      <thead><tr><th>Edge</th><th>Asset</th><th>Asked</th><th>By</th><th>Answer</th><th>Delivered</th></tr></thead>
+      <tbody>${requests.map((one) => html`<tr key=${one.request_id}>
+        <td>${one.site}</td><td><a href="#/assets/${one.asset_id}">${one.title ?? one.asset_id}</a></td><td><${Age} at=${one.requested_at} /></td><td>${one.requested_by}</td>
+        <td>${one.outcome ? html`<${Chip} state=${one.outcome} label=${one.outcome} /> ${one.reason ?? ""}` : html`<${Chip} state="requested" label="open" />`}</td>
+        <td>${one.delivered_at ? html`<${Chip} state="delivered" label="delivered" /> <${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
+    </table></div>` : null}`;
+}
+
+export function Edges() {
+  const { data, problem, reload } = useLive("/api/sites", "sites");
+  const sites = data?.sites ?? [];
+  return html`<${Head} title="Edges"><span class="quiet">${count(sites.length)}</span><//>
+    <${Notice} problem=${problem} onRetry=${reload} />
+    ${data && sites.length === 0 ? html`<${Empty} title="No edge is enrolled."><code>fieldline site add NAME</code> enrols one.<//>` : null}
+    ${sites.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Edges"><table>
+      <thead><tr><th>Edge</th><th>Last word</th><th>Knows</th><th>Holds</th><th>Waits for</th><th>Version</th><th>What is wrong there</th></tr></thead>
+      <tbody>${sites.map((one) => html`<tr key=${one.site} data-testid="site-${one.site}">
+        <td><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="revoked" />` : null}</td>
+        <td>${one.status ? html`<${Age} at=${one.status.reported_at} />` : "never"}</td>
+        <td>${count(one.status?.assets)} assets</td><td>${count(one.status?.mirrored)}</td><td>${count(one.status?.pending)}</td><td>${one.status?.version ?? "–"}</td>
+        <td>${one.revoked_at ? one.revoked_reason : one.status?.problems?.length ? one.status.problems.join("; ") : one.status ? "nothing" : "–"}</td></tr>`)}</tbody>
+    </table></div>` : null}`;
+}

@@ -1,0 +1,318 @@
+//! The mirror and the link at a glance, and what a request will cost.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use common::chassis::now_ms;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Site;
+use super::input::Params;
+use crate::app::{App, Kind};
+use crate::index::Sum;
+use crate::problem::{Problem, ProblemBody, Result};
+use crate::services::desired;
+use crate::view::Service;
+
+/// How long ago the other side may have answered while the link counts as up. It looks every ten seconds.
+const CONTACT_MS: i64 = 30_000;
+/// The most assets of an estimate.
+const MAX_IDS: usize = 1000;
+
+/// Assets, and the bytes of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SumView {
+    assets: usize,
+    bytes: i64,
+}
+
+/// The mirror at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MirrorView {
+    desired: Option<&'static str>,
+    instances: Vec<Service>,
+    /// What can be fetched.
+    ready: SumView,
+    /// What is here.
+    mirrored: SumView,
+}
+
+fn sum(app: &App, state: &str, now: i64) -> SumView {
+    let sum = app.index.sum(state, now);
+    SumView {
+        assets: sum.assets,
+        bytes: sum.bytes,
+    }
+}
+
+fn told(app: &App, service: &str) -> Option<&'static str> {
+    app.services.desired(service).map(desired)
+}
+
+impl MirrorView {
+    pub(crate) fn of(app: &App, now: i64) -> Self {
+        Self {
+            desired: told(app, "mirror"),
+            instances: app.services.list(Some("mirror"), now),
+            ready: sum(app, "ready", now),
+            mirrored: sum(app, "mirrored", now),
+        }
+    }
+}
+
+/// Says how far the mirror is (edge).
+#[utoipa::path(get, path = "/api/mirror", responses((status = 200, body = MirrorView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn mirror(State(app): Site) -> Result<Json<MirrorView>> {
+    app.only(Kind::Edge)?;
+    app.indexed().await?;
+    Ok(Json(MirrorView::of(&app, now_ms())))
+}
+
+/// Which assets.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EstimateQuery {
+    /// These assets, with commas between, 1000 at most; all that are ready unless told.
+    ids: Option<String>,
+}
+
+/// What the mirror command would fetch.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EstimateView {
+    assets: usize,
+    /// Without what is here already.
+    bytes: i64,
+    /// The mirror's rate over the last hour in which it moved bytes; null when it never did.
+    bytes_per_second: Option<f64>,
+    /// How long it takes at that rate.
+    seconds: Option<f64>,
+    /// How much of that hour there was.
+    measured_over_s: Option<i64>,
+    /// When it last moved bytes.
+    as_of: Option<i64>,
+}
+
+/// Says what there is to fetch, or how much some assets are, and how long that takes at the last rate (edge).
+#[utoipa::path(get, path = "/api/mirror/estimate", params(EstimateQuery),
+    responses((status = 200, body = EstimateView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub(crate) async fn estimate(
+    State(app): Site,
+    Params(query): Params<EstimateQuery>,
+) -> Result<Json<EstimateView>> {
+    app.only(Kind::Edge)?;
+    app.indexed().await?;
+    let now = now_ms();
+    let sum = match query.ids {
+        None => app.index.sum("ready", now),
+        Some(ids) => selected(&app, &ids, now)?,
+    };
+    let measured = app.services.moved();
+    let rate = measured.map(|measured| measured.bytes_per_second);
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let seconds = rate.map(|rate| sum.bytes as f64 / rate);
+    Ok(Json(EstimateView {
+        assets: sum.assets,
+        bytes: sum.bytes,
+        bytes_per_second: rate,
+        seconds,
+        measured_over_s: measured.map(|measured| measured.over_s),
+        as_of: measured.map(|measured| measured.as_of),
+    }))
+}
+
+fn selected(app: &App, ids: &str, now: i64) -> Result<Sum> {
+    let ids: BTreeSet<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
+    if ids.len() > MAX_IDS {
+        return Err(Problem::bad_request(format!(
+            "ids names more than {MAX_IDS} assets"
+        )));
+    }
+    let mut sum = Sum::default();
+    for text in ids {
+        let id = text
+            .parse()
+            .map_err(|_| Problem::bad_request(format!("ids: {text:?} is no asset id")))?;
+        let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
+        let entry = app.index.get(&id).ok_or_else(unknown)?;
+        if entry.state_at(now) != "mirrored" {
+            sum.assets += 1;
+            sum.bytes = sum.bytes.saturating_add(entry.size);
+        }
+    }
+    Ok(sum)
+}
+
+/// Records that wait to be carried.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct LagView {
+    /// From the core; null when that is not known.
+    down: Option<f64>,
+    /// To the core.
+    up: Option<f64>,
+}
+
+/// The link at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LinkView {
+    /// up, down, paused, or not_connected where this site has no enrolment yet.
+    state: &'static str,
+    /// When both sides last answered.
+    last_contact_at: Option<i64>,
+    /// Since when it carries nothing; null when it is up, or was never up.
+    down_since: Option<i64>,
+    /// As of the last contact.
+    lag: LagView,
+    /// What is wrong; null when it is up.
+    why: Option<String>,
+    /// What to do about it.
+    remedy: Option<&'static str>,
+    desired: Option<&'static str>,
+    /// Gauges `lag_records_down`, `lag_records_up` and `last_contact_at`; counters `carried_down`, `carried_up`, `lost`
+    /// and `refused`.
+    instances: Vec<Service>,
+}
+
+impl LinkView {
+    pub(crate) fn of(app: &App, now: i64) -> Self {
+        Self::from(app.services.list(Some("link"), now), told(app, "link"), now)
+    }
+
+    fn from(instances: Vec<Service>, desired: Option<&'static str>, now: i64) -> Self {
+        let gauge = |name: &str| {
+            let newest = instances
+                .iter()
+                .filter(|service| service.gauges.contains_key(name))
+                .max_by_key(|service| service.reported_at)?;
+            newest.gauges.get(name).copied()
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+        let last_contact_at = gauge("last_contact_at").map(|at| at as i64);
+        // An instance that is gone says nothing of the one that works.
+        let rank = |service: &&Service| (service.state == "running", service.reported_at);
+        let (state, why, remedy) = match instances.iter().max_by_key(rank) {
+            None => (
+                "down",
+                Some("link has never reported".to_owned()),
+                Some("start link, or see its log"),
+            ),
+            Some(service) => said(service, last_contact_at, now),
+        };
+        let down = state != "up";
+        Self {
+            state,
+            last_contact_at,
+            down_since: last_contact_at.filter(|_| down),
+            lag: LagView {
+                down: gauge("lag_records_down"),
+                up: gauge("lag_records_up"),
+            },
+            why,
+            remedy,
+            desired,
+            instances,
+        }
+    }
+}
+
+type Said = (&'static str, Option<String>, Option<&'static str>);
+
+fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
+    let error = || service.last_error.clone();
+    let detail = service.detail.clone();
+    match service.state {
+        "paused" | "draining" => (
+            "paused",
+            Some("somebody paused it".to_owned()),
+            Some("resume it; nothing is lost meanwhile"),
+        ),
+        "waiting"
+            if detail
+                .as_deref()
+                .is_some_and(|why| why.starts_with("not connected")) =>
+        {
+            (
+                "not_connected",
+                detail,
+                Some("give this site its enrolment, under Set-up"),
+            )
+        }
+        "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),
+        "running" => (
+            "down",
+            error().or_else(|| Some("the core does not answer".to_owned())),
+            Some("it goes on by itself when the core can be reached; nothing is lost"),
+        ),
+        "silent" => (
+            "down",
+            Some("link says nothing any more".to_owned()),
+            Some("start link, or see its log"),
+        ),
+        _ => (
+            "down",
+            detail
+                .or_else(error)
+                .or_else(|| Some(format!("link is {}", service.state))),
+            Some("start link, or see its log"),
+        ),
+    }
+}
+
+/// Says how the link is (edge).
+#[utoipa::path(get, path = "/api/link", responses((status = 200, body = LinkView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn link(State(app): Site) -> Result<Json<LinkView>> {
+    app.only(Kind::Edge)?;
+    Ok(Json(LinkView::of(&app, now_ms())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn link(state: &'static str, detail: Option<&str>, contact: Option<i64>) -> LinkView {
+        let service = Service {
+            service: "link".into(),
+            instance: "0".into(),
+            state,
+            reported_state: state,
+            detail: detail.map(str::to_owned),
+            last_error: None,
+            last_error_at: None,
+            started_at: 0,
+            reported_at: 0,
+            version: "1".into(),
+            counters: BTreeMap::new(),
+            #[expect(clippy::cast_precision_loss, reason = "a test")]
+            gauges: contact
+                .map(|at| ("last_contact_at".to_owned(), at as f64))
+                .into_iter()
+                .collect(),
+            desired: None,
+            log_level: None,
+            rate: None,
+            lag: None,
+            dead_letters: 0,
+            uptime_s: None,
+        };
+        LinkView::from(vec![service], None, 100_000)
+    }
+
+    #[test]
+    fn link_is_up_only_while_the_core_answers_and_says_since_when_it_is_not() {
+        let up = link("running", None, Some(90_000));
+        assert_eq!((up.state, up.down_since, up.why), ("up", None, None));
+        let down = link("running", None, Some(60_000));
+        assert_eq!((down.state, down.down_since), ("down", Some(60_000)));
+        assert!(down.why.is_some() && down.remedy.is_some());
+        assert_eq!(link("paused", None, Some(90_000)).state, "paused");
+        assert_eq!(link("silent", None, Some(90_000)).state, "down");
+        assert_eq!(
+            link("waiting", Some("not connected: …"), None).state,
+            "not_connected"
+        );
+        assert_eq!(LinkView::from(Vec::new(), None, 0).state, "down");
+    }
+}

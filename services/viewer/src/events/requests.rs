@@ -1,0 +1,157 @@
+//! What edges ask of the core, followed on each edge's own topics; what the core then knows of it is read from its table.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::broker::{Position, Reader};
+use common::schemas::{
+    self, AssetId, AssetReceipt, AssetRequest, AssetResponse, Outcome, SiteId, split_site, topic,
+};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Lane;
+use super::lanes::Passed;
+use crate::app::App;
+use crate::headquarters;
+use crate::index::pack;
+use crate::view::RequestView;
+
+/// How often edges that were enrolled since are looked for.
+const LOOK: Duration = Duration::from_secs(10);
+/// How many of each partition's last answers are read at first, for the lanes.
+const TAIL: i64 = 12;
+const WAIT: Duration = Duration::from_millis(300);
+/// The responder writes its row before it answers, but after it has read a request or a receipt: looked at so late.
+const ROW: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(2000)];
+/// Rows to look at; what is beyond is seen when a page is opened.
+const MAX_DUE: usize = 2000;
+
+/// Requests that changed.
+#[derive(Debug, Serialize)]
+struct Requests {
+    requests: Vec<RequestView>,
+}
+
+type Due = BTreeMap<(SiteId, AssetId), Instant>;
+
+/// Follows until an error.
+pub(crate) async fn follow(app: &App) -> anyhow::Result<()> {
+    app.index.ready().await;
+    let mut heard: BTreeMap<(String, i32), i64> = BTreeMap::new();
+    let (mut due, mut again) = (Due::new(), Due::new());
+    loop {
+        let mut reader = open(app, &mut heard).await?;
+        let until = Instant::now() + LOOK;
+        while Instant::now() < until {
+            match reader.as_mut() {
+                Some(reader) => listen(app, reader, &mut heard, &mut due).await?,
+                None => tokio::time::sleep(LOOK).await,
+            }
+            for (key, at) in tell(app, &mut due).await? {
+                if again.len() < MAX_DUE {
+                    again.insert(key, at + ROW[1]);
+                }
+            }
+            tell(app, &mut again).await?;
+        }
+    }
+}
+
+/// Reads on in the topics that were read, and from near the end in those that are new.
+async fn open(app: &App, heard: &mut BTreeMap<(String, i32), i64>) -> anyhow::Result<Option<Reader>> {
+    let kinds = [topic::ASSET_REQUEST, topic::ASSET_RESPONSE, topic::ASSET_RECEIPT];
+    let mut positions = Vec::new();
+    for found in app.broker.topics().await? {
+        if !split_site(&found.name).is_some_and(|(_, name)| kinds.contains(&name)) {
+            continue;
+        }
+        for partition in 0..found.partitions {
+            let marks = app.broker.watermarks(&found.name, partition).await?;
+            let tail = if found.name.ends_with(topic::ASSET_RESPONSE) {
+                TAIL
+            } else {
+                0
+            };
+            let next = heard
+                .entry((found.name.clone(), partition))
+                .or_insert(marks.high - tail);
+            *next = (*next).clamp(marks.low, marks.high);
+            positions.push(Position::at(&found.name, partition, *next));
+        }
+    }
+    Ok(if positions.is_empty() {
+        None
+    } else {
+        Some(app.broker.reader(&positions).await?)
+    })
+}
+
+async fn listen(
+    app: &App,
+    reader: &mut Reader,
+    heard: &mut BTreeMap<(String, i32), i64>,
+    due: &mut Due,
+) -> anyhow::Result<()> {
+    for record in reader.next(500, WAIT).await? {
+        heard.insert((record.topic.to_string(), record.partition), record.offset + 1);
+        let (Some((site, name)), Some(value)) = (split_site(&record.topic), record.value.as_deref()) else {
+            continue;
+        };
+        let asset_id = match name {
+            topic::ASSET_RESPONSE => schemas::decode::<AssetResponse>(value).ok().map(|answer| {
+                answered(app, &site, &answer);
+                answer.asset_id
+            }),
+            topic::ASSET_RECEIPT => schemas::decode::<AssetReceipt>(value)
+                .ok()
+                .map(|receipt| receipt.asset_id),
+            _ => schemas::decode::<AssetRequest>(value)
+                .ok()
+                .map(|request| request.asset_id),
+        };
+        if let Some(asset_id) = asset_id.filter(|_| due.len() < MAX_DUE) {
+            due.entry((site, asset_id))
+                .or_insert_with(|| Instant::now() + ROW[0]);
+        }
+    }
+    Ok(())
+}
+
+fn answered(app: &App, site: &SiteId, answer: &AssetResponse) {
+    let title = app.index.get(&answer.asset_id).map(|entry| entry.title.into());
+    app.lanes.note(
+        Lane::Responder,
+        Passed {
+            lane: "",
+            asset_id: answer.asset_id.to_string(),
+            title: title.unwrap_or_default(),
+            state: match answer.outcome {
+                Outcome::Ready => "ready",
+                Outcome::Refused => "refused",
+                Outcome::Cancelled => "cancelled",
+            },
+            at: answer.responded_at,
+            site: Some(site.to_string()),
+        },
+    );
+}
+
+/// Tells of the rows whose time has come, and returns them.
+async fn tell(app: &App, due: &mut Due) -> anyhow::Result<Due> {
+    let now = Instant::now();
+    let come: Due = due.extract_if(.., |_, at| *at <= now).collect();
+    let mut requests = Vec::new();
+    for (site, asset_id) in come.keys() {
+        let rows = headquarters::deliveries(app, asset_id).await?;
+        requests.extend(
+            rows.into_iter()
+                .filter(|row| row.site.as_deref() == Some(site.as_str())),
+        );
+        app.index.touch(pack(asset_id));
+    }
+    if !requests.is_empty() {
+        app.hub.publish("requests", &Requests { requests });
+    }
+    Ok(come)
+}

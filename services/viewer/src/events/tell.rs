@@ -1,0 +1,164 @@
+//! Looks at what changed and tells it: assets at most ten times a second, what services say twice a second by this
+//! site's own clock, what must be read from engines every few seconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use common::broker::Position;
+use common::chassis::now_ms;
+use common::telemetry;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::RESET;
+use crate::api::{self, LinkView, MirrorView};
+use crate::app::{App, Kind};
+use crate::problem::Result;
+use crate::view::{AssetView, Service, Trouble};
+
+/// How far apart batches of assets are.
+const BATCH: Duration = Duration::from_millis(100);
+/// The most assets in one.
+const ASSETS: usize = 100;
+const AT_ONCE: usize = 16;
+const SERVICES: Duration = Duration::from_millis(500);
+const PROBLEMS: Duration = Duration::from_secs(3);
+const VOLUME: Duration = Duration::from_secs(15);
+/// How many dead letters are read at once, to count whose they are.
+const LETTERS: usize = 200;
+
+#[derive(Debug, Serialize)]
+struct Assets {
+    assets: Vec<AssetView>,
+    by_state: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Services {
+    services: Vec<Service>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problems {
+    problems: Vec<Trouble>,
+}
+
+/// Tells until it is dropped. What cannot be read is tried again at the next look.
+pub(crate) async fn run(app: &App) {
+    let assets = async {
+        app.index.ready().await;
+        loop {
+            app.index.changed().await;
+            log(assets(app).await, "assets");
+            tokio::time::sleep(BATCH).await;
+        }
+    };
+    let services = async {
+        let mut looked_at = now_ms();
+        loop {
+            let now = now_ms();
+            services(app, now);
+            app.index.expire(looked_at, now);
+            looked_at = now;
+            tokio::time::sleep(SERVICES).await;
+        }
+    };
+    let problems = async {
+        let mut heard = HashMap::new();
+        app.index.ready().await;
+        loop {
+            log(letters(app, &mut heard).await, "dead letters");
+            log(problems(app).await, "problems");
+            tokio::time::sleep(PROBLEMS).await;
+        }
+    };
+    let volume = async {
+        let mut next = Instant::now();
+        loop {
+            if app.hub.listeners.available_permits() < super::MAX_LISTENERS && Instant::now() >= next {
+                match app.usage.look(app).await {
+                    Ok(usage) => app.hub.changed("volume", &usage),
+                    Err(error) => log(Err(error), "volume"),
+                }
+                next = Instant::now() + VOLUME;
+            }
+            tokio::time::sleep(SERVICES).await;
+        }
+    };
+    tokio::join!(assets, services, problems, volume);
+}
+
+fn log(result: Result<()>, what: &str) {
+    if let Err(error) = result {
+        tracing::debug!(what, error = %telemetry::chain(&error), "cannot be looked at");
+    }
+}
+
+async fn assets(app: &App) -> Result<()> {
+    let Some(ids) = app.index.take(ASSETS) else {
+        app.hub.publish(RESET, &serde_json::json!({}));
+        return Ok(());
+    };
+    let now = now_ms();
+    let assets: Vec<AssetView> = stream::iter(ids)
+        .map(|id| async move { api::asset_view(app, &id, now).await })
+        .buffered(AT_ONCE)
+        .try_filter_map(|asset| async move { Ok(asset) })
+        .try_collect()
+        .await?;
+    if !assets.is_empty() {
+        let by_state = app.index.by_state(now);
+        app.hub.publish("assets", &Assets { assets, by_state });
+    }
+    Ok(())
+}
+
+fn services(app: &App, now: i64) {
+    let services = app.services.list(None, now);
+    app.hub.changed("services", &Services { services });
+    match app.kind {
+        Kind::Core => app.hub.changed("lanes", &app.lanes.view()),
+        Kind::Edge => {
+            app.hub.changed("link", &LinkView::of(app, now));
+            app.hub.changed("mirror", &MirrorView::of(app, now));
+        }
+    }
+}
+
+async fn problems(app: &App) -> Result<()> {
+    let (problems, _) = api::troubles(app, now_ms()).await?;
+    app.hub.changed("problems", &Problems { problems });
+    if app.kind == Kind::Core {
+        app.hub.changed("sites", &api::edges(app).await?);
+    }
+    Ok(())
+}
+
+/// Counts the dead letters of each service, each letter once.
+async fn letters(app: &App, heard: &mut HashMap<(String, i32), i64>) -> Result<()> {
+    for (topic, partitions) in api::dead_letter_topics(app).await? {
+        for partition in 0..partitions {
+            let marks = app.broker.watermarks(&topic, partition).await?;
+            let next = heard.entry((topic.clone(), partition)).or_insert(marks.low);
+            if *next > marks.high {
+                *next = marks.low;
+            }
+            if *next >= marks.high {
+                continue;
+            }
+            let start = (*next).max(marks.low);
+            let mut reader = app
+                .broker
+                .reader(&[Position::at(&topic, partition, start)])
+                .await?;
+            for record in reader.next(LETTERS, BATCH).await? {
+                *next = record.offset + 1;
+                if let Some(letter) = common::broker::DeadLetter::of(&record) {
+                    app.services.letter(&letter.service);
+                }
+            }
+        }
+    }
+    Ok(())
+}

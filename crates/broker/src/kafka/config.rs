@@ -254,8 +254,10 @@ fn readable(property: &str, file: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use units::Secret;
+
     use super::*;
-    use crate::settings::{Sasl, Secret, Tls};
+    use crate::settings::{Sasl, Tls};
 
     fn template(settings: &Settings) -> Result<Template> {
         Template::new(settings, "127.0.0.1:1", "test")

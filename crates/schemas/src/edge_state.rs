@@ -405,6 +405,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_evicted_is_available_until_it_is_requested_and_mirrored_again() {
+        let state = |changes: &[(&str, i64)]| {
+            let number = |column: &str| {
+                let usual = [
+                    ("attempt", 1),
+                    ("requesting_at", 1),
+                    ("response_attempt", 1),
+                    ("mirrored_at", 4),
+                    ("evicted_at", 5),
+                ];
+                let all = changes.iter().chain(&usual);
+                all.into_iter()
+                    .find(|(name, _)| *name == column)
+                    .map(|(_, value)| *value)
+            };
+            let text = |column: &str| match column {
+                "title" => Some("a title"),
+                "response" => Some("ready"),
+                _ => None,
+            };
+            let facts = EdgeAsset::read(text, number);
+            (facts.state(9), facts.may_request(9))
+        };
+        assert_eq!(state(&[("evicted_at", 3)]), (EdgeState::Mirrored, false));
+        assert_eq!(state(&[]), (EdgeState::Available, true));
+        assert_eq!(state(&[("evicted_at", 4)]), (EdgeState::Available, true));
+        let again = [("attempt", 2), ("requesting_at", 6)];
+        assert_eq!(state(&again), (EdgeState::Requesting, false));
+        assert_eq!(
+            state(&[again[0], again[1], ("response_attempt", 2)]),
+            (EdgeState::Ready, false)
+        );
+        assert_eq!(
+            state(&[again[0], again[1], ("mirrored_at", 8)]),
+            (EdgeState::Mirrored, false)
+        );
+    }
+
+    #[test]
     fn every_column_is_read() {
         let facts = EdgeAsset::read(
             |column| match column {
@@ -414,7 +453,7 @@ mod tests {
                 }
                 _ => Some("text"),
             },
-            |_| Some(7),
+            |column| Some(if column == "evicted_at" { 6 } else { 7 }),
         );
         let json = serde_json::to_value(&facts).unwrap();
         let object = json.as_object().unwrap();

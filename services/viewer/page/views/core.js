@@ -1,5 +1,7 @@
 // Headquarters: assets as they pass, who asked for what, and how the edges are.
-import { html } from "../html.js";
+import { html, useCallback, useEffect, useState } from "../html.js";
+import { get, query } from "../api.js";
+import * as live from "../live.js";
 import { Age, Chip, Empty, Head, Notice, useLive } from "../ui.js";
 import { bytes, count } from "../format.js";
 
@@ -17,18 +19,8 @@ function Tile({ tile }) {
   </a></li>`;
 }
 
-const LANE = 12;
-const merge = (old, pushed) => {
-  const lanes = { ...(old?.lanes ?? {}) };
-  for (const tile of [].concat(pushed.lanes ?? pushed)) {
-    const rest = (lanes[tile.lane] ?? []).filter((one) => one.asset_id !== tile.asset_id || one.site !== tile.site);
-    lanes[tile.lane] = [tile, ...rest].slice(0, LANE);
-  }
-  return { lanes };
-};
-
 export function Lanes() {
-  const { data, problem, reload } = useLive("/api/lanes", "lanes", merge);
+  const { data, problem, reload } = useLive("/api/lanes", "lanes");
   return html`<${Head} title="Lanes" />
     <${Notice} problem=${problem} onRetry=${reload} />
     <div class="lanes">
@@ -40,12 +32,37 @@ export function Lanes() {
     </div>`;
 }
 
+const SITES = 50;
+
+// The requests of all edges, each edge's newest; then what changes.
+function useRequests() {
+  const [value, setValue] = useState({ data: null, problem: null });
+  const load = useCallback(async () => {
+    try {
+      const { sites } = await get("/api/sites");
+      const pages = await Promise.all(sites.slice(0, SITES).map((one) => get(`/api/requests${query({ site: one.site, limit: 500 })}`)));
+      setValue({ data: { requests: pages.flatMap((page) => page.requests), next: pages.some((page) => page.next) || sites.length > SITES }, problem: null });
+    } catch (problem) {
+      setValue((old) => ({ ...old, problem }));
+    }
+  }, []);
+  useEffect(() => {
+    load();
+    const offs = [
+      live.on("reset", load),
+      live.on("connection", ({ connected }) => connected && load()),
+      live.on("requests", ({ requests }) => {
+        const changed = new Set(requests.map((one) => one.request_id));
+        setValue((old) => old.data && { ...old, data: { ...old.data, requests: [...requests, ...old.data.requests.filter((one) => !changed.has(one.request_id))] } });
+      }),
+    ];
+    return () => offs.forEach((off) => off());
+  }, [load]);
+  return { ...value, reload: load };
+}
+
 export function Requests() {
-  const { data, problem, reload } = useLive("/api/requests?limit=500", "requests", (old, pushed) => {
-    const changed = pushed.requests ?? [];
-    const known = new Set(changed.map((one) => one.request_id));
-    return { ...old, requests: [...changed, ...(old?.requests ?? []).filter((one) => !known.has(one.request_id))] };
-  });
+  const { data, problem, reload } = useRequests();
   const requests = [...(data?.requests ?? [])].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
   return html`<${Head} title="Requests"><span class="quiet">${count(requests.length)}${data?.next ? "+" : ""}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />

@@ -49,32 +49,27 @@ export function Mirror({ session }) {
     <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} assets are here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>`;
 }
 
-// What the link's own words mean for somebody who waits for assets.
-function linkState(link, instance, now) {
-  if (link?.desired === "paused" || instance?.state === "paused") return ["paused", "Paused", "Nothing crosses until it is resumed. Headquarters keeps everything for you."];
-  if (!instance) return ["down", "Not running", "No link has reported at this site. Start the service link."];
-  if (instance.state === "silent") return ["silent", "Silent", `The link has said nothing for ${span((now - instance.reported_at) / 1000)}. Look at the service.`];
-  if (instance.state === "running") return ["up", "Up", "Records cross in both directions."];
-  return ["down", "Down", instance.detail ?? "It cannot reach headquarters now, and tries again."];
-}
+const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
 
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
   const now = useNow();
   const instance = one(link.data);
-  const [state, word, why] = linkState(link.data, instance, now);
-  const contact = gauge(instance, "last_contact_at");
+  const state = link.data?.state ?? "down";
+  const contact = link.data?.last_contact_at;
   const may = session.rights.includes("link");
   const stale = state !== "up" && contact;
-  return html`<${Head} title="Link"><${Chip} state=${state} label=${word} testid="link-state" /><//>
+  return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
     <${Notice} problem=${link.problem} onRetry=${link.reload} />
     ${stale ? html`<div class="banner warn" data-testid="as-of">What this site knows of headquarters is as of ${moment(contact)}, ${ago(contact, now)}.</div>` : null}
     <section class="card wide">
-      <p class="lead">${why}</p>
+      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
+      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
       <dl class="facts">
+        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
         <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
-        <div><dt>Waiting at headquarters</dt><dd>${count(gauge(instance, "lag_records_down"))} records</dd></div>
-        <div><dt>Waiting here</dt><dd>${count(gauge(instance, "lag_records_up"))} records</dd></div>
+        <div><dt>Waiting at headquarters</dt><dd>${count(link.data?.lag?.down)} records</dd></div>
+        <div><dt>Waiting here</dt><dd>${count(link.data?.lag?.up)} records</dd></div>
         <div><dt>Carried to this site</dt><dd>${count(instance?.counters?.carried_down)} records since start</dd></div>
         <div><dt>Carried to headquarters</dt><dd>${count(instance?.counters?.carried_up)} records since start</dd></div>
         <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>

@@ -4,20 +4,8 @@ import { get, post, query, remove } from "../api.js";
 import { Action, Age, Chip, Empty, Head, Notice, ask, useLive } from "../ui.js";
 import { count, moment } from "../format.js";
 
-function Logs({ service }) {
-  const { data, problem, reload } = useLive(`/api/services/${service}/logs?limit=200`, null);
-  useEffect(() => {
-    const timer = setInterval(reload, 3000);
-    return () => clearInterval(timer);
-  }, [reload]);
-  const lines = (data?.instances ?? []).flatMap((one) => one.lines).sort((a, b) => a.at - b.at).slice(-200);
-  return html`<${Notice} problem=${problem} />
-    <pre class="log" tabindex="0" role="region" aria-label="Last log lines of ${service}">${lines.length ? lines.map((line) => `${new Date(line.at).toISOString().slice(11, 23)} ${line.level.padEnd(5)} ${line.message}${Object.entries(line.fields ?? {}).map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("")}\n`) : "No line yet."}</pre>`;
-}
-
 export function Services({ session }) {
   const { data, problem, reload } = useLive("/api/services", "services");
-  const [open, setOpen] = useState(null);
   const may = session.rights.includes("services");
   const services = data?.services ?? [];
   const debug = (one) => async () => {
@@ -31,7 +19,7 @@ export function Services({ session }) {
         <div class="row spread">
           <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />
             ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
-            <div class="quiet">instance ${one.instance} · up since <${Age} at=${one.started_at} /> · last word <${Age} at=${one.reported_at} /> · ${one.version}</div></div>
+            <div class="quiet">instance ${one.instance} · up since <${Age} at=${one.started_at} />${one.rate ? ` · ${one.rate.toFixed(1)} records/s` : ""}${one.lag ? ` · lag ${count(one.lag)}` : ""}${one.dead_letters ? ` · ${count(one.dead_letters)} dead letters` : ""}${one.log_level ? ` · logs ${one.log_level}` : ""} · last word <${Age} at=${one.reported_at} /> · ${one.version}</div></div>
           ${may && one.service !== "viewer"
             ? html`<div class="row">
                 ${one.desired === "paused"
@@ -40,12 +28,10 @@ export function Services({ session }) {
                 <${Action} testid="service-${one.service}-debug" run=${debug(one)} done="The log level changes.">Debug<//>
               </div>`
             : null}
-          <button type="button" data-testid="service-${one.service}-logs" aria-expanded=${open === one.service} onClick=${() => setOpen(open === one.service ? null : one.service)}>Log</button>
         </div>
         ${one.detail ? html`<p>${one.detail}</p>` : null}
         ${one.last_error ? html`<p class="bad-text">Last error, <${Age} at=${one.last_error_at} />: ${one.last_error}</p>` : null}
         <p class="quiet figures">${[...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at"))].map(([name, value]) => `${name.replaceAll("_", " ")} ${count(value)}`).join(" · ")}</p>
-        ${open === one.service ? html`<${Logs} service=${one.service} />` : null}
       </li>`)}
     </ul>`;
 }

@@ -22,7 +22,7 @@ export function Services({ session }) {
             <div class="quiet">instance ${one.instance} · up since <${Age} at=${one.started_at} />${one.rate ? ` · ${one.rate.toFixed(1)} records/s` : ""}${one.lag ? ` · lag ${count(one.lag)}` : ""}${one.dead_letters ? ` · ${count(one.dead_letters)} dead letters` : ""}${one.log_level ? ` · logs ${one.log_level}` : ""} · last word <${Age} at=${one.reported_at} /> · ${one.version}</div></div>
           ${may && one.service !== "viewer"
             ? html`<div class="row">
-                ${one.desired === "paused"
+                ${one.desired === "paused" || one.state === "paused"
                   ? html`<${Action} kind="primary" testid="service-${one.service}-start" run=${() => post(`/api/services/${one.service}/start`)} done="${one.service} starts.">Start<//>`
                   : html`<${Action} testid="service-${one.service}-stop" run=${() => post(`/api/services/${one.service}/stop`)} done="${one.service} finishes what it holds, then pauses.">Stop<//>`}
                 <${Action} testid="service-${one.service}-debug" run=${debug(one)} done="The log level changes.">Debug<//>

@@ -2,7 +2,8 @@
 import { html, render, useEffect, useState } from "./html.js";
 import { get, post, remove, onSignedOut } from "./api.js";
 import * as live from "./live.js";
-import { Dialogs, Toasts, toast } from "./ui.js";
+import { Age, Dialogs, Toasts, toast, useLive } from "./ui.js";
+import { moment } from "./format.js";
 import { SignIn } from "./views/sign-in.js";
 import { Home } from "./views/home.js";
 import { Assets } from "./views/assets.js";
@@ -38,7 +39,17 @@ function useRoute() {
   return route;
 }
 
-function Connection() {
+const STALE = { down: "The link to headquarters is down.", paused: "The link to headquarters is paused.", not_connected: "This site is not connected to headquarters yet." };
+
+// At an edge every view says how old is what headquarters told, for as long as the link carries nothing.
+function Staleness() {
+  const { data: link } = useLive("/api/link", "link");
+  if (!link || !STALE[link.state]) return null;
+  const at = link.last_contact_at;
+  return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href="#/link">Why, and what to do</a></span></div>`;
+}
+
+function Connection({ edge }) {
   const [state, setState] = useState(live.state());
   const [shown, setShown] = useState(false);
   useEffect(() => live.on("connection", setState), []);
@@ -48,7 +59,7 @@ function Connection() {
     const timer = setTimeout(() => setShown(true), 4000);
     return () => clearTimeout(timer);
   }, [state.connected]);
-  if (!shown) return null;
+  if (!shown) return edge ? html`<${Staleness} />` : null;
   const since = state.lastAt ? new Date(state.lastAt).toLocaleTimeString() : "the page was opened";
   return html`<div class="banner bad" role="alert" data-testid="as-of">This page has lost its site. What you see is as of ${since}; it goes on by itself.</div>`;
 }
@@ -94,7 +105,7 @@ function Shell({ session, onSession }) {
     </nav>
     <main>
       ${session.sign_in === "off" ? html`<div class="banner warn" data-testid="sign-in-off">Sign-in is off: everybody who can open this page is operator. Set viewer.sign_in = "users".</div>` : null}
-      <${Connection} />
+      <${Connection} edge=${session.kind === "edge"} />
       <${View} key=${here[0]} session=${session} rest=${rest} />
     </main>
   </div>`;

@@ -34,7 +34,10 @@ export function ago(at, now) {
   if (!at) return "never";
   const seconds = (now - at) / 1000;
   if (seconds < 5) return "just now";
-  return `${span(seconds)} ago`;
+  // One unit is enough: the moment itself is in the title.
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  return seconds < 86400 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} d ago`;
 }
 
 export function moment(at) {

@@ -51,6 +51,15 @@ export function Chip({ state, label, testid }) {
   return html`<span class="chip ${tone(state)}" data-testid=${testid} data-state=${state}>${label ?? stateName(state)}</span>`;
 }
 
+const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
+
+// A small picture: an edge has previews; headquarters has the pictures themselves, once they are downloaded.
+export function Thumb({ asset }) {
+  const whole = asset && !("has_preview" in asset) && ["downloaded", "broadcast"].includes(asset.state) && PICTURE.test(asset.media_type ?? "");
+  const source = asset?.has_preview ? "preview" : whole ? "content" : null;
+  return html`<span class="thumb" aria-hidden="true">${source ? html`<img key=${asset.asset_id} src="/api/assets/${asset.asset_id}/${source}" alt="" loading="lazy" decoding="async" />` : null}</span>`;
+}
+
 export function Notice({ problem, onRetry }) {
   if (!problem) return null;
   return html`<div class="notice bad" role="alert">

@@ -1,8 +1,8 @@
 // The table of assets: ten thousand rows, of which only those in sight are built.
-import { html, useCallback, useEffect, useMemo, useRef, useState } from "../html.js";
+import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { get, post, query } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Empty, Head, Notice, toast } from "../ui.js";
+import { Action, Age, Chip, Empty, Head, Notice, Thumb, toast } from "../ui.js";
 import { bytes, count, span, stateName } from "../format.js";
 
 const PAGE = 500;
@@ -61,7 +61,9 @@ function useListing(filter) {
           });
           if (changed.size === 0) return next;
           if (!plain) {
-            setFresh((number) => number + changed.size);
+            const fits = (one) => (!filter.state || one.state === filter.state) && (!filter.q || (one.title ?? "").toLowerCase().includes(filter.q.toLowerCase()));
+            const coming = [...changed.values()].filter(fits).length;
+            if (coming) setFresh((number) => number + coming);
             return next;
           }
           // Newest first: what is new to the list stands before it.
@@ -81,11 +83,11 @@ function useListing(filter) {
   return { rows, ...meta, fresh, more: () => read(false), restart: () => read(true) };
 }
 
-function Row({ asset, kind, top, selected, current, onPress, index, total }) {
+function Row({ asset, top, selected, current, onPress, index, total }) {
   return html`<div id="row-${asset.asset_id}" class="asset-row ${current ? "current" : ""}" role="option" aria-selected=${selected} aria-posinset=${index + 1} aria-setsize=${total}
       data-testid="asset-${asset.asset_id}" data-state=${asset.state} style=${{ transform: `translateY(${top}px)` }} onClick=${onPress}>
     <span class="tick" aria-hidden="true">${selected ? "✓" : ""}</span>
-    <span class="thumb" aria-hidden="true">${kind === "edge" && asset.has_preview ? html`<img src="/api/assets/${asset.asset_id}/preview" alt="" loading="lazy" decoding="async" />` : null}</span>
+    <${Thumb} asset=${asset} />
     <span class="asset-title">${asset.title || asset.file_name || asset.asset_id}</span>
     <span class="asset-size">${bytes(asset.size)}</span>
     <span class="asset-state"><${Chip} state=${asset.state} /></span>
@@ -131,6 +133,8 @@ export function Assets({ session }) {
   useEffect(() => {
     box.current.scrollTop = 0;
     setCursor(0);
+    top.current = null;
+    held.current = false;
   }, [q, state, order]);
   useEffect(() => {
     if (kind === "edge") get("/api/mirror/estimate").then(setEstimate, () => setEstimate(null));
@@ -142,6 +146,17 @@ export function Assets({ session }) {
   useEffect(() => {
     if (last >= rows.length - MARGIN * 4) list.more();
   }, [last, rows.length]);
+
+  // Rows that come before the others push away neither the row one is at nor those one looks at.
+  const top = useRef(null);
+  const held = useRef(false);
+  useLayoutEffect(() => {
+    const shift = top.current ? rows.findIndex((one) => one.asset_id === top.current) : 0;
+    top.current = rows[0]?.asset_id ?? null;
+    if (shift <= 0) return;
+    if (held.current) setCursor((old) => old + shift);
+    if (box.current.scrollTop > 0) box.current.scrollTop += shift * ROW;
+  }, [rows]);
 
   const chosen = rows.filter((one) => selected.has(one.asset_id));
   const act = async (what, states, said) => {
@@ -167,17 +182,20 @@ export function Assets({ session }) {
   const move = (step) => {
     const next = Math.min(rows.length - 1, Math.max(0, cursor + step));
     setCursor(next);
+    held.current = true;
     const top = next * ROW;
     const view = box.current;
     if (top < view.scrollTop) view.scrollTop = top;
     if (top + ROW > view.scrollTop + view.clientHeight) view.scrollTop = top + ROW - view.clientHeight;
   };
-  const toggle = (one) =>
+  const toggle = (one) => {
+    held.current = true;
     setSelected((old) => {
       const next = new Set(old);
       if (!next.delete(one.asset_id)) next.add(one.asset_id);
       return next;
     });
+  };
   const keys = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, Math.floor(height / ROW) - 1);
@@ -214,7 +232,7 @@ export function Assets({ session }) {
     <div class="asset-list" role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys}
         aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined} onScroll=${(event) => setScroll(event.target.scrollTop)}>
       <div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
-        ${rows.slice(first, last).map((asset, at) => html`<${Row} key=${asset.asset_id} asset=${asset} kind=${kind} top=${(first + at) * ROW} index=${first + at} total=${list.total}
+        ${rows.slice(first, last).map((asset, at) => html`<${Row} key=${asset.asset_id} asset=${asset} top=${(first + at) * ROW} index=${first + at} total=${list.total}
           selected=${selected.has(asset.asset_id)} current=${first + at === cursor} onPress=${() => { setCursor(first + at); toggle(asset); }} />`)}
       </div>
     </div>

@@ -2,8 +2,8 @@
 import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Empty, Head, Notice, useLive, useNow } from "../ui.js";
-import { ago, bytes, count, moment, span } from "../format.js";
+import { Action, Age, Chip, Empty, Head, Notice, useLive } from "../ui.js";
+import { bytes, count, span } from "../format.js";
 import { newest } from "./home.js";
 
 const one = (state) => newest(state?.instances)[0];
@@ -53,15 +53,12 @@ const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not co
 
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
-  const now = useNow();
   const instance = one(link.data);
   const state = link.data?.state ?? "down";
   const contact = link.data?.last_contact_at;
   const may = session.rights.includes("link");
-  const stale = state !== "up" && contact;
   return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
     <${Notice} problem=${link.problem} onRetry=${link.reload} />
-    ${stale ? html`<div class="banner warn" data-testid="as-of">What this site knows of headquarters is as of ${moment(contact)}, ${ago(contact, now)}.</div>` : null}
     <section class="card wide">
       <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
       ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}

@@ -151,16 +151,20 @@ impl Installation {
     /// # Errors
     /// When a part cannot be made or started.
     pub async fn start(shape: Shape, directory: &Path, plan: &Plan<'_>) -> Result<Self> {
-        ensure!(plan.edges <= 2, "there are real brokers for two edges");
+        ensure!(
+            plan.edges <= 2 || shape != Shape::EachService,
+            "there are real brokers for two edges"
+        );
         let names: Vec<String> = (1..=plan.edges).map(|number| format!("edge-{number}")).collect();
         let core_place = match shape {
             Shape::OneProcess => Place::embedded(directory, "core"),
             Shape::EachService | Shape::SmallEdges => Place::real(directory, "core", "KAFKA_URL")?,
         };
         let mut edge_places = Vec::new();
-        for (name, broker) in names.iter().zip(["KAFKA_EDGE_URL", "KAFKA_EDGE_2_URL"]) {
+        for name in &names {
             edge_places.push(match shape {
-                Shape::EachService => Place::real(directory, name, broker)?,
+                Shape::EachService if name == "edge-1" => Place::real(directory, name, "KAFKA_EDGE_URL")?,
+                Shape::EachService => Place::real(directory, name, "KAFKA_EDGE_2_URL")?,
                 Shape::OneProcess | Shape::SmallEdges => Place::embedded(directory, name),
             });
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate may know crates of lower levels only, and those of its own level not at all.
-const LEVELS: [(&str, u32); 16] = [
+const LEVELS: &[(&str, u32)] = &[
     ("schemas", 0),
     ("units", 0),
     ("broker", 10),
@@ -18,6 +18,7 @@ const LEVELS: [(&str, u32); 16] = [
     ("identity", 10),
     ("chassis", 20),
     ("control", 25),
+    ("engines", 25),
     ("common", 30),
     ("fieldline", 50),
     ("e2e", 50),

@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: the fault scenarios, many rounds of them.
 
 use clap::Args;
+use tokio::process::Command;
 
 use crate::engines::Engines;
 use crate::run::{cargo, say, succeed};
@@ -43,6 +44,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         command
     };
     succeed(scenarios(&[])).await?;
+    succeed(suites(&[], arguments.rounds)).await?;
     let missing = Engines::missing().await;
     if !missing.is_empty() {
         say(&format!(
@@ -54,7 +56,37 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let engines = Engines::start("chaos").await?;
     let mut command = scenarios(&["--ignored"]);
     command.envs(engines.environment());
-    let outcome = succeed(command).await;
+    let mut outcome = succeed(command).await;
+    if outcome.is_ok() {
+        let mut command = suites(&["kafka::crash::killed", "--ignored"], arguments.rounds);
+        command.envs(engines.environment());
+        outcome = succeed(command).await;
+    }
     engines.stop().await?;
     outcome
+}
+
+/// The crash suites of the crates that wrap an engine: without a filter those of the embedded engines.
+fn suites(filter: &[&str], rounds: u32) -> Command {
+    let flags = [
+        "test",
+        "--package",
+        "broker",
+        "--package",
+        "table",
+        "--package",
+        "volume",
+        "--test",
+        "it",
+        "--",
+    ];
+    let embedded = ["sqlite_crash::", "survives_kill_9", "crash::a_killed"];
+    let chosen = if filter.is_empty() {
+        embedded.as_slice()
+    } else {
+        filter
+    };
+    let mut command = cargo(&[flags.as_slice(), chosen, &["--nocapture", "--test-threads=1"]].concat());
+    command.env("FIELDLINE_CHAOS_ROUNDS", rounds.to_string());
+    command
 }

@@ -6,6 +6,7 @@ mod bucket;
 mod chaos;
 mod engines;
 mod run;
+mod scale;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Command {
     TestBrowser(browser::Arguments),
     /// Take a picture of every page and state.
     Screenshots(browser::Screenshots),
+    /// Measure what each further edge costs a real core.
+    Scale(scale::Arguments),
 }
 
 #[tokio::main]
@@ -39,5 +42,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::run(&arguments).await,
         Command::TestBrowser(arguments) => browser::test(&arguments).await,
         Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
+        Command::Scale(arguments) => scale::run(&arguments).await,
     }
 }

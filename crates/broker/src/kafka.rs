@@ -8,6 +8,7 @@ mod admin;
 mod config;
 mod context;
 mod failure;
+mod lifeline;
 mod member;
 mod message;
 mod reader;
@@ -16,7 +17,7 @@ mod transactions;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use self::config::Template;
 use self::context::{Context, Quiet, lock};
+use self::lifeline::Lifeline;
 use crate::engine::{Engine, Member, Membership, ReaderEngine, TransactionsEngine};
 use crate::error::{Error, Result};
 use crate::record::{Outgoing, Placement, Position, Watermarks};
@@ -41,7 +43,7 @@ pub(crate) async fn open(settings: &Settings, servers: &str, client: &str) -> Re
     let template = Template::new(settings, servers, client)?;
     let context = Context::new(servers);
     let producer = Mutex::new(Some(Arc::new(template.producer(context.clone())?)));
-    let (admin, limits) = (OnceLock::new(), Mutex::default());
+    let (admin, limits) = (Mutex::default(), Mutex::default());
     Ok(Arc::new(Kafka {
         shared: Arc::new(Shared {
             template,
@@ -62,20 +64,32 @@ struct Shared {
     template: Template,
     context: Context,
     producer: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
-    admin: OnceLock<AdminClient<Quiet>>,
+    /// Made at need.
+    admin: Mutex<Option<Admin>>,
     /// The largest record of each topic that large ones were sent to, and since when that is known.
     limits: Mutex<HashMap<String, (usize, Instant)>>,
 }
 
+/// The client of operations on topics, and whether it still knows a broker.
+struct Admin {
+    client: Arc<AdminClient<Quiet>>,
+    lifeline: Lifeline,
+}
+
 impl Shared {
-    /// The producer; a new one if an error has ended it, which librdkafka never gets over by itself.
+    /// The producer; a new one if an error has ended it or it knows no broker any more: librdkafka never gets over
+    /// either by itself.
     fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>> {
         let mut slot = lock(&self.producer);
         let producer = slot.as_ref().ok_or(Error::Closed)?;
-        let Some((code, reason)) = producer.client().fatal_error() else {
-            return Ok(Arc::clone(producer));
-        };
-        tracing::warn!(%code, reason, "producer has ended and is replaced");
+        match producer.client().fatal_error() {
+            Some((code, reason)) => tracing::warn!(%code, reason, "producer has ended and is replaced"),
+            None if self.context.lifeline().cut() => {
+                tracing::warn!("producer has lost all brokers and is replaced");
+            }
+            None => return Ok(Arc::clone(producer)),
+        }
+        self.context.lifeline().renew();
         let new = Arc::new(self.template.producer(self.context.clone())?);
         let old = slot.replace(Arc::clone(&new));
         detach("kafka-close", move || drop(old));
@@ -86,7 +100,7 @@ impl Shared {
 /// Destroying a client waits for its threads, which must not hold up a runtime's thread.
 impl Drop for Shared {
     fn drop(&mut self) {
-        let clients = (lock(&self.producer).take(), self.admin.take());
+        let clients = (lock(&self.producer).take(), lock(&self.admin).take());
         detach("kafka-close", move || drop(clients));
     }
 }

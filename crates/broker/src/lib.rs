@@ -35,5 +35,5 @@ pub use murmur::partition_of;
 pub use producer::{Producer, Transactions};
 pub use reader::Reader;
 pub use record::{Headers, Outgoing, Placement, Position, Record, Start, Watermarks};
-pub use settings::{Sasl, Secret, Settings, Tls};
+pub use settings::{Sasl, Settings, Tls};
 pub use topics::{Cleanup, MAX_MESSAGE_BYTES, TopicDescription, TopicSpec};

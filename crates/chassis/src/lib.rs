@@ -20,7 +20,7 @@ pub use health::Readiness;
 pub use host::{Host, HostState, now_ms};
 pub use run::{Fenced, Service, run_in};
 pub use sections::{Config, Invalid, Loaded};
-pub use settings::{HostSettings, Settings};
+pub use settings::{HostSettings, Settings, prefixed};
 pub use tokio_util::sync::CancellationToken as Stop;
 pub use units;
 pub use units::{ByteSize, Secret, Span};

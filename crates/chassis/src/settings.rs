@@ -14,6 +14,15 @@ pub trait Settings: DeserializeOwned + Serialize + Default + Send + 'static {
     fn validate(&self) -> Result<(), Vec<String>>;
 }
 
+/// The problems that a part of the settings found in itself, with the key of that part before theirs.
+pub fn prefixed(key: &str, checked: Result<(), Vec<String>>) -> Vec<String> {
+    let problems = checked.err().unwrap_or_default();
+    problems
+        .into_iter()
+        .map(|problem| format!("{key}.{problem}"))
+        .collect()
+}
+
 /// What the host itself needs; these keys are set in `[common]` or in the service's section.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -3,6 +3,7 @@
 pub use broker;
 pub use chassis;
 pub use control;
+pub use engines;
 pub use identity;
 pub use schemas;
 pub use table;

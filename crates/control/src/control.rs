@@ -11,11 +11,12 @@ use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::report;
+use crate::told::{Told, finished_key};
 
 /// A service's line to its site; clones are the same.
 #[derive(Debug, Clone)]
 pub struct Control {
-    pub(crate) desired: Arc<watch::Sender<Desired>>,
+    pub(crate) told: Arc<watch::Sender<Told>>,
     pub(crate) board: Arc<Board>,
 }
 
@@ -33,7 +34,7 @@ impl Control {
 
     async fn connect(host: &Host, broker: &Broker, untold: Desired) -> Result<Self> {
         let control = Self::new(host.clone(), untold);
-        let follower = Follower::start(host, broker, Arc::clone(&control.desired), untold).await?;
+        let follower = Follower::start(host, broker, Arc::clone(&control.told), untold).await?;
         let read = |source| Error::Read {
             service: host.service().into(),
             source,
@@ -49,7 +50,7 @@ impl Control {
 
     fn new(host: Host, desired: Desired) -> Self {
         Self {
-            desired: Arc::new(watch::Sender::new(desired)),
+            told: Arc::new(watch::Sender::new(Told::never(desired))),
             board: Arc::new(Board::new(host)),
         }
     }
@@ -61,14 +62,14 @@ impl Control {
         Self::new(host, Desired::Running)
     }
 
-    /// What the service should do, and its changes.
-    pub fn desired(&self) -> watch::Receiver<Desired> {
-        self.desired.subscribe()
+    /// What the service should do, by which command, and the changes of both.
+    pub fn told(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
     }
 
     /// Changes what the service should do in this process only, until the next command comes.
     pub fn command(&self, desired: Desired) {
-        self.desired.send_replace(desired);
+        self.told.send_modify(|told| told.desired = desired);
     }
 
     /// What is reported of the service now.
@@ -114,14 +115,32 @@ pub async fn ask(broker: &Broker, service: &str, desired: Desired, asked_by: Opt
     order(broker, &order_of).await
 }
 
+/// Says that the command which a service was given at `asked_at` is done: the service need not run for it any more.
+///
+/// It is said under a key of its own, so it can never take the place of a command that was given in the meantime.
+pub async fn finished(broker: &Broker, service: &str, asked_at: i64) -> Result<()> {
+    let done = ServiceControl {
+        service: service.into(),
+        desired: Desired::Paused,
+        log_level: None,
+        asked_by: Some(service.into()),
+        asked_at,
+    };
+    tell(broker, &finished_key(service), &done).await
+}
+
 /// Tells a service of this site what to do and what to log.
 pub async fn order(broker: &Broker, order: &ServiceControl) -> Result<()> {
+    tell(broker, &order.service, order).await
+}
+
+async fn tell(broker: &Broker, key: &str, order: &ServiceControl) -> Result<()> {
     let service = || order.service.clone();
     let value = schemas::encode(order).map_err(|source| Error::Encode {
         service: service(),
         source,
     })?;
-    let record = Outgoing::new(topic::SERVICE_CONTROL, &order.service, value);
+    let record = Outgoing::new(topic::SERVICE_CONTROL, key, value);
     let sent = async { broker.producer()?.send(record).await };
     sent.await.map_err(|source| Error::Ask {
         service: service(),

@@ -9,6 +9,7 @@ use schemas::{Desired, ServiceControl, topic};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::told::{Told, subject};
 
 const RECORDS: usize = 100;
 const WAIT: Duration = Duration::from_secs(30);
@@ -19,8 +20,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) struct Follower {
     host: Host,
     broker: Broker,
-    desired: Arc<watch::Sender<Desired>>,
+    told: Arc<watch::Sender<Told>>,
     untold: Desired,
+    order: Option<ServiceControl>,
+    finished: Option<i64>,
     level: Option<String>,
     reader: Reader,
 }
@@ -30,7 +33,7 @@ impl Follower {
     pub(crate) async fn start(
         host: &Host,
         broker: &Broker,
-        desired: Arc<watch::Sender<Desired>>,
+        told: Arc<watch::Sender<Told>>,
         untold: Desired,
     ) -> Result<Self> {
         let service = || host.service().to_owned();
@@ -39,12 +42,14 @@ impl Follower {
         loop {
             let attempt = async {
                 let reader = open(broker).await?;
-                let (host, broker, desired) = (host.clone(), broker.clone(), Arc::clone(&desired));
+                let (host, broker, told) = (host.clone(), broker.clone(), Arc::clone(&told));
                 let mut follower = Self {
                     host,
                     broker,
-                    desired,
+                    told,
                     untold,
+                    order: None,
+                    finished: None,
                     level: None,
                     reader,
                 };
@@ -74,7 +79,7 @@ impl Follower {
 
     /// Reads up to where the topic ends now; only the newest command has an effect.
     async fn catch_up(&mut self) -> broker::Result<()> {
-        let mut newest = None;
+        (self.order, self.finished) = (None, None);
         let name = topic::SERVICE_CONTROL;
         for partition in 0..partitions(&self.broker).await? {
             let high = self.broker.watermarks(name, partition).await?;
@@ -87,13 +92,11 @@ impl Follower {
                 .is_none_or(|next| next < high.high)
             {
                 for record in self.reader.next(RECORDS, PAUSE).await? {
-                    if let Some(told) = self.mine(&record) {
-                        newest = Some(told);
-                    }
+                    self.hear(&record);
                 }
             }
         }
-        self.apply(newest.flatten());
+        self.apply();
         Ok(())
     }
 
@@ -105,12 +108,10 @@ impl Follower {
             let error = match read {
                 Ok(records) => {
                     pause = PAUSE;
-                    for told in records
-                        .iter()
-                        .filter_map(|record| self.mine(record))
-                        .collect::<Vec<_>>()
-                    {
-                        self.apply(told);
+                    for record in &records {
+                        if self.hear(record) {
+                            self.apply();
+                        }
                     }
                     continue;
                 }
@@ -135,31 +136,46 @@ impl Follower {
         Ok(())
     }
 
-    /// The command in a record, if it is for this service; the inner none takes an earlier one back.
-    fn mine(&self, record: &Record) -> Option<Option<ServiceControl>> {
-        if record.key.as_deref() != Some(self.host.service().as_bytes()) {
-            return None;
-        }
-        let Some(value) = &record.value else {
-            return Some(None);
+    /// Takes in a record; whether it was for this service. A record without a value takes an earlier one back.
+    fn hear(&mut self, record: &Record) -> bool {
+        let key = record
+            .key
+            .as_deref()
+            .and_then(|key| std::str::from_utf8(key).ok());
+        let Some((service, finished)) = key.map(subject) else {
+            return false;
         };
-        match schemas::decode::<ServiceControl>(value) {
-            Ok(control) => Some(Some(control)),
-            Err(error) => {
+        if service != self.host.service() {
+            return false;
+        }
+        let control = match record.value.as_deref().map(schemas::decode::<ServiceControl>) {
+            Some(Err(error)) => {
                 tracing::warn!(
                     error = telemetry::chain(&error),
                     offset = record.offset,
                     "unreadable command skipped"
                 );
-                None
+                return false;
             }
+            Some(Ok(control)) => Some(control),
+            None => None,
+        };
+        if finished {
+            self.finished = control.map(|control| control.asked_at);
+        } else {
+            self.order = control;
         }
+        true
     }
 
-    fn apply(&mut self, control: Option<ServiceControl>) {
-        let desired = control.as_ref().map_or(self.untold, |control| control.desired);
-        let level = control.as_ref().and_then(|control| control.log_level.clone());
-        let asked_by = control.and_then(|control| control.asked_by);
+    fn apply(&mut self) {
+        let told = match &self.order {
+            Some(order) => Told::by(order, self.finished),
+            None => Told::never(self.untold),
+        };
+        let order = self.order.as_ref();
+        let level = order.and_then(|order| order.log_level.clone());
+        let asked_by = order.and_then(|order| order.asked_by.clone());
         if self.level != level {
             let (site, service) = (self.host.site(), self.host.service());
             match self
@@ -175,12 +191,12 @@ impl Follower {
             }
             self.level = level;
         }
-        self.desired.send_if_modified(|current| {
-            let change = *current != desired;
-            if change {
-                tracing::info!(?desired, asked_by, "told what to do");
-                *current = desired;
+        self.told.send_if_modified(|current| {
+            let change = *current != told;
+            if current.desired != told.desired {
+                tracing::info!(desired = ?told.desired, asked_by, "told what to do");
             }
+            *current = told;
             change
         });
     }

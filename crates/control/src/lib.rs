@@ -10,6 +10,8 @@ mod error;
 mod follow;
 mod report;
 mod supervise;
+mod told;
 
-pub use control::{Control, ask, order};
+pub use control::{Control, ask, finished, order};
 pub use error::{Error, Result};
+pub use told::{Told, finished_key, subject};

@@ -17,13 +17,13 @@ impl Control {
         F: FnMut(Stop) -> R + Send,
         R: Future<Output = anyhow::Result<()>> + Send,
     {
-        let mut desired = self.desired();
+        let mut told = self.told();
         loop {
-            if *desired.borrow_and_update() == Desired::Paused {
+            if told.borrow_and_update().desired == Desired::Paused {
                 self.board.paused();
             }
             match stop
-                .run_until_cancelled(desired.wait_for(|desired| *desired == Desired::Running))
+                .run_until_cancelled(told.wait_for(|told| told.desired == Desired::Running))
                 .await
             {
                 Some(Ok(_)) => {}
@@ -37,7 +37,7 @@ impl Control {
             let paused = tokio::select! {
                 ended = &mut running => return ended.map_err(mark),
                 () = stop.cancelled() => false,
-                told = desired.wait_for(|desired| *desired == Desired::Paused) => told.is_ok(),
+                told = told.wait_for(|told| told.desired == Desired::Paused) => told.is_ok(),
             };
             self.board.draining();
             child.cancel();

@@ -258,7 +258,7 @@ fn builder(settings: &Settings, hosts: &[String], keyspace: &str, client: &str) 
         builder = builder.prefer_datacenter(datacenter.clone());
     }
     if let Some(username) = &settings.username {
-        builder = builder.user(username, settings.secret()?.reveal());
+        builder = builder.user(username, settings.secret()?.expose());
     }
     if settings.tls.enabled() {
         builder = builder.tls_context(Some(tls::config(&settings.tls)?));

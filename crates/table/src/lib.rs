@@ -26,6 +26,6 @@ pub use definition::{Column, Definition, Kind};
 pub use error::{Error, Result};
 pub use row::Row;
 pub use session::Session;
-pub use settings::{Consistency, Secret, Settings, Tls};
+pub use settings::{Consistency, Settings, Tls};
 pub use value::Value;
 pub use write::{Select, Write};

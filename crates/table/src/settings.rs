@@ -1,12 +1,12 @@
 //! How to reach the tables, and how much to ask of them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as friendly;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+use units::Secret;
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -93,36 +93,6 @@ pub enum Consistency {
     All,
 }
 
-/// A text that is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for whoever has to send it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "" } else { "[redacted]" })
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "[redacted]" })
-    }
-}
-
 /// What `Settings::url` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -140,10 +110,10 @@ impl Settings {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             problems.push("tls.certificate and tls.key go together".to_owned());
         }
-        if self.password_file.is_some() && !self.password.0.is_empty() {
+        if self.password_file.is_some() && !self.password.expose().is_empty() {
             problems.push("set password or password_file, not both".to_owned());
         }
-        if self.username.is_some() && self.password.0.is_empty() && self.password_file.is_none() {
+        if self.username.is_some() && self.password.expose().is_empty() && self.password_file.is_none() {
             problems.push("username needs password or password_file".to_owned());
         }
         if self.concurrency == 0 || self.connect_timeout.is_zero() || self.request_timeout.is_zero() {
@@ -177,7 +147,7 @@ impl Settings {
         let text = std::fs::read_to_string(path).map_err(|error| Error::Settings {
             problem: format!("password_file {}: {error}", path.display()),
         })?;
-        Ok(Secret(text.trim_end_matches(['\r', '\n']).to_owned()))
+        Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
     }
 
     fn address(&self) -> Result<Address, String> {
@@ -338,7 +308,7 @@ mod tests {
         let text =
             r#"{"url": "cassandra://a/k", "username": "u", "password": "hunter2", "connect_timeout": "2s"}"#;
         let settings = serde_json::from_str::<Settings>(text).unwrap();
-        assert_eq!(settings.secret().unwrap().reveal(), "hunter2");
+        assert_eq!(settings.secret().unwrap().expose(), "hunter2");
         let printed = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
         assert!(!printed.contains("hunter2") && printed.contains("[redacted]") && printed.contains("\"2s\""));
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -347,7 +317,7 @@ mod tests {
             password_file: Some(file.path().into()),
             ..Settings::default()
         };
-        assert_eq!(settings.secret().unwrap().reveal(), "from a file");
+        assert_eq!(settings.secret().unwrap().expose(), "from a file");
         assert!(serde_json::from_str::<Settings>(r#"{"urll": ""}"#).is_err());
     }
 }

@@ -141,7 +141,7 @@ macro_rules! text {
 text!(Span);
 text!(ByteSize);
 
-/// A text that is shown to nobody: it prints and serialises as `[redacted]`.
+/// A text that is shown to nobody: it prints and serialises as `[redacted]`, or as nothing when it is empty.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -156,17 +156,21 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    fn shown(&self) -> &'static str {
+        if self.0.is_empty() { "" } else { "[redacted]" }
+    }
 }
 
 impl Debug for Secret {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(self.shown())
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
+        serializer.serialize_str(self.shown())
     }
 }
 
@@ -208,5 +212,6 @@ mod tests {
             format!("{secret:?} {}", serde_json::to_string(&secret).unwrap()),
             "[redacted] \"[redacted]\""
         );
+        assert_eq!(serde_json::to_string(&Secret::default()).unwrap(), "\"\"");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::chassis::Span;
+use common::chassis::{Span, prefixed};
 use common::{broker, chassis, table, volume};
 use serde::{Deserialize, Serialize};
 
@@ -113,14 +113,6 @@ impl chassis::Settings for Settings {
             Err(problems)
         }
     }
-}
-
-fn prefixed(key: &str, checked: Result<(), Vec<String>>) -> Vec<String> {
-    let problems = checked.err().unwrap_or_default();
-    problems
-        .into_iter()
-        .map(|problem| format!("{key}.{problem}"))
-        .collect()
 }
 
 #[cfg(test)]

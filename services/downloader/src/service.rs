@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 use common::broker::{Broker, ConsumerSettings, Subscription};
 use common::chassis::{Host, Service, Stop};
 use common::control::Control;
+use common::engines;
 use common::schemas::topic;
 use common::volume::Volume;
 use tokio::sync::Semaphore;
@@ -37,29 +38,10 @@ impl Service for Downloader {
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<Self> {
         let guard = Guard::new(&settings.allow).map_err(|problems| anyhow!(problems.join("; ")))?;
-        let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
-        let volume = Volume::open(&settings.volume).await?;
+        let broker = engines::broker(host, &settings.broker).await?;
+        let volume = engines::volume(host, &settings.volume).await?;
         let fetcher = Arc::new(Fetcher::new(settings.clone(), guard, volume.clone())?);
         let control = Control::attach(host, &broker).await?;
-        let (checked, stored) = (broker.clone(), volume.clone());
-        host.check("broker", move || {
-            let broker = checked.clone();
-            async move {
-                broker
-                    .ping()
-                    .await
-                    .map_err(|error| common::telemetry::chain(&error))
-            }
-        });
-        host.check("volume", move || {
-            let volume = stored.clone();
-            async move {
-                volume
-                    .ping()
-                    .await
-                    .map_err(|error| common::telemetry::chain(&error))
-            }
-        });
         Ok(Self {
             host: host.clone(),
             settings,

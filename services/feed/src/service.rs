@@ -8,7 +8,7 @@ use common::broker::{Broker, Outgoing, Producer};
 use common::chassis::{Host, Service, Stop};
 use common::control::Control;
 use common::schemas::{self, Asset, AssetId, AssetState, topic};
-use common::telemetry;
+use common::{engines, telemetry};
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::Instrument;
@@ -48,13 +48,8 @@ impl Service for Feed {
             .catalogue
             .parse()
             .map_err(|problem: String| anyhow!(problem))?;
-        let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
+        let broker = engines::broker(host, &settings.broker).await?;
         let control = Control::attach(host, &broker).await?;
-        let checked = broker.clone();
-        host.check("broker", move || {
-            let broker = checked.clone();
-            async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
         let mut served_at = None;
         if let Some(router) = serve::router(&catalogue) {
             let at = settings.serve;

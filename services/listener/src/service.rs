@@ -5,9 +5,8 @@ use std::sync::Arc;
 use common::broker::{Broker, ConsumerSettings, Subscription};
 use common::chassis::{Host, Service, Stop};
 use common::control::Control;
+use common::engines;
 use common::schemas::{EDGE_TABLES, topic};
-use common::table::Session;
-use common::telemetry;
 
 use crate::listen::Taker;
 use crate::settings::Settings;
@@ -26,18 +25,8 @@ impl Service for Listener {
     type Settings = Settings;
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<Self> {
-        let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
-        let table = Session::open(&settings.table, Self::NAME, host.registry()).await?;
-        table.prepare(EDGE_TABLES).await?;
-        let (asked, looked) = (broker.clone(), table.clone());
-        host.check("broker", move || {
-            let broker = asked.clone();
-            async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
-        host.check("table", move || {
-            let table = looked.clone();
-            async move { table.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
+        let broker = engines::broker(host, &settings.broker).await?;
+        let table = engines::table(host, &settings.table, EDGE_TABLES).await?;
         let control = Control::attach(host, &broker).await?;
         Ok(Self {
             taker: Arc::new(Taker {

@@ -54,12 +54,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Works while it is told to: when a command is done it takes it back, and then waits for the next or for `stop`.
+    /// Works while it is told to: a command that is done is declared so, and the next or `stop` waited for.
     pub(crate) async fn obey(&self, stop: &Stop) -> anyhow::Result<()> {
         loop {
             let progress = Progress::new(self.control.clone());
+            // Known before the work begins: what is asked from now on is a command of its own.
+            let asked_at = self.control.told().borrow().asked_at;
             match self.command(&progress, stop).await? {
-                Ended::Finished if self.rest(stop).await => {}
+                Ended::Finished if self.rest(asked_at, stop).await => {}
                 Ended::Finished | Ended::Stopped => return Ok(()),
             }
         }
@@ -247,14 +249,13 @@ impl Worker {
         }
     }
 
-    /// Takes the command back and waits; true when told to work again before anybody noticed the pause.
-    async fn rest(&self, stop: &Stop) -> bool {
-        let mut desired = self.control.desired();
-        desired.mark_unchanged();
+    /// Declares the command done and waits; true when there is another one to work on.
+    async fn rest(&self, asked_at: Option<i64>, stop: &Stop) -> bool {
+        let mut told = self.control.told();
         let mut backoff = Backoff::new(&self.settings);
-        loop {
-            let asked = control::ask(&self.broker, "mirror", Desired::Paused, Some("mirror"));
-            match stop.run_until_cancelled(asked).await {
+        while let Some(asked_at) = asked_at {
+            let said = control::finished(&self.broker, "mirror", asked_at);
+            match stop.run_until_cancelled(said).await {
                 None => return false,
                 Some(Ok(())) => break,
                 Some(Err(error)) => self.control.waiting(chain(&error)),
@@ -267,12 +268,7 @@ impl Worker {
                 return false;
             }
         }
-        loop {
-            match stop.run_until_cancelled(desired.changed()).await {
-                Some(Ok(())) if *desired.borrow_and_update() == Desired::Running => return true,
-                Some(Ok(())) => {}
-                Some(Err(_)) | None => return false,
-            }
-        }
+        let another = told.wait_for(|told| told.desired == Desired::Running && told.asked_at != asked_at);
+        matches!(stop.run_until_cancelled(another).await, Some(Ok(_)))
     }
 }

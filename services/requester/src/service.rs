@@ -7,8 +7,7 @@ use common::broker::{Broker, Class, Classify as _, ConsumerSettings, StartWithou
 use common::chassis::{Host, Service, Span, Stop};
 use common::control::Control;
 use common::schemas::{EDGE_TABLES, topic};
-use common::table::Session;
-use common::telemetry;
+use common::{engines, telemetry};
 use tokio::sync::Notify;
 
 use crate::error::Error;
@@ -35,18 +34,8 @@ impl Service for Requester {
             site: host.site().to_owned(),
             source,
         })?;
-        let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
-        let table = Session::open(&settings.table, Self::NAME, host.registry()).await?;
-        table.prepare(EDGE_TABLES).await?;
-        let (asked, looked) = (broker.clone(), table.clone());
-        host.check("broker", move || {
-            let broker = asked.clone();
-            async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
-        host.check("table", move || {
-            let table = looked.clone();
-            async move { table.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
+        let broker = engines::broker(host, &settings.broker).await?;
+        let table = engines::table(host, &settings.table, EDGE_TABLES).await?;
         let control = Control::attach(host, &broker).await?;
         Ok(Self {
             publisher: Arc::new(Publisher {

@@ -1,6 +1,6 @@
 //! What an operator can set.
 
-use common::chassis::Span;
+use common::chassis::{Span, prefixed};
 use common::{broker, chassis, table};
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +41,4 @@ impl chassis::Settings for Settings {
             Err(problems)
         }
     }
-}
-
-fn prefixed(key: &str, checked: Result<(), Vec<String>>) -> Vec<String> {
-    let problems = checked.err().unwrap_or_default();
-    problems
-        .into_iter()
-        .map(|problem| format!("{key}.{problem}"))
-        .collect()
 }

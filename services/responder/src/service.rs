@@ -5,10 +5,8 @@ use std::sync::Arc;
 use common::broker::{Broker, ConsumerSettings, Subscription};
 use common::chassis::{Host, Service, Stop};
 use common::control::Control;
+use common::engines;
 use common::schemas::{CORE_TABLES, topic};
-use common::table::Session;
-use common::telemetry;
-use common::volume::Volume;
 
 use crate::desk::Desk;
 use crate::settings::Settings;
@@ -27,23 +25,9 @@ impl Service for Responder {
     type Settings = Settings;
 
     async fn build(settings: Settings, host: &Host) -> anyhow::Result<Self> {
-        let broker = Broker::open(&settings.broker, Self::NAME, host.registry()).await?;
-        let table = Session::open(&settings.table, Self::NAME, host.registry()).await?;
-        table.prepare(CORE_TABLES).await?;
-        let volume = Volume::open(&settings.volume).await?;
-        let (asked, looked, held) = (broker.clone(), table.clone(), volume.clone());
-        host.check("broker", move || {
-            let broker = asked.clone();
-            async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
-        host.check("table", move || {
-            let table = looked.clone();
-            async move { table.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
-        host.check("volume", move || {
-            let volume = held.clone();
-            async move { volume.ping().await.map_err(|error| telemetry::chain(&error)) }
-        });
+        let broker = engines::broker(host, &settings.broker).await?;
+        let table = engines::table(host, &settings.table, CORE_TABLES).await?;
+        let volume = engines::volume(host, &settings.volume).await?;
         let control = Control::attach(host, &broker).await?;
         Ok(Self {
             consumer: ConsumerSettings {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::chassis::ByteSize;
+use common::chassis::{ByteSize, prefixed};
 use common::schemas::SiteId;
 use common::{broker, chassis, table, volume};
 use serde::{Deserialize, Serialize};
@@ -61,12 +61,4 @@ impl chassis::Settings for Settings {
             Err(problems)
         }
     }
-}
-
-fn prefixed(key: &str, checked: Result<(), Vec<String>>) -> Vec<String> {
-    let problems = checked.err().unwrap_or_default();
-    problems
-        .into_iter()
-        .map(|problem| format!("{key}.{problem}"))
-        .collect()
 }

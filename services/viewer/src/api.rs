@@ -99,6 +99,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
             "/api/dead-letters/{topic}/{partition}/{offset}/redrive",
             post(dead_letters::redrive),
         )
+        .route("/", get(crate::page::index))
+        .route("/page/{hash}/{*path}", get(crate::page::file))
         .fallback(|| async {
             Problem::not_found("there is nothing here").hint("GET /api/openapi.json lists all routes")
         })

@@ -57,6 +57,7 @@ pub(crate) struct App {
     pub(crate) lanes: crate::events::Lanes,
     pub(crate) usage: crate::events::Usage,
     pub(crate) settings: Settings,
+    pub(crate) page: crate::page::Page,
     pub(crate) sign_in: SignIn,
     pub(crate) strangers: crate::audit::Strangers,
     /// Held while an asset's request is looked at and changed, so that two clicks are one request.

@@ -10,6 +10,7 @@ mod headquarters;
 mod health;
 mod index;
 mod pace;
+mod page;
 mod problem;
 mod service;
 mod services;

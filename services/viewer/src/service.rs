@@ -91,6 +91,7 @@ impl chassis::Service for Viewer {
             asking: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
+            page: crate::page::Page::load(),
             sign_in,
             strangers: Default::default(),
             settings,

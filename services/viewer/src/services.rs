@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::{self, Broker, Position, Record};
+use common::control::{Told, subject};
 use common::schemas::{self, Desired, ServiceControl, ServiceState, ServiceStatus, topic};
 
 use crate::pace::{Measured, Moved, Pace};
@@ -27,9 +28,18 @@ pub(crate) struct Services {
 struct Known {
     said: BTreeMap<String, ServiceStatus>,
     told: BTreeMap<String, ServiceControl>,
+    finished: BTreeMap<String, i64>,
     paces: BTreeMap<String, Pace>,
     letters: BTreeMap<String, i64>,
     moved: Moved,
+}
+
+impl Known {
+    /// What a service should do, by the newest command to it.
+    fn desired(&self, service: &str) -> Option<Desired> {
+        let order = self.told.get(service)?;
+        Some(Told::by(order, self.finished.get(service).copied()).desired)
+    }
 }
 
 impl Services {
@@ -77,13 +87,15 @@ impl Services {
                 }
             }
         } else {
-            match record
+            let order = record
                 .value
                 .as_deref()
-                .and_then(|value| schemas::decode::<ServiceControl>(value).ok())
-            {
-                Some(control) => drop(known.told.insert(key, control)),
-                None => drop(known.told.remove(&key)),
+                .and_then(|value| schemas::decode::<ServiceControl>(value).ok());
+            match (subject(&key), order) {
+                ((service, true), Some(done)) => drop(known.finished.insert(service.into(), done.asked_at)),
+                ((service, true), None) => drop(known.finished.remove(service)),
+                ((service, false), Some(order)) => drop(known.told.insert(service.into(), order)),
+                ((service, false), None) => drop(known.told.remove(service)),
             }
         }
     }
@@ -91,6 +103,11 @@ impl Services {
     /// What was asked of a service last.
     pub(crate) fn told(&self, service: &str) -> Option<ServiceControl> {
         self.known().told.get(service).cloned()
+    }
+
+    /// What a service should do.
+    pub(crate) fn desired(&self, service: &str) -> Option<Desired> {
+        self.known().desired(service)
     }
 
     /// All instances, or those of one service.
@@ -102,7 +119,9 @@ impl Services {
         let known = &*known;
         let all = known.said.iter().filter(|(_, status)| shown(status));
         all.map(|(key, status)| {
-            let mut view = view(status, known.told.get(&status.service), now);
+            let mut view = view(status, known.desired(&status.service), now);
+            let told = known.told.get(&status.service);
+            view.log_level = told.and_then(|told| told.log_level.clone());
             view.rate = known.paces.get(key).and_then(|pace| pace.rate(now));
             view.dead_letters = known.letters.get(&status.service).copied().unwrap_or_default();
             view
@@ -128,7 +147,7 @@ impl Services {
     }
 }
 
-fn view(status: &ServiceStatus, told: Option<&ServiceControl>, now: i64) -> Service {
+fn view(status: &ServiceStatus, told: Option<Desired>, now: i64) -> Service {
     let reported = state(status.state);
     let ended = matches!(status.state, ServiceState::Stopped | ServiceState::Failed);
     let silent = !ended && now - status.reported_at > SILENT_MS;
@@ -145,8 +164,8 @@ fn view(status: &ServiceStatus, told: Option<&ServiceControl>, now: i64) -> Serv
         version: status.version.clone(),
         counters: status.counters.clone(),
         gauges: status.gauges.clone(),
-        desired: told.map(|told| desired(told.desired)),
-        log_level: told.and_then(|told| told.log_level.clone()),
+        desired: told.map(desired),
+        log_level: None,
         rate: None,
         lag: lag(&status.gauges),
         dead_letters: 0,

@@ -11,4 +11,5 @@
 mod crash;
 mod demo;
 mod exchange;
+mod fenced;
 mod torn;

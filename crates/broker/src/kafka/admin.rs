@@ -15,8 +15,9 @@ use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
-use super::context::Quiet;
-use super::{ANSWER, Shared, blocking};
+use super::context::{Quiet, lock};
+use super::lifeline::Lifeline;
+use super::{ANSWER, Admin, Shared, blocking};
 use crate::error::{Error, Result, Source};
 use crate::record::Watermarks;
 use crate::topics::{Cleanup, TopicDescription, TopicSpec};
@@ -76,15 +77,21 @@ fn plain(error: KafkaError) -> KafkaError {
 }
 
 impl Shared {
-    fn admin(&self) -> Result<&AdminClient<Quiet>> {
-        if self.admin.get().is_none() {
-            let made = self.template.admin()?;
-            // Another caller may have been first; then this client ends on a thread of its own.
-            if let Err(surplus) = self.admin.set(made) {
-                super::detach("kafka-close", move || drop(surplus));
-            }
+    fn admin(&self) -> Result<Arc<AdminClient<Quiet>>> {
+        let mut slot = lock(&self.admin);
+        if let Some(admin) = slot.as_ref().filter(|admin| !admin.lifeline.cut()) {
+            return Ok(Arc::clone(&admin.client));
         }
-        self.admin.get().ok_or(Error::Closed)
+        let lifeline = Lifeline::default();
+        let client = Arc::new(self.template.admin(Quiet(lifeline.clone()))?);
+        let new = Admin {
+            client: Arc::clone(&client),
+            lifeline,
+        };
+        let old = slot.replace(new);
+        drop(slot);
+        super::detach("kafka-close", move || drop(old));
+        Ok(client)
     }
 
     pub(super) fn ping(&self) -> Result<()> {
@@ -165,7 +172,8 @@ impl Shared {
             NewTopic::new(&spec.name, spec.partitions, replication),
             |topic, (key, value)| topic.set(key, value),
         );
-        let answer = self.admin()?.create_topics([&topic], &options());
+        let admin = self.admin()?;
+        let answer = admin.create_topics([&topic], &options());
         let created = match self.one("create", &spec.name, answer.await)? {
             Ok(()) => true,
             Err(Code::TopicAlreadyExists) => false,
@@ -182,7 +190,8 @@ impl Shared {
     }
 
     pub(super) async fn delete_topic(self: &Arc<Self>, topic: &str) -> Result<()> {
-        let answer = self.admin()?.delete_topics(&[topic], &options());
+        let admin = self.admin()?;
+        let answer = admin.delete_topics(&[topic], &options());
         if let Err(code) = self.one("delete", topic, answer.await)? {
             let otherwise = topic_error("delete", topic);
             return Err(self
@@ -256,7 +265,8 @@ impl Shared {
             .iter()
             .map(|shape| ResourceSpecifier::Topic(&shape.name))
             .collect();
-        let answer = self.admin()?.describe_configs(&resources, &options());
+        let admin = self.admin()?;
+        let answer = admin.describe_configs(&resources, &options());
         let configs = answer.await.map_err(|error| {
             self.context
                 .or_unreachable(plain(error), topic_error("describe", &shapes[0].name))
@@ -284,7 +294,8 @@ impl Shared {
     /// The largest batch of records that a topic takes, as its configuration says.
     pub(super) async fn max_message_bytes(&self, topic: &str) -> Option<usize> {
         let resource = [ResourceSpecifier::Topic(topic)];
-        let answer = self.admin().ok()?.describe_configs(&resource, &options());
+        let admin = self.admin().ok()?;
+        let answer = admin.describe_configs(&resource, &options());
         let config = answer.await.ok()?.pop()?.ok()?;
         config.get("max.message.bytes")?.value.as_deref()?.parse().ok()
     }

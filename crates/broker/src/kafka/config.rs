@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, ThreadedProducer};
 
 use super::context::{Context, Quiet};
+use super::lifeline;
 use crate::engine::Membership;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -131,7 +132,11 @@ impl Template {
     /// The shared producer. It also tells topic ids, see [`Context::topic_id`].
     pub(super) fn producer(&self, context: Context) -> Result<ThreadedProducer<Context>> {
         let mut own = Self::SENDING.to_vec();
-        own.extend([("delivery.timeout.ms", "30000"), ("debug", "topic")]);
+        own.extend([
+            ("delivery.timeout.ms", "30000"),
+            ("debug", "topic"),
+            ("statistics.interval.ms", lifeline::INTERVAL),
+        ]);
         let mut config = self.config(&own);
         config.set_log_level(RDKafkaLogLevel::Debug);
         config
@@ -150,12 +155,12 @@ impl Template {
     }
 
     /// The client that creates, deletes and describes topics.
-    pub(super) fn admin(&self) -> Result<AdminClient<Quiet>> {
-        let mut config = self.config(&[]);
+    pub(super) fn admin(&self, context: Quiet) -> Result<AdminClient<Quiet>> {
+        let mut config = self.config(&[("statistics.interval.ms", lifeline::INTERVAL)]);
         // Nobody reads this client's log: what it would say, the producer says as well.
         config.set_log_level(RDKafkaLogLevel::Emerg);
         config
-            .create_with_context(Quiet)
+            .create_with_context(context)
             .map_err(|error| self.refused(error))
     }
 
@@ -189,7 +194,7 @@ impl Template {
         let mut own = Self::READING.to_vec();
         own.push(("group.id", group));
         self.config(&own)
-            .create_with_context(Quiet)
+            .create_with_context(Quiet::default())
             .map_err(|error| self.refused(error))
     }
 
@@ -229,7 +234,7 @@ impl Template {
             ("topic.metadata.refresh.interval.ms", "4000"),
             ("fetch.error.backoff.ms", "100"),
             // The only way to learn the ends of partitions without asking.
-            ("statistics.interval.ms", "5000"),
+            ("statistics.interval.ms", lifeline::INTERVAL),
         ]);
         if let Some(instance) = &membership.instance {
             own.push(("group.instance.id", instance));
@@ -249,8 +254,10 @@ fn readable(property: &str, file: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use units::Secret;
+
     use super::*;
-    use crate::settings::{Sasl, Secret, Tls};
+    use crate::settings::{Sasl, Tls};
 
     fn template(settings: &Settings) -> Result<Template> {
         Template::new(settings, "127.0.0.1:1", "test")

@@ -11,8 +11,10 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::statistics::Statistics;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::lifeline::Lifeline;
 use crate::record::Placement;
 
 /// What all clients of one engine tell to the same place.
@@ -26,6 +28,7 @@ struct Inner {
     reason: Mutex<String>,
     ids: Mutex<HashMap<String, String>>,
     told: Condvar,
+    lifeline: Lifeline,
 }
 
 /// Locks even after a panic elsewhere: what is kept here is never half written.
@@ -41,7 +44,13 @@ impl Context {
             reason: Mutex::default(),
             ids: Mutex::default(),
             told: Condvar::new(),
+            lifeline: Lifeline::default(),
         }))
+    }
+
+    /// Whether the shared producer, the one of these clients that tells statistics, still knows a broker.
+    pub(super) fn lifeline(&self) -> &Lifeline {
+        &self.0.lifeline
     }
 
     pub(super) fn servers(&self) -> &str {
@@ -147,6 +156,10 @@ impl ClientContext for Context {
             _ => tracing::debug!(%error, reason, "librdkafka"),
         }
     }
+
+    fn stats(&self, statistics: Statistics) {
+        self.0.lifeline.look(&statistics);
+    }
 }
 
 /// Where the news of one record's delivery goes: its place in the caller's list, and the caller.
@@ -179,10 +192,14 @@ impl ProducerContext for Context {
 impl ConsumerContext for Context {}
 
 /// The context of clients whose only news is the answer that somebody waits for.
-#[derive(Debug, Clone)]
-pub(super) struct Quiet;
+#[derive(Debug, Clone, Default)]
+pub(super) struct Quiet(pub(super) Lifeline);
 
 impl ClientContext for Quiet {
+    fn stats(&self, statistics: Statistics) {
+        self.0.look(&statistics);
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
         tracing::trace!(facility, text, "librdkafka");
     }

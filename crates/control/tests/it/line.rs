@@ -2,7 +2,7 @@
 
 use broker::Outgoing;
 use chassis::{Host, Service, Settings, Stop, run_in};
-use control::{Control, ask, order};
+use control::{Control, ask, finished, order};
 use schemas::{Desired, ServiceControl, ServiceState, topic};
 use serde::{Deserialize, Serialize};
 use testkit::eventually;
@@ -21,8 +21,8 @@ fn told(service: &str, desired: Desired, log_level: Option<&str>) -> ServiceCont
 }
 
 async fn until(control: &Control, desired: Desired) {
-    let mut watch = control.desired();
-    let reached = watch.wait_for(|now| *now == desired);
+    let mut watch = control.told();
+    let reached = watch.wait_for(|now| now.desired == desired);
     tokio::time::timeout(LIMIT, reached).await.unwrap().unwrap();
 }
 
@@ -37,7 +37,7 @@ async fn newest_command_is_known_before_the_work_begins_and_later_ones_follow() 
         .unwrap();
     let host = Host::detached("feed", "core");
     let control = Control::attach(&host, &broker).await.unwrap();
-    assert_eq!(*control.desired().borrow(), Desired::Paused);
+    assert_eq!(control.told().borrow().desired, Desired::Paused);
     ask(&broker, "feed", Desired::Running, Some("somebody"))
         .await
         .unwrap();
@@ -60,7 +60,7 @@ async fn service_that_waits_to_be_told_is_paused_until_then() {
     let (_dir, broker) = ready().await;
     let host = Host::detached("mirror", "edge-1");
     let control = Control::attach_paused(&host, &broker).await.unwrap();
-    assert_eq!(*control.desired().borrow(), Desired::Paused);
+    assert_eq!(control.told().borrow().desired, Desired::Paused);
     ask(&broker, "mirror", Desired::Running, None).await.unwrap();
     until(&control, Desired::Running).await;
     host.stop().cancel();
@@ -125,7 +125,7 @@ async fn unreadable_command_is_skipped() {
     broker.producer().unwrap().send(record).await.unwrap();
     let host = Host::detached("feed", "core");
     let control = Control::attach(&host, &broker).await.unwrap();
-    assert_eq!(*control.desired().borrow(), Desired::Running);
+    assert_eq!(control.told().borrow().desired, Desired::Running);
     host.stop().cancel();
 }
 
@@ -240,5 +240,29 @@ async fn reports_that_cannot_be_sent_harm_nobody() {
             .ok_or("not reported yet")
     })
     .await;
+    host.stop().cancel();
+}
+
+#[tokio::test]
+async fn command_given_while_an_earlier_one_is_declared_done_stands() {
+    let (_dir, broker) = ready().await;
+    let host = Host::detached("mirror", "edge-1");
+    let control = Control::attach_paused(&host, &broker).await.unwrap();
+    let first = told("mirror", Desired::Running, Some("debug"));
+    let second = ServiceControl {
+        asked_at: 2,
+        ..first.clone()
+    };
+    order(&broker, &first).await.unwrap();
+    until(&control, Desired::Running).await;
+    order(&broker, &second).await.unwrap();
+    finished(&broker, "mirror", 1).await.unwrap();
+    // Both are read by now when a later one is.
+    let again = Control::attach_paused(&host, &broker).await.unwrap();
+    assert_eq!(again.told().borrow().desired, Desired::Running);
+    finished(&broker, "mirror", 2).await.unwrap();
+    until(&control, Desired::Paused).await;
+    let after = Control::attach_paused(&host, &broker).await.unwrap();
+    assert_eq!(after.told().borrow().desired, Desired::Paused);
     host.stop().cancel();
 }

@@ -114,7 +114,9 @@ async fn a_killed_writer_loses_nothing_it_stored_and_shows_nothing_partial() {
     eprintln!("seed {seed}");
     let home = testkit::temp_dir();
     let (mut stored, mut verified) = (0, 0u64);
-    for round in 0..5u64 {
+    let rounds = std::env::var_os("FIELDLINE_CHAOS_ROUNDS")
+        .map_or(5, |rounds| rounds.into_string().unwrap().parse().unwrap());
+    for round in 0..rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["crash::child", "--exact", "--nocapture"])
             .env(CHILD, format!("{seed} {}", home.path().display()))

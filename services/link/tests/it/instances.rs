@@ -7,7 +7,11 @@ use crate::rig::{Rig, contents};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_links_one_works_and_one_waits_until_the_first_has_gone() {
-    let rig = Rig::embedded().await;
+    one_works(&Rig::embedded().await).await;
+}
+
+/// Starts two links for one edge: the second carries only once the first has gone.
+pub(crate) async fn one_works(rig: &Rig) {
     let first = rig.start_as("one");
     rig.runs("one").await;
     rig.send(0, 100).await;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use common::broker::{self, Broker, Cleanup, TopicSpec};
 use common::chassis::{Host, HostSettings, Span, Stop, now_ms, run_in};
-use common::control;
+use common::control::{self, finished_key};
 use common::identity::{Authority, Issued};
 use common::schemas::{
-    self, AssetId, CORE_TABLES, Desired, EDGE_TABLES, Hash, Record, RequestId, ServiceControl, ServiceState,
-    ServiceStatus, SiteId, Topic, topic,
+    self, AssetId, CORE_TABLES, Desired, EDGE_TABLES, Hash, Record, RequestId, ServiceState, ServiceStatus,
+    SiteId, Topic, topic,
 };
 use common::table::{self, Row, Session, Value, Write};
 use common::telemetry::Telemetry;
@@ -260,19 +260,18 @@ impl Sites {
         .await
     }
 
-    /// Tells mirror to work, and waits until it has taken the command back and says so.
+    /// Tells mirror to work, and waits until it has declared that done and says so.
     pub(crate) async fn command(&self) -> ServiceStatus {
         let before = self.pauses().await.len();
         self.tell(Desired::Running).await;
-        let taken_back_at = eventually(LIMIT, || async {
+        let done_at = eventually(LIMIT, || async {
             let status = self.records::<ServiceStatus>(topic::SERVICE_STATUS).await.pop();
             let newer = self.pauses().await.get(before).copied();
             newer.ok_or_else(|| format!("no pause: {status:?}"))
         })
         .await;
-        let since = |status: &ServiceStatus| {
-            status.state == ServiceState::Paused && status.reported_at >= taken_back_at
-        };
+        let since =
+            |status: &ServiceStatus| status.state == ServiceState::Paused && status.reported_at >= done_at;
         self.status("paused since", since).await
     }
 
@@ -281,13 +280,16 @@ impl Sites {
             .await
     }
 
-    /// When mirror has taken commands back.
+    /// When mirror has declared commands done.
     async fn pauses(&self) -> Vec<i64> {
-        let commands = self.records::<ServiceControl>(topic::SERVICE_CONTROL).await;
-        let own = commands
-            .iter()
-            .filter(|command| command.asked_by.as_deref() == Some("mirror"));
-        own.map(|command| command.asked_at).collect()
+        let mut times = Vec::new();
+        let read = self.broker.read_to_end(topic::SERVICE_CONTROL, |record| {
+            if record.key.as_deref() == Some(finished_key("mirror").as_bytes()) {
+                times.push(record.timestamp);
+            }
+        });
+        read.await.unwrap();
+        times
     }
 
     /// Every record of a topic, partition by partition.

@@ -48,7 +48,7 @@ fn sum(app: &App, state: &str, now: i64) -> SumView {
 }
 
 fn told(app: &App, service: &str) -> Option<&'static str> {
-    app.services.told(service).map(|told| desired(told.desired))
+    app.services.desired(service).map(desired)
 }
 
 impl MirrorView {

@@ -138,8 +138,8 @@ pub(crate) async fn log_level(
     Input(level): Input<LogLevel>,
 ) -> Result<Json<CommandView>> {
     let paused = |service: &Service| matches!(service.reported_state, "paused" | "draining");
-    let desired = match app.services.told(&service) {
-        Some(told) => told.desired,
+    let desired = match app.services.desired(&service) {
+        Some(told) => told,
         // A service that nobody told anything does what it does by itself.
         None if app.services.list(Some(&service), now_ms()).iter().any(paused) => Desired::Paused,
         None => Desired::Running,

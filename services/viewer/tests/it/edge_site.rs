@@ -225,9 +225,8 @@ async fn services_are_listed_and_told_what_to_do() {
         .await;
     let (status, told) = rig.post("/api/link/pause", json!({"by": "kim"})).await;
     assert_eq!((status, &told["desired"]), (200, &json!("paused")));
-    let mut desired = control.desired();
-    desired
-        .wait_for(|desired| *desired == common::schemas::Desired::Paused)
+    let mut told = control.told();
+    told.wait_for(|told| told.desired == common::schemas::Desired::Paused)
         .await
         .unwrap();
     rig.shows("/api/services", |all| {

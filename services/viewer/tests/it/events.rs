@@ -236,7 +236,7 @@ async fn log_level_changes_and_the_service_stays_as_it_is() {
     let host = Host::detached("mirror", "edge-1");
     let control = Control::attach_paused(&host, &rig.broker).await.unwrap();
     host.ready();
-    let mut desired = control.desired();
+    let mut told_to = control.told();
     rig.shows("/api/mirror", |mirror| mirror["instances"][0].is_object())
         .await;
     assert_eq!(rig.post("/api/mirror/stop", nothing()).await.0, 200);
@@ -254,7 +254,10 @@ async fn log_level_changes_and_the_service_stays_as_it_is() {
         services.any(|service| service["service"] == "mirror" && service["log_level"] == "debug")
     })
     .await;
-    assert_eq!(*desired.borrow_and_update(), common::schemas::Desired::Paused);
+    assert_eq!(
+        told_to.borrow_and_update().desired,
+        common::schemas::Desired::Paused
+    );
     assert_eq!(
         rig.post("/api/services/nothing/log-level", json!({"level": "debug"}))
             .await

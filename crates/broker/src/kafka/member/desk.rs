@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::super::Shared;
 use super::super::context::lock;
+use super::super::lifeline::Lifeline;
 use crate::engine::{GroupEvent, Membership};
 use crate::error::{Error, Result};
 use crate::record::{Record, TopicPartition};
@@ -50,6 +51,8 @@ pub(super) struct Desk {
     pub(super) waiting: Mutex<Vec<Waiting>>,
     /// The ends of partitions, from the client's statistics.
     pub(super) highs: Mutex<HashMap<TopicPartition, i64>>,
+    /// Whether the client still knows a broker.
+    pub(super) lifeline: Lifeline,
     /// The member is leaving: nothing is handed over in order any more.
     pub(super) closing: AtomicBool,
     pub(super) leaver: Mutex<Option<oneshot::Sender<()>>>,
@@ -72,6 +75,7 @@ impl Desk {
             held: Mutex::default(),
             waiting: Mutex::default(),
             highs: Mutex::default(),
+            lifeline: Lifeline::default(),
             closing: AtomicBool::new(false),
             leaver: Mutex::default(),
         }

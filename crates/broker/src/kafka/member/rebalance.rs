@@ -37,6 +37,7 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.0.lifeline.look(&statistics);
         let held = lock(&self.0.held);
         let mut highs = lock(&self.0.highs);
         for partition in held.keys() {

@@ -31,7 +31,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Works until the owner leaves. A client that is beyond help is replaced: librdkafka gives up a static member whose
-/// session timed out while the broker was away, since the broker takes its return for another's.
+/// session timed out while the broker was away, since the broker takes its return for another's; and see `Lifeline`.
 pub(super) fn run(
     consumer: BaseConsumer<GroupContext>,
     connect: impl Fn() -> Result<BaseConsumer<GroupContext>>,
@@ -79,6 +79,14 @@ fn serve(consumer: &BaseConsumer<GroupContext>, desk: &Desk) {
             && poll(desk, consumer, &mut decoder);
         if let Some((code, reason)) = consumer.client().fatal_error() {
             tracing::warn!(group = desk.membership.group, %code, reason, "member joins anew");
+            return;
+        }
+        if desk.lifeline.cut() {
+            tracing::warn!(
+                group = desk.membership.group,
+                "member has lost all brokers and joins anew"
+            );
+            desk.lifeline.renew();
             return;
         }
     }

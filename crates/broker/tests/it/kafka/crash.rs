@@ -88,7 +88,9 @@ async fn killed_producers_lose_nothing_acknowledged_and_keep_transactions_whole(
     let (topic, id) = (unique("crash"), unique("id"));
     broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
     let mut committed = Vec::new();
-    for round in 1..=4 {
+    let rounds = std::env::var_os("FIELDLINE_CHAOS_ROUNDS")
+        .map_or(4, |rounds| rounds.into_string().unwrap().parse().unwrap());
+    for round in 1..=rounds {
         let mut child = child("commits_batches_until_killed", &topic, &id);
         committed.extend(heard(&mut child, "committed ", 3 * round));
         drop(child);

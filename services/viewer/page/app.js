@@ -1,0 +1,148 @@
+// The shell: who is here, where one is, and whether what is shown is fresh.
+import { html, render, useEffect, useState } from "./html.js";
+import { get, post, remove, onSignedOut } from "./api.js";
+import * as live from "./live.js";
+import { Age, Dialogs, Toasts, toast, useLive } from "./ui.js";
+import { moment } from "./format.js";
+import { SignIn } from "./views/sign-in.js";
+import { Home } from "./views/home.js";
+import { Assets } from "./views/assets.js";
+import { Asset } from "./views/asset.js";
+import { Delivered, Link, Mirror } from "./views/edge.js";
+import { Edges, Lanes, Requests } from "./views/core.js";
+import { Audit, DeadLetters, Services, Users } from "./views/operate.js";
+
+const BOTH = [
+  ["services", "Services", Services],
+  ["dead-letters", "Dead letters", DeadLetters],
+  ["audit", "Audit", Audit, "audit"],
+  ["users", "Users", Users, "users"],
+];
+const VIEWS = {
+  edge: [["home", "Overview", Home], ["assets", "Assets", Assets], ["delivered", "Delivered", Delivered], ["mirror", "Mirror", Mirror], ["link", "Link", Link], ...BOTH],
+  core: [["home", "Overview", Home], ["lanes", "Lanes", Lanes], ["assets", "Assets", Assets], ["requests", "Requests", Requests], ["edges", "Edges", Edges], ...BOTH],
+};
+const THEMES = { auto: "dark", dark: "light", light: "auto" };
+
+function useRoute() {
+  const read = () => location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
+  const [route, setRoute] = useState(read());
+  useEffect(() => {
+    const change = () => {
+      setRoute(read());
+      // The new view is what a reader hears next.
+      requestAnimationFrame(() => document.getElementById("title")?.focus({ preventScroll: true }));
+    };
+    addEventListener("hashchange", change);
+    return () => removeEventListener("hashchange", change);
+  }, []);
+  return route;
+}
+
+const STALE = { down: "The link to headquarters is down.", paused: "The link to headquarters is paused.", not_connected: "This site is not connected to headquarters yet." };
+
+// At an edge every view says how old is what headquarters told, for as long as the link carries nothing.
+function Staleness() {
+  const { data: link } = useLive("/api/link", "link");
+  if (!link || !STALE[link.state]) return null;
+  const at = link.last_contact_at;
+  return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href="#/link">Why, and what to do</a></span></div>`;
+}
+
+function Connection({ edge }) {
+  const [state, setState] = useState(live.state());
+  const [shown, setShown] = useState(false);
+  useEffect(() => live.on("connection", setState), []);
+  // A moment without a connection is nothing to be told of.
+  useEffect(() => {
+    if (state.connected) return setShown(false);
+    const timer = setTimeout(() => setShown(true), 4000);
+    return () => clearTimeout(timer);
+  }, [state.connected]);
+  if (!shown) return edge ? html`<${Staleness} />` : null;
+  const since = state.lastAt ? new Date(state.lastAt).toLocaleTimeString() : "the page was opened";
+  return html`<div class="banner bad" role="alert" data-testid="as-of">This page has lost its site. What you see is as of ${since}; it goes on by itself.</div>`;
+}
+
+function Theme() {
+  const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "auto");
+  useEffect(() => {
+    document.documentElement.dataset.theme = theme;
+    localStorage.setItem("theme", theme);
+  }, [theme]);
+  return html`<button type="button" class="plain" onClick=${() => setTheme(THEMES[theme] ?? "auto")} title="Colours: ${theme}" aria-label="Colours: ${theme}; press for ${THEMES[theme]}">${{ auto: "◐", dark: "●", light: "○" }[theme] ?? "◐"}</button>`;
+}
+
+function Shell({ session, onSession }) {
+  const [name, ...rest] = useRoute();
+  const views = VIEWS[session.kind].filter(([, , , right]) => !right || session.rights.includes(right));
+  const here = views.find(([id]) => id === (name || "home")) ?? views[0];
+  const View = here[0] === "assets" && rest[0] ? Asset : here[2];
+  const signOut = async () => {
+    try {
+      await remove("/api/session");
+    } catch (problem) {
+      toast(problem.message, "bad");
+    }
+    onSession(await get("/api/session"));
+  };
+  useEffect(() => {
+    live.open();
+    return live.close;
+  }, []);
+  return html`<div class="shell">
+    <a class="skip" href="#title" onClick=${(event) => { event.preventDefault(); document.getElementById("title")?.focus(); }}>Skip to the content</a>
+    <nav aria-label="Main">
+      <a class="brand" href="#/home"><b>Fieldline</b><span>${session.site} · ${session.kind === "core" ? "headquarters" : "edge"}</span></a>
+      <ul>
+        ${views.map(([id, label]) => html`<li key=${id}><a href="#/${id}" data-testid="nav-${id}" aria-current=${id === here[0] ? "page" : undefined}>${label}</a></li>`)}
+      </ul>
+      <div class="who">
+        <span title=${session.role}>${session.user}</span>
+        <${Theme} />
+        ${session.sign_in === "users" ? html`<button type="button" class="plain" data-testid="sign-out" onClick=${signOut}>Sign out</button>` : null}
+      </div>
+    </nav>
+    <main>
+      ${session.sign_in === "off" ? html`<div class="banner warn" data-testid="sign-in-off">Sign-in is off: everybody who can open this page is operator. Set viewer.sign_in = "users".</div>` : null}
+      <${Connection} edge=${session.kind === "edge"} />
+      <${View} key=${here[0]} session=${session} rest=${rest} />
+    </main>
+  </div>`;
+}
+
+function App() {
+  const [session, setSession] = useState(null);
+  const [problem, setProblem] = useState(null);
+  useEffect(() => {
+    const start = async () => {
+      try {
+        // The secret of a one-time link stands behind the #, which browsers send to nobody.
+        const [place, ticket] = location.hash.replace(/^#\/?/, "").split("/");
+        if (place === "sign-in" && ticket) {
+          history.replaceState(null, "", "#/home");
+          try {
+            return setSession(await post("/api/session", { ticket }));
+          } catch (refused) {
+            toast(refused.message, "bad");
+          }
+        }
+        setSession(await get("/api/session"));
+      } catch (error) {
+        setProblem(error);
+        setTimeout(start, 3000);
+      }
+    };
+    start();
+    onSignedOut(() => setSession((old) => old && { ...old, user: null, rights: [] }));
+  }, []);
+  let content = html`<p class="loading">${problem ? `${problem.message} Trying again…` : "Loading…"}</p>`;
+  if (session) {
+    content = session.user
+      ? html`<${Shell} key=${session.user} session=${session} onSession=${setSession} />`
+      : html`<${SignIn} session=${session} onSession=${setSession} />`;
+  }
+  return html`${content}<${Toasts} /><${Dialogs} />`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));

@@ -1,0 +1,74 @@
+// Figures and times in words. Pure functions.
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+export function bytes(count) {
+  if (count === null || count === undefined) return "–";
+  let value = count;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+export function count(number) {
+  return number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en");
+}
+
+// A span of seconds, in the one or two units that matter.
+export function span(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return s % 60 && s < 600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.round(s / 60)} min`;
+  if (s < 86400) {
+    const minutes = Math.round((s % 3600) / 60);
+    return minutes ? `${Math.floor(s / 3600)} h ${minutes} min` : `${Math.floor(s / 3600)} h`;
+  }
+  return `${Math.round(s / 86400)} d`;
+}
+
+export function ago(at, now) {
+  if (!at) return "never";
+  const seconds = (now - at) / 1000;
+  if (seconds < 5) return "just now";
+  // One unit is enough: the moment itself is in the title.
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  return seconds < 86400 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} d ago`;
+}
+
+export function moment(at) {
+  return at ? new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
+}
+
+const STATES = {
+  requesting: "Requesting…",
+  requested: "Requested",
+  available: "Available",
+  ready: "Ready to mirror",
+  mirrored: "Here",
+  refused: "Refused",
+  cancelled: "Cancelled",
+  expired: "Expired",
+  withdrawn: "Withdrawn",
+  announced: "Announced",
+  downloaded: "Downloaded",
+  broadcast: "Broadcast",
+  failed: "Failed",
+};
+
+export function stateName(state) {
+  return STATES[state] ?? (state ? state[0].toUpperCase() + state.slice(1) : "–");
+}
+
+// Which of five colours a state has.
+export function tone(state) {
+  if (["mirrored", "running", "broadcast", "delivered", "done", "up"].includes(state)) return "good";
+  if (["requesting", "requested", "ready", "downloaded", "starting", "draining"].includes(state)) return "busy";
+  if (["failed", "silent", "refused", "down"].includes(state)) return "bad";
+  if (["waiting", "expired", "withdrawn", "paused", "cancelled"].includes(state)) return "warn";
+  return "calm";
+}

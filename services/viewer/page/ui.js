@@ -1,0 +1,155 @@
+// What several views share: data that stays fresh, chips, buttons that say what became of them, dialogs.
+import { html, useEffect, useRef, useState, useCallback } from "./html.js";
+import { get } from "./api.js";
+import * as live from "./live.js";
+import { ago, moment, stateName, tone } from "./format.js";
+
+// Reads `path`, then follows events of `kind`; after a lost connection or a gap it is read again.
+export function useLive(path, kind, merge = (_, pushed) => pushed) {
+  const [value, setValue] = useState({ data: null, problem: null, loading: true });
+  const load = useCallback(async () => {
+    if (!path) return;
+    try {
+      const data = await get(path);
+      setValue({ data, problem: null, loading: false });
+    } catch (problem) {
+      setValue((old) => ({ ...old, problem, loading: false }));
+    }
+  }, [path]);
+  useEffect(() => {
+    setValue((old) => ({ ...old, loading: true }));
+    load();
+    const offs = [
+      live.on("reset", load),
+      live.on("connection", ({ connected }) => connected && load()),
+    ];
+    if (kind) {
+      offs.push(live.on(kind, (pushed) => setValue((old) => ({ ...old, data: merge(old.data, pushed), problem: null }))));
+    }
+    return () => offs.forEach((off) => off());
+  }, [load, kind]);
+  return { ...value, reload: load };
+}
+
+// The site's time, told again every second: only words change with it.
+export function useNow(every = 1000) {
+  const [now, setNow] = useState(live.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(live.now()), every);
+    return () => clearInterval(timer);
+  }, [every]);
+  return now;
+}
+
+export function Age({ at }) {
+  const now = useNow();
+  if (!at) return html`<span class="quiet">never</span>`;
+  return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${ago(at, now)}</time>`;
+}
+
+export function Chip({ state, label, testid }) {
+  return html`<span class="chip ${tone(state)}" data-testid=${testid} data-state=${state}>${label ?? stateName(state)}</span>`;
+}
+
+const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
+
+// A small picture: an edge has previews; headquarters has the pictures themselves, once they are downloaded.
+export function Thumb({ asset }) {
+  const whole = asset && !("has_preview" in asset) && ["downloaded", "broadcast"].includes(asset.state) && PICTURE.test(asset.media_type ?? "");
+  const source = asset?.has_preview ? "preview" : whole ? "content" : null;
+  return html`<span class="thumb" aria-hidden="true">${source ? html`<img key=${asset.asset_id} src="/api/assets/${asset.asset_id}/${source}" alt="" loading="lazy" decoding="async" />` : null}</span>`;
+}
+
+export function Notice({ problem, onRetry }) {
+  if (!problem) return null;
+  return html`<div class="notice bad" role="alert">
+    <strong>${problem.message}</strong>
+    ${problem.hint ? html`<span>${problem.hint}</span>` : null}
+    ${onRetry ? html`<button class="small" onClick=${onRetry}>Try again</button>` : null}
+  </div>`;
+}
+
+export function Empty({ title, children }) {
+  return html`<div class="empty"><p class="empty-title">${title}</p><p>${children}</p></div>`;
+}
+
+let pushToast = () => {};
+
+export function toast(text, kind = "good") {
+  pushToast({ text, kind, id: Math.random() });
+}
+
+export function Toasts() {
+  const [toasts, setToasts] = useState([]);
+  pushToast = (toast) => {
+    setToasts((old) => [...old.slice(-3), toast]);
+    setTimeout(() => setToasts((old) => old.filter((one) => one.id !== toast.id)), 6000);
+  };
+  return html`<div class="toasts" role="status" aria-live="polite" data-testid="toast">
+    ${toasts.map((one) => html`<div key=${one.id} class="toast ${one.kind}">${one.text}</div>`)}
+  </div>`;
+}
+
+// A button that cannot be pressed twice, and that says what went wrong.
+export function Action({ run, done, children, kind = "", testid, disabled, title }) {
+  const [busy, setBusy] = useState(false);
+  const press = async () => {
+    setBusy(true);
+    try {
+      const answer = await run();
+      if (done && answer !== false) toast(typeof done === "function" ? done(answer) : done);
+    } catch (problem) {
+      toast(problem.hint ? `${problem.message} – ${problem.hint}` : problem.message, "bad");
+    } finally {
+      setBusy(false);
+    }
+  };
+  return html`<button type="button" class=${kind} data-testid=${testid} title=${title} disabled=${disabled || busy} aria-busy=${busy} onClick=${press}>${children}</button>`;
+}
+
+// Asks in a dialog; `fields` are inputs. Resolves with their values, or null.
+let openDialog = () => Promise.resolve(null);
+
+export const ask = (question) => openDialog(question);
+
+export function Dialogs() {
+  const [question, setQuestion] = useState(null);
+  const dialog = useRef(null);
+  openDialog = (next) => new Promise((resolve) => setQuestion({ ...next, resolve }));
+  useEffect(() => {
+    if (question && dialog.current && !dialog.current.open) dialog.current.showModal();
+  }, [question]);
+  if (!question) return null;
+  const close = (answer) => {
+    question.resolve(answer);
+    setQuestion(null);
+  };
+  const submit = (event) => {
+    event.preventDefault();
+    close(Object.fromEntries(new FormData(event.target)));
+  };
+  return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onCancel=${() => close(null)}>
+    <form onSubmit=${submit}>
+      <h2 id="dialog-title">${question.title}</h2>
+      ${question.text ? html`<p>${question.text}</p>` : null}
+      ${(question.fields ?? []).map(
+        (field) => html`<label key=${field.name}>${field.label}
+          ${field.options
+            ? html`<select name=${field.name}>${field.options.map((one) => html`<option value=${one}>${one}</option>`)}</select>`
+            : html`<input name=${field.name} type=${field.type ?? "text"} value=${field.value ?? ""} required=${field.required} minlength=${field.minlength} autocomplete="off" />`}
+        </label>`,
+      )}
+      <div class="row end">
+        <button type="button" onClick=${() => close(null)}>Cancel</button>
+        <button type="submit" class=${question.kind ?? "primary"} data-testid="confirm">${question.confirm ?? "OK"}</button>
+      </div>
+    </form>
+  </dialog>`;
+}
+
+export function Head({ title, children }) {
+  useEffect(() => {
+    document.title = `${title} · Fieldline`;
+  }, [title]);
+  return html`<header class="head"><h1 tabindex="-1" id="title">${title}</h1><div class="row">${children}</div></header>`;
+}

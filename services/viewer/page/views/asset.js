@@ -1,0 +1,74 @@
+// One asset: what it is, what became of it, and what can be done with it.
+import { html, useEffect } from "../html.js";
+import { post } from "../api.js";
+import * as live from "../live.js";
+import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
+import { bytes, moment } from "../format.js";
+
+const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
+
+function Facts({ facts }) {
+  return html`<dl class="facts">${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+function Deliveries({ deliveries }) {
+  if (!deliveries?.length) return html`<p class="quiet">Nobody has asked for it yet.</p>`;
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Who asked for it"><table>
+    <thead><tr><th>Edge</th><th>Asked</th><th>By</th><th>Answer</th><th>Delivered</th></tr></thead>
+    <tbody>${deliveries.map((one) => html`<tr key=${one.request_id}><td>${one.site}</td><td><${Age} at=${one.requested_at} /></td><td>${one.requested_by}</td>
+      <td>${one.outcome ? html`<${Chip} state=${one.outcome} label=${one.outcome} /> ${one.reason ?? ""}` : "open"}</td><td>${one.delivered_at ? html`<${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
+  </table></div>`;
+}
+
+export function Asset({ session, rest }) {
+  const id = rest[0];
+  const { data: asset, problem, reload } = useLive(`/api/assets/${encodeURIComponent(id)}`, null);
+  useEffect(() => live.on("assets", ({ assets }) => (assets ?? []).some((one) => one.asset_id === id) && reload()), [id, reload]);
+  const may = (right) => session.rights.includes(right);
+  if (!asset) return html`<${Head} title="Asset" /><${Notice} problem=${problem} onRetry=${reload} />`;
+  const edge = session.kind === "edge";
+  const whole = edge ? asset.state === "mirrored" : asset.hash && asset.state !== "failed";
+  const content = `/api/assets/${asset.asset_id}/content`;
+  const change = (what, body) => async () => {
+    const answer = await post(`/api/assets/${asset.asset_id}/${what}`, body);
+    await reload();
+    return answer;
+  };
+  const withdraw = async () => {
+    const said = await ask({ title: "Withdraw this asset?", text: "No edge can request it any more. What an edge already holds stays there.", confirm: "Withdraw", kind: "danger", fields: [{ name: "reason", label: "Reason, which every edge sees", required: true }] });
+    return said ? change("withdraw", { reason: said.reason })() : false;
+  };
+  const expiry = async () => {
+    const said = await ask({ title: "Until when may it be requested?", text: "Leave it empty for the usual time.", confirm: "Set", fields: [{ name: "at", label: "Expires", type: "datetime-local" }] });
+    return said ? change("expiry", { expires_at: said.at ? new Date(said.at).getTime() : null })() : false;
+  };
+  return html`<${Head} title=${asset.title || asset.file_name || "Asset"}><a class="button" href="#/assets">All assets</a><//>
+    <${Notice} problem=${problem} onRetry=${reload} />
+    <div class="asset-detail">
+      <figure>
+        ${whole && SHOWN.test(asset.media_type ?? "")
+          ? html`<a href=${content} target="_blank" rel="noopener"><img src=${content} alt=${asset.title || "the asset's picture"} data-testid="full-size" /></a>`
+          : asset.has_preview
+            ? html`<img class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" />`
+            : html`<div class="no-picture">${whole ? "This kind of file is not shown here: open or save it." : "No preview"}</div>`}
+      </figure>
+      <section>
+        <p><${Chip} state=${asset.state} testid="state" /> ${asset.reason ?? ""}</p>
+        <div class="row">
+          ${whole ? html`<a class="button" href="${content}?download=true" download>Save ${bytes(asset.size)}</a>` : null}
+          ${edge && may("request") && ["available", "refused", "cancelled"].includes(asset.state) ? html`<${Action} kind="primary" testid="request" run=${change("request")} done="Requested.">Request<//>` : null}
+          ${edge && may("request") && ["requesting", "requested", "ready"].includes(asset.state) ? html`<${Action} testid="cancel" run=${change("cancel")} done="Cancelled.">Cancel<//>` : null}
+          ${edge && may("evict") && asset.state === "mirrored" ? html`<${Action} testid="evict" run=${change("evict")} done="Its bytes are gone from this site.">Evict<//>` : null}
+          ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//><${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
+        </div>
+        ${asset.description ? html`<p class="description">${asset.description}</p>` : null}
+        <${Facts} facts=${[
+          ["Size", bytes(asset.size)], ["Type", asset.media_type], ["File", asset.file_name], ["Credit", asset.credit], ["Created", moment(asset.created_at)],
+          ["Announced", moment(asset.announced_at)], ["Downloaded", moment(asset.downloaded_at)], ["Broadcast", moment(asset.broadcast_at)], ["Expires", moment(asset.expires_at)], ["Withdrawn", moment(asset.withdrawn_at)],
+          ["Requested", asset.requesting_at && `${moment(asset.requesting_at)}${asset.requested_by ? ` by ${asset.requested_by}` : ""}`], ["Sent to headquarters", moment(asset.requested_at)],
+          ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Catalogue", asset.catalogue], ["BLAKE3", asset.hash && html`<code class="hash">${asset.hash}</code>`],
+        ]} />
+        ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}
+      </section>
+    </div>`;
+}

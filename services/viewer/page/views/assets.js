@@ -1,0 +1,252 @@
+// The table of assets: ten thousand rows, of which only those in sight are built.
+import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
+import { get, post, query } from "../api.js";
+import * as live from "../live.js";
+import { Action, Age, Chip, Empty, Head, Notice, Thumb, toast } from "../ui.js";
+import { bytes, count, span, stateName } from "../format.js";
+
+const PAGE = 500;
+const ROW = 60;
+const MARGIN = 8;
+const STATES = {
+  edge: ["available", "requesting", "requested", "ready", "mirrored", "refused", "cancelled", "expired", "withdrawn"],
+  core: ["announced", "downloaded", "broadcast", "failed", "expired", "withdrawn"],
+};
+const ASKABLE = new Set(["available", "refused", "cancelled"]);
+const TAKEN_BACK = new Set(["requesting", "requested", "ready"]);
+
+// The listing for a filter: pages are read as they come into sight, changes are put in where they stand.
+function useListing(filter) {
+  const [rows, setRows] = useState([]);
+  const [meta, setMeta] = useState({ total: 0, by_state: {}, problem: null, loading: true });
+  const [fresh, setFresh] = useState(0);
+  const cursor = useRef(null);
+  const reading = useRef(false);
+  const generation = useRef(0);
+
+  const read = useCallback(async (restart) => {
+    if (reading.current && !restart) return;
+    if (!restart && cursor.current === null) return;
+    const own = restart ? (generation.current += 1) : generation.current;
+    reading.current = true;
+    try {
+      const after = restart ? null : cursor.current;
+      const page = await get(`/api/assets${query({ ...filter, limit: PAGE, after })}`);
+      if (own !== generation.current) return;
+      cursor.current = page.next;
+      setRows((old) => (restart ? page.assets : [...old, ...page.assets]));
+      setMeta({ total: page.total, by_state: page.by_state, problem: null, loading: false });
+      if (restart) setFresh(0);
+    } catch (problem) {
+      if (own === generation.current) setMeta((old) => ({ ...old, problem, loading: false }));
+    } finally {
+      if (own === generation.current) reading.current = false;
+    }
+  }, [filter.q, filter.state, filter.sort, filter.order]);
+
+  useEffect(() => {
+    setMeta((old) => ({ ...old, loading: true }));
+    read(true);
+    const plain = !filter.q && !filter.state && !filter.sort;
+    const offs = [
+      live.on("reset", () => read(true)),
+      live.on("connection", ({ connected }) => connected && read(true)),
+      live.on("assets", ({ assets, by_state }) => {
+        const changed = new Map((assets ?? []).map((one) => [one.asset_id, one]));
+        setRows((old) => {
+          const next = old.map((row) => {
+            const newer = changed.get(row.asset_id);
+            if (newer) changed.delete(row.asset_id);
+            return newer ?? row;
+          });
+          if (changed.size === 0) return next;
+          if (!plain) {
+            const fits = (one) => (!filter.state || one.state === filter.state) && (!filter.q || (one.title ?? "").toLowerCase().includes(filter.q.toLowerCase()));
+            const coming = [...changed.values()].filter(fits).length;
+            if (coming) setFresh((number) => number + coming);
+            return next;
+          }
+          // Newest first: what is new to the list stands before it.
+          const time = (one) => one.broadcast_at ?? one.announced_at ?? 0;
+          const first = next.length ? time(next[0]) : 0;
+          const added = [...changed.values()].filter((one) => time(one) >= first || next.length === 0);
+          added.sort((a, b) => time(b) - time(a));
+          return added.length ? [...added, ...next] : next;
+        });
+        if (by_state) {
+          setMeta((old) => ({ ...old, by_state, total: plain ? Object.values(by_state).reduce((sum, one) => sum + one, 0) : old.total }));
+        }
+      }),
+    ];
+    return () => offs.forEach((off) => off());
+  }, [read]);
+  return { rows, ...meta, fresh, more: () => read(false), restart: () => read(true) };
+}
+
+function Row({ asset, top, selected, current, onPress, index, total }) {
+  return html`<div id="row-${asset.asset_id}" class="asset-row ${current ? "current" : ""}" role="option" aria-selected=${selected} aria-posinset=${index + 1} aria-setsize=${total}
+      data-testid="asset-${asset.asset_id}" data-state=${asset.state} style=${{ transform: `translateY(${top}px)` }} onClick=${onPress}>
+    <span class="tick" aria-hidden="true">${selected ? "✓" : ""}</span>
+    <${Thumb} asset=${asset} />
+    <span class="asset-title">${asset.title || asset.file_name || asset.asset_id}</span>
+    <span class="asset-size">${bytes(asset.size)}</span>
+    <span class="asset-state"><${Chip} state=${asset.state} /></span>
+    <span class="asset-age quiet"><${Age} at=${asset.broadcast_at ?? asset.announced_at} /></span>
+  </div>`;
+}
+
+function Cost({ chosen, mirror }) {
+  const askable = chosen.filter((one) => ASKABLE.has(one.state));
+  const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
+  const rate = mirror?.bytes_per_second;
+  const time = rate ? `, ${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
+  return html`<span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>`;
+}
+
+export function Assets({ session }) {
+  const kind = session.kind;
+  const wanted = new URLSearchParams(location.hash.split("?")[1] ?? "");
+  const [text, setText] = useState("");
+  const [q, setQ] = useState("");
+  const [state, setState] = useState(wanted.get("state") ?? "");
+  const [order, setOrder] = useState("");
+  const [sort, direction] = order ? order.split(" ") : ["", ""];
+  const filter = useMemo(() => ({ q, state, sort, order: direction }), [q, state, order]);
+  const list = useListing(filter);
+  const [selected, setSelected] = useState(() => new Set());
+  const [cursor, setCursor] = useState(0);
+  const [scroll, setScroll] = useState(0);
+  const [height, setHeight] = useState(600);
+  const [estimate, setEstimate] = useState(null);
+  const box = useRef(null);
+  const search = useRef(null);
+
+  useEffect(() => {
+    const timer = setTimeout(() => setQ(text.trim()), 200);
+    return () => clearTimeout(timer);
+  }, [text]);
+  useEffect(() => {
+    const observer = new ResizeObserver(([entry]) => setHeight(entry.contentRect.height));
+    observer.observe(box.current);
+    return () => observer.disconnect();
+  }, []);
+  useEffect(() => {
+    box.current.scrollTop = 0;
+    setCursor(0);
+    top.current = null;
+    held.current = false;
+  }, [q, state, order]);
+  useEffect(() => {
+    if (kind === "edge") get("/api/mirror/estimate").then(setEstimate, () => setEstimate(null));
+  }, [kind, selected.size > 0]);
+
+  const rows = list.rows;
+  const first = Math.max(0, Math.floor(scroll / ROW) - MARGIN);
+  const last = Math.min(rows.length, Math.ceil((scroll + height) / ROW) + MARGIN);
+  useEffect(() => {
+    if (last >= rows.length - MARGIN * 4) list.more();
+  }, [last, rows.length]);
+
+  // Rows that come before the others push away neither the row one is at nor those one looks at.
+  const top = useRef(null);
+  const held = useRef(false);
+  useLayoutEffect(() => {
+    const shift = top.current ? rows.findIndex((one) => one.asset_id === top.current) : 0;
+    top.current = rows[0]?.asset_id ?? null;
+    if (shift <= 0) return;
+    if (held.current) setCursor((old) => old + shift);
+    if (box.current.scrollTop > 0) box.current.scrollTop += shift * ROW;
+  }, [rows]);
+
+  const chosen = rows.filter((one) => selected.has(one.asset_id));
+  const act = async (what, states, said) => {
+    const targets = (chosen.length ? chosen : rows[cursor] ? [rows[cursor]] : []).filter((one) => states.has(one.state));
+    if (targets.length === 0) return toast(`Nothing that can be ${said} is selected.`, "warn");
+    const failed = [];
+    for (const one of targets) {
+      try {
+        await post(`/api/assets/${one.asset_id}/${what}`);
+      } catch (problem) {
+        failed.push(problem);
+      }
+    }
+    setSelected(new Set());
+    if (targets.length > failed.length) toast(`${targets.length - failed.length} ${said}.`);
+    if (failed.length) toast(`${failed.length} not ${said}: ${failed[0].message}`, "bad");
+    list.restart();
+  };
+  const request = () => act("request", ASKABLE, "requested");
+  const cancel = () => act("cancel", TAKEN_BACK, "cancelled");
+  const mayAsk = session.rights.includes("request");
+
+  const move = (step) => {
+    const next = Math.min(rows.length - 1, Math.max(0, cursor + step));
+    setCursor(next);
+    held.current = true;
+    const top = next * ROW;
+    const view = box.current;
+    if (top < view.scrollTop) view.scrollTop = top;
+    if (top + ROW > view.scrollTop + view.clientHeight) view.scrollTop = top + ROW - view.clientHeight;
+  };
+  const toggle = (one) => {
+    held.current = true;
+    setSelected((old) => {
+      const next = new Set(old);
+      if (!next.delete(one.asset_id)) next.add(one.asset_id);
+      return next;
+    });
+  };
+  const keys = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const page = Math.max(1, Math.floor(height / ROW) - 1);
+    const actions = {
+      ArrowDown: () => move(1), j: () => move(1), ArrowUp: () => move(-1), k: () => move(-1),
+      PageDown: () => move(page), PageUp: () => move(-page), Home: () => move(-rows.length), End: () => move(rows.length),
+      " ": () => rows[cursor] && toggle(rows[cursor]),
+      Enter: () => rows[cursor] && (location.hash = `#/assets/${rows[cursor].asset_id}`),
+      r: () => mayAsk && request(), c: () => mayAsk && cancel(),
+      "/": () => search.current.focus(), Escape: () => setSelected(new Set()),
+    };
+    if (actions[event.key]) {
+      event.preventDefault();
+      actions[event.key]();
+    }
+  };
+
+  return html`<${Head} title="Assets">
+      <span class="quiet" data-testid="total">${count(list.total)}${q || state ? " found" : " known"}</span>
+    <//>
+    <div class="toolbar">
+      <input type="search" ref=${search} placeholder="Search titles (press /)" aria-label="Search titles" data-testid="search" value=${text} onInput=${(event) => setText(event.target.value)} />
+      <select aria-label="State" data-testid="filter-state" value=${state} onChange=${(event) => setState(event.target.value)}>
+        <option value="">All states</option>
+        ${STATES[kind].map((one) => html`<option key=${one} value=${one}>${stateName(one)} (${count(list.by_state[one] ?? 0)})</option>`)}
+      </select>
+      <select aria-label="Order" data-testid="sort" value=${order} onChange=${(event) => setOrder(event.target.value)}>
+        <option value="">Newest first</option><option value="at asc">Oldest first</option><option value="title asc">By title</option>
+        <option value="size desc">Largest first</option><option value="size asc">Smallest first</option><option value="state asc">By state</option>
+      </select>
+      ${list.fresh ? html`<button type="button" class="small" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
+    </div>
+    <${Notice} problem=${list.problem} onRetry=${list.restart} />
+    <div class="asset-list" role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys}
+        aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined} onScroll=${(event) => setScroll(event.target.scrollTop)}>
+      <div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
+        ${rows.slice(first, last).map((asset, at) => html`<${Row} key=${asset.asset_id} asset=${asset} top=${(first + at) * ROW} index=${first + at} total=${list.total}
+          selected=${selected.has(asset.asset_id)} current=${first + at === cursor} onPress=${() => { setCursor(first + at); toggle(asset); }} />`)}
+      </div>
+    </div>
+    ${rows.length === 0 && !list.loading && !list.problem
+      ? html`<${Empty} title=${q || state ? "Nothing matches." : "Nothing here yet."}>${q || state ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`
+      : null}
+    <div class="actions" role="group" aria-label="With what is selected">
+      ${kind === "edge" ? html`<${Cost} chosen=${chosen} mirror=${estimate} />` : html`<span>${chosen.length} selected</span>`}
+      <span class="grow"></span>
+      <button type="button" disabled=${!rows[cursor]} data-testid="open" onClick=${() => (location.hash = `#/assets/${(chosen[0] ?? rows[cursor]).asset_id}`)}>Open</button>
+      ${mayAsk
+        ? html`<${Action} testid="cancel" run=${cancel} disabled=${!chosen.some((one) => TAKEN_BACK.has(one.state))}>Cancel<//>
+            <${Action} kind="primary" testid="request" run=${request} disabled=${!chosen.some((one) => ASKABLE.has(one.state))}>Request<//>`
+        : null}
+    </div>
+    <p class="quiet keys">Arrow keys or j and k move, space selects, Enter opens${mayAsk ? ", r requests, c cancels" : ""}, / searches.</p>`;
+}

@@ -1,0 +1,97 @@
+// What a field team decides: when bytes move, and over what. And what has arrived.
+import { html, useEffect } from "../html.js";
+import { post } from "../api.js";
+import * as live from "../live.js";
+import { Action, Age, Chip, Empty, Head, Notice, useLive } from "../ui.js";
+import { bytes, count, span } from "../format.js";
+import { newest } from "./home.js";
+
+const one = (state) => newest(state?.instances)[0];
+const gauge = (instance, name) => instance?.gauges?.[name];
+
+export function Mirror({ session }) {
+  const mirror = useLive("/api/mirror", "mirror");
+  const estimate = useLive("/api/mirror/estimate", null);
+  const ready = mirror.data?.ready;
+  useEffect(() => {
+    estimate.reload();
+  }, [ready?.assets, ready?.bytes]);
+  const instance = one(mirror.data);
+  const working = mirror.data?.desired === "running";
+  const total = gauge(instance, "bytes_total") ?? 0;
+  const done = gauge(instance, "bytes_done") ?? 0;
+  const rate = gauge(instance, "bytes_per_second") ?? 0;
+  const left = gauge(instance, "entries_left") ?? 0;
+  const may = session.rights.includes("mirror");
+  const cost = estimate.data;
+  return html`<${Head} title="Mirror">${instance ? html`<${Chip} state=${instance.state} testid="mirror-state" />` : null}<//>
+    <${Notice} problem=${mirror.problem} onRetry=${mirror.reload} />
+    <section class="card wide">
+      ${cost && cost.assets > 0
+        ? html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${cost.seconds !== null ? html`, about <b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s` : ", the time is not known before some bytes have moved"}.</p>`
+        : html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`}
+      <p class="quiet">Bytes move only after you start, and until everything that is ready is here. Stopping keeps what has arrived.</p>
+      ${working || done < total
+        ? html`<div data-testid="mirror-progress">
+            <progress max=${Math.max(total, 1)} value=${done} aria-label="Progress of the mirror"></progress>
+            <p>${bytes(done)} of ${bytes(total)} · ${count(left)} left · ${bytes(rate)}/s${rate > 0 ? ` · ${span((total - done) / rate)} to go` : ""}</p>
+          </div>`
+        : null}
+      ${instance?.detail && instance.state === "waiting" ? html`<div class="notice warn"><strong>It waits: ${instance.detail}</strong></div>` : null}
+      ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
+      ${may
+        ? html`<div class="row">
+            <${Action} kind="primary" testid="mirror-start" disabled=${working} run=${() => post("/api/mirror/start")} done="The mirror starts.">Start<//>
+            <${Action} testid="mirror-stop" disabled=${!working} run=${() => post("/api/mirror/stop")} done="The mirror stops.">Stop<//>
+          </div>`
+        : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
+    </section>
+    <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} assets are here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>`;
+}
+
+const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
+
+export function Link({ session }) {
+  const link = useLive("/api/link", "link");
+  const instance = one(link.data);
+  const state = link.data?.state ?? "down";
+  const contact = link.data?.last_contact_at;
+  const may = session.rights.includes("link");
+  return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
+    <${Notice} problem=${link.problem} onRetry=${link.reload} />
+    <section class="card wide">
+      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
+      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
+      <dl class="facts">
+        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
+        <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+        <div><dt>Waiting at headquarters</dt><dd>${count(link.data?.lag?.down)} records</dd></div>
+        <div><dt>Waiting here</dt><dd>${count(link.data?.lag?.up)} records</dd></div>
+        <div><dt>Carried to this site</dt><dd>${count(instance?.counters?.carried_down)} records since start</dd></div>
+        <div><dt>Carried to headquarters</dt><dd>${count(instance?.counters?.carried_up)} records since start</dd></div>
+        <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
+      </dl>
+      ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
+      ${may
+        ? html`<div class="row">
+            <${Action} testid="link-pause" disabled=${state === "paused"} run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>
+            <${Action} kind="primary" testid="link-resume" disabled=${state !== "paused"} run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>
+          </div>`
+        : html`<p class="quiet">Pausing it needs the role field or operator.</p>`}
+    </section>`;
+}
+
+export function Delivered() {
+  const list = useLive("/api/assets?state=mirrored&limit=200", null);
+  useEffect(() => live.on("assets", ({ assets }) => (assets ?? []).some((asset) => asset.state === "mirrored") && list.reload()), [list.reload]);
+  const assets = list.data?.assets ?? [];
+  return html`<${Head} title="Delivered"><span class="quiet">${count(list.data?.total ?? 0)} here</span><//>
+    <${Notice} problem=${list.problem} onRetry=${list.reload} />
+    ${list.data && assets.length === 0 ? html`<${Empty} title="Nothing has arrived yet.">Request assets, then start the mirror.<//>` : null}
+    <ul class="gallery" data-testid="gallery">
+      ${assets.map((asset) => html`<li key=${asset.asset_id}><a href="#/assets/${asset.asset_id}">
+        ${asset.has_preview ? html`<img src="/api/assets/${asset.asset_id}/preview" alt="" loading="lazy" />` : html`<span class="no-picture">${asset.media_type ?? "file"}</span>`}
+        <span class="clip">${asset.title || asset.file_name}</span><span class="quiet">${bytes(asset.size)}</span></a></li>`)}
+    </ul>
+    ${assets.length < (list.data?.total ?? 0) ? html`<p class="quiet">The newest ${assets.length} are shown. <a href="#/assets/?state=mirrored">All of them</a></p>` : null}`;
+}

@@ -1,0 +1,54 @@
+// What is wrong, first and in words; then what runs here.
+import { html } from "../html.js";
+import { Age, Chip, Head, Notice, useLive } from "../ui.js";
+import { count, stateName } from "../format.js";
+
+export function Problems({ problems }) {
+  if (!problems) return null;
+  return html`<section aria-labelledby="problems-title" data-testid="problems" data-count=${problems.length}>
+    <h2 id="problems-title" class="hidden">What is wrong</h2>
+    ${problems.length === 0
+      ? html`<p class="all-well"><span aria-hidden="true">✓</span> All is well.</p>`
+      : problems.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy}</span></div>`)}
+  </section>`;
+}
+
+const ORDER = ["feed", "downloader", "broadcaster", "responder", "depot", "listener", "requester", "mirror", "link", "viewer"];
+
+export function newest(services) {
+  const byName = new Map();
+  for (const one of services ?? []) {
+    const known = byName.get(one.service);
+    if (!known || one.reported_at > known.reported_at) byName.set(one.service, one);
+  }
+  const place = (name) => (ORDER.indexOf(name) + 1 || 99);
+  return [...byName.values()].sort((a, b) => place(a.service) - place(b.service));
+}
+
+const HOME = { mirror: "mirror", link: "link", feed: "lanes", downloader: "lanes", broadcaster: "lanes", responder: "requests" };
+
+export function Home() {
+  const status = useLive("/api/status", "problems", (old, pushed) => old && { ...old, problems: pushed.problems });
+  const services = useLive("/api/services", "services");
+  const assets = useLive("/api/assets?limit=1", "assets", (old, pushed) => ({ ...old, by_state: pushed.by_state ?? old?.by_state }));
+  const states = Object.entries(assets.data?.by_state ?? {});
+  return html`<${Head} title="Overview" />
+    <${Notice} problem=${status.problem} onRetry=${status.reload} />
+    <${Problems} problems=${status.data?.problems} />
+    <section aria-labelledby="services-title">
+      <h2 id="services-title">Services</h2>
+      <ul class="tiles">
+        ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
+          <a class="tile" href="#/${HOME[one.service] ?? "services"}" data-testid="service-${one.service}">
+            <b>${one.service}</b><${Chip} state=${one.state} testid="service-${one.service}-state" />
+            <span class="quiet clip">${one.detail ?? one.last_error ?? html`last word <${Age} at=${one.reported_at} />`}</span>
+          </a></li>`)}
+      </ul>
+    </section>
+    <section aria-labelledby="assets-title">
+      <h2 id="assets-title">Assets</h2>
+      ${states.length === 0
+        ? html`<p class="quiet">None yet. They appear here as soon as headquarters announces some.</p>`
+        : html`<ul class="tiles small">${states.map(([state, number]) => html`<li key=${state}><a class="tile" href="#/assets/?state=${state}"><b class="figure">${count(number)}</b><span>${stateName(state)}</span></a></li>`)}</ul>`}
+    </section>`;
+}

@@ -93,7 +93,7 @@ def test_a_paused_link_says_so_and_as_of_when_everything_is_known(main: Installa
     field_page.get_by_test_id("link-pause").click()
     try:
         expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "paused")
-        expect(field_page.get_by_test_id("as-of")).to_contain_text("as of")
+        expect(field_page.get_by_test_id("as-of").first).to_contain_text("as of")
         expect(field_page.get_by_test_id("link-pause")).to_be_disabled()
     finally:
         field_page.get_by_test_id("link-resume").click()

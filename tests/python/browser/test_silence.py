@@ -47,7 +47,7 @@ def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_succes
     killed = time.monotonic()
     try:
         # The page that was open says as of when it knows what it shows.
-        expect(page.get_by_test_id("as-of")).to_be_visible(timeout=15_000)
+        expect(page.get_by_test_id("as-of").first).to_be_visible(timeout=15_000)
         second = installation.demo(
             directory / "machines", core_settings='[common]\ninstance = "second-machine"\n', port=port
         )

@@ -1,5 +1,7 @@
-//! What tests of several crates need: waiting for a condition, names and ports of one's own, and records to send.
+//! What tests of several crates need: waiting for a condition, names and ports of one's own, records to send, and a
+//! poor line to send them over.
 
+pub mod proxy;
 mod records;
 mod wait;
 

@@ -8,10 +8,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate may know crates of lower levels only, and those of its own level not at all.
-const LEVELS: [(&str, u32); 16] = [
+const LEVELS: [(&str, u32); 17] = [
     ("schemas", 0),
     ("units", 0),
     ("broker", 10),
+    ("budget", 10),
     ("table", 10),
     ("volume", 10),
     ("telemetry", 10),

@@ -10,4 +10,5 @@
 
 mod crash;
 mod exchange;
+mod line;
 mod torn;

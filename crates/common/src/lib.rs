@@ -1,6 +1,7 @@
 //! The one import of a service: the crates that carry records, rows, bytes and telemetry, under their own names.
 
 pub use broker;
+pub use budget;
 pub use chassis;
 pub use control;
 pub use identity;

@@ -35,6 +35,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn objects(&self) -> Path {
+        self.path("objects")
+    }
+
     pub(crate) fn object(&self, hash: &Hash) -> Path {
         self.path(&format!("objects/{}/{hash}", &hash.as_str()[..2]))
     }

@@ -52,6 +52,11 @@ impl Partial {
         })
     }
 
+    /// The list that its chunks are verified by.
+    pub fn chunks(&self) -> &Chunks {
+        &self.whole.chunks
+    }
+
     /// How many bytes are here and verified.
     pub fn verified(&self) -> u64 {
         self.verified

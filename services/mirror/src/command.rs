@@ -1,9 +1,12 @@
 //! What one command has seen, so that nothing is done twice and nothing is tried for ever.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use common::schemas::{Hash, RequestId};
 use common::volume::ManifestEntry;
+
+use crate::batch::{MOST, small};
 
 /// How an entry stands in this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,53 @@ enum Standing {
 pub(crate) struct Command {
     entries: HashMap<RequestId, Standing>,
     tries: u32,
+    /// What was listed and not worked on yet: after a cut the manifest is not read again.
+    pub(crate) queue: Queue,
+    pub(crate) listing: Listing,
+}
+
+/// How far the manifest was read.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    begun_at: Option<Instant>,
+    after: Option<String>,
+    pages: u32,
+}
+
+/// For how long a listing is good.
+const LISTING_AGE: Duration = Duration::from_secs(600);
+/// Entries of the first page; the next ones are larger, since a cut in the first seconds should cost little.
+const FIRST_PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1000;
+
+impl Listing {
+    /// Whether it was never begun, or is too old.
+    pub(crate) fn stale(&self) -> bool {
+        self.begun_at
+            .is_none_or(|begun_at| begun_at.elapsed() > LISTING_AGE)
+    }
+
+    /// Starts at the first page.
+    pub(crate) fn begin(&mut self) {
+        *self = Self {
+            begun_at: Some(Instant::now()),
+            ..Self::default()
+        };
+    }
+
+    /// Where the next page begins and how long it is; none when the last was read.
+    pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
+        let size = FIRST_PAGE
+            .saturating_mul(4_usize.saturating_pow(self.pages))
+            .min(LARGEST_PAGE);
+        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), size))
+    }
+
+    /// A page was read.
+    pub(crate) fn read(&mut self, next: Option<String>) {
+        self.pages += 1;
+        self.after = next.filter(|next| self.after.as_ref() != Some(next));
+    }
 }
 
 impl Command {
@@ -28,6 +78,8 @@ impl Command {
         Self {
             entries: HashMap::new(),
             tries,
+            queue: Queue::default(),
+            listing: Listing::default(),
         }
     }
 
@@ -77,39 +129,82 @@ impl Command {
             .count()
     }
 
-    /// The order of work: what has failed before comes last.
-    pub(crate) fn queue(&self, mut entries: Vec<ManifestEntry>) -> Queue {
-        entries.sort_by_key(|entry| self.failures(entry));
-        Queue {
-            waiting: entries.into(),
-            busy: HashSet::new(),
-        }
+    /// Puts an entry in the queue: what has failed before comes last, and by itself.
+    pub(crate) fn wait(&mut self, entry: ManifestEntry) {
+        let failed = self.failures(&entry) > 0;
+        self.queue.put(entry, failed);
     }
 }
 
+/// What is worked on at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    One(ManifestEntry),
+    /// Small ones.
+    Many(Vec<ManifestEntry>),
+}
+
 /// Entries in the order of work, two of one object never at once: the second finds it here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<ManifestEntry>,
+    later: VecDeque<ManifestEntry>,
     busy: HashSet<Hash>,
 }
 
 impl Queue {
-    /// The next entry whose object nobody works on.
-    pub(crate) fn take(&mut self) -> Option<ManifestEntry> {
-        let place = self
-            .waiting
-            .iter()
-            .position(|entry| !self.busy.contains(&entry.hash))?;
-        let entry = self.waiting.remove(place)?;
-        self.busy.insert(entry.hash.clone());
-        Some(entry)
+    fn put(&mut self, entry: ManifestEntry, failed: bool) {
+        if failed {
+            self.later.push_back(entry);
+        } else {
+            self.waiting.push_back(entry);
+        }
     }
 
-    /// Says that nobody works on the entry any more.
-    pub(crate) fn give_back(&mut self, entry: &ManifestEntry) {
-        self.busy.remove(&entry.hash);
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.later.len()
     }
+
+    /// Forgets what waits; it is listed again.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+        self.later.clear();
+    }
+
+    /// The next entry whose object nobody works on, with others if it is small.
+    pub(crate) fn take(&mut self) -> Option<Work> {
+        if let Some(first) = next(&mut self.waiting, &mut self.busy, |_| true) {
+            if !small(&first) {
+                return Some(Work::One(first));
+            }
+            let mut many = vec![first];
+            while many.len() < MOST
+                && let Some(entry) = next(&mut self.waiting, &mut self.busy, small)
+            {
+                many.push(entry);
+            }
+            return Some(Work::Many(many));
+        }
+        next(&mut self.later, &mut self.busy, |_| true).map(Work::One)
+    }
+
+    /// Says that nobody works on the object any more.
+    pub(crate) fn give_back(&mut self, hash: &Hash) {
+        self.busy.remove(hash);
+    }
+}
+
+fn next(
+    waiting: &mut VecDeque<ManifestEntry>,
+    busy: &mut HashSet<Hash>,
+    fits: impl Fn(&ManifestEntry) -> bool,
+) -> Option<ManifestEntry> {
+    let free = |entry: &ManifestEntry| !busy.contains(&entry.hash) && fits(entry);
+    let place = waiting.iter().position(free)?;
+    let entry = waiting.remove(place)?;
+    busy.insert(entry.hash.clone());
+    Some(entry)
 }
 
 #[cfg(test)]
@@ -155,13 +250,33 @@ mod tests {
     #[test]
     fn what_failed_comes_last_and_one_object_is_copied_once_at_a_time() {
         let mut command = Command::new(3);
-        let (bad, first, twin) = (entry(1, b"bad"), entry(2, b"same"), entry(3, b"same"));
+        let large = vec![1; 70_000];
+        let (bad, first, twin) = (entry(1, b"bad"), entry(2, &large), entry(3, &large));
+        let (small, smaller) = (entry(4, b"small"), entry(5, b"smaller"));
         command.failed(&bad);
-        let mut queue = command.queue(vec![bad.clone(), first.clone(), twin.clone()]);
-        assert_eq!(queue.take(), Some(first.clone()));
-        assert_eq!(queue.take(), Some(bad));
+        for entry in [&bad, &first, &small, &twin, &smaller] {
+            command.wait(entry.clone());
+        }
+        let queue = &mut command.queue;
+        assert_eq!(queue.take(), Some(Work::One(first.clone())));
+        assert_eq!(queue.take(), Some(Work::Many(vec![small, smaller])));
+        assert_eq!(queue.take(), Some(Work::One(bad)));
         assert_eq!(queue.take(), None);
-        queue.give_back(&first);
-        assert_eq!(queue.take(), Some(twin));
+        queue.give_back(&first.hash);
+        assert_eq!(queue.take(), Some(Work::One(twin)));
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_it_was() {
+        let mut listing = Listing::default();
+        assert!(listing.stale());
+        listing.begin();
+        assert_eq!(listing.next(), Some((None, 100)));
+        listing.read(Some("a".into()));
+        assert_eq!(listing.next(), Some((Some("a".into()), 400)));
+        listing.read(Some("b".into()));
+        assert_eq!(listing.next(), Some((Some("b".into()), 1000)));
+        listing.read(None);
+        assert!(listing.next().is_none() && !listing.stale());
     }
 }

@@ -2,12 +2,16 @@
 
 mod arrival;
 mod backoff;
+mod batch;
 mod command;
 mod depot;
+mod door;
 mod error;
+mod lanes;
 mod pace;
 mod pass;
 mod progress;
+mod room;
 mod service;
 mod settings;
 mod tls;

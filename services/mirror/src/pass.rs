@@ -1,27 +1,38 @@
 //! From the word to start until nothing is left: rounds over the manifest, each a listing and its copies.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::chassis::Stop;
+use common::budget::Hold;
+use common::chassis::{ByteSize, Stop};
 use common::control::{self, Control};
 use common::schemas::Desired;
 use common::telemetry::chain;
 use common::volume::ManifestEntry;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::arrival::Book;
 use crate::backoff::Backoff;
-use crate::command::Command;
-use crate::depot::Depot;
+use crate::batch::Outcome;
+use crate::command::{Command, Work};
+use crate::depot::{Depot, Page};
+use crate::door::Door;
 use crate::error::{Concerns, Error, Result};
+use crate::lanes::lanes;
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::tls;
 use crate::transfer::Copier;
 
-/// The most entries of one round; what is beyond comes in the next.
-const ROUND: usize = 10_000;
+/// The manifest is read on when fewer entries than this wait.
+const LISTED: usize = 1000;
+/// How often it is looked whether an asset is still wanted, and whether the link is still open for assets.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon it is tried again when the link's budget holds assets back: asking costs nothing.
+const HELD: Duration = Duration::from_millis(500);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +54,17 @@ enum Round {
     Failed,
 }
 
+/// What happened in a round.
+enum Step {
+    Page(Result<Page>),
+    Worked {
+        taken: Vec<ManifestEntry>,
+        outcome: Outcome,
+    },
+    /// Assets may not cross any more.
+    Shut(Hold),
+}
+
 /// Does what it is told.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -51,6 +73,7 @@ pub(crate) struct Worker {
     pub(crate) control: Control,
     pub(crate) book: Book,
     pub(crate) copier: Copier,
+    pub(crate) door: Option<Door>,
 }
 
 impl Worker {
@@ -58,7 +81,9 @@ impl Worker {
     pub(crate) async fn obey(&self, stop: &Stop) -> anyhow::Result<()> {
         loop {
             let progress = Progress::new(self.control.clone());
-            match self.command(&progress, stop).await? {
+            let ended = self.command(&progress, stop).await;
+            self.copier.put_down().await;
+            match ended? {
                 Ended::Finished if self.rest(stop).await => {}
                 Ended::Finished | Ended::Stopped => return Ok(()),
             }
@@ -89,11 +114,18 @@ impl Worker {
                     Concerns::Process => return Err(error.into()),
                     concerns => {
                         self.trouble(&error);
+                        if matches!(error, Error::Held { .. }) {
+                            away.reset();
+                        }
                         refusals += u32::from(concerns == Concerns::Site);
                         if refusals >= self.settings.tries {
                             return Ok(Ended::Finished);
                         }
-                        away.pause()
+                        if matches!(error, Error::Held { .. }) {
+                            HELD
+                        } else {
+                            away.pause()
+                        }
                     }
                 },
             };
@@ -130,93 +162,172 @@ impl Worker {
         }
     }
 
-    /// Lists what is open, and copies it.
+    /// Lists what is open, and copies it as it is listed.
     async fn round(&self, command: &mut Command, progress: &Progress, stop: &Stop) -> Result<Round> {
         tls::check_dates(&self.settings.tls)?;
-        let depot = Depot::open(&self.settings)?;
-        let entries = self.list(&depot, command, progress, stop).await?;
-        self.control.running();
-        if entries.is_empty() {
-            return Ok(Round::Empty);
+        let mut cap = self.settings.bytes_per_second.map(ByteSize::bytes);
+        if let Some(door) = &self.door {
+            let budget = door.budget().await?;
+            cap = budget.cap.into_iter().chain(cap).min();
         }
-        let mut queue = command.queue(entries);
+        let depot = Depot::open(&self.settings)?;
+        if self.copier.room.limited() {
+            let used = self
+                .copier
+                .volume
+                .used()
+                .await
+                .map_err(|source| Error::Volume { source })?;
+            self.copier.room.holds(used);
+        }
+        if command.listing.stale() || (command.queue.len() == 0 && command.listing.next().is_none()) {
+            command.queue.clear();
+            command.listing.begin();
+        }
         // Trouble that concerns all ends the other copies too; they go on in the next round where they stopped.
         let halt = stop.child_token();
-        let mut trouble = None;
-        let mut round = Round::Worked;
-        let mut copies = FuturesUnordered::new();
+        let (mut round, mut trouble, mut no_room) = (Round::Empty, None, None);
+        let (mut reading, mut copies) = (false, 0);
+        let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
+        if let Some(door) = &self.door {
+            steps.push(async { Step::Shut(door.shut(LOOK).await) }.boxed());
+        }
         loop {
-            while copies.len() < self.settings.parallel && !halt.is_cancelled() {
-                let Some(entry) = queue.take() else { break };
+            if let Some((after, limit)) = command.listing.next()
+                && !reading
+                && !halt.is_cancelled()
+                && command.queue.len() < LISTED
+            {
+                reading = true;
                 let (depot, halt) = (&depot, &halt);
-                copies.push(async move {
-                    let result = self.mirror(depot, &entry, progress, halt).await;
-                    (entry, result)
-                });
-            }
-            let Some((entry, result)) = copies.next().await else {
-                break;
-            };
-            queue.give_back(&entry);
-            let Err(error) = result else {
-                command.done(&entry);
-                progress.over();
-                continue;
-            };
-            match error.concerns() {
-                Concerns::Asset => {
-                    round = Round::Failed;
-                    self.failed(&entry, &error, command.failed(&entry), progress);
-                }
-                Concerns::Nobody => {}
-                _ => {
-                    if matches!(error, Error::Cut { .. }) {
-                        command.moved(&entry);
+                steps.push(
+                    async move {
+                        let page = depot.manifest(after.as_deref(), limit);
+                        Step::Page(
+                            halt.run_until_cancelled(page)
+                                .await
+                                .unwrap_or(Err(Error::Stopped)),
+                        )
                     }
+                    .boxed(),
+                );
+            }
+            let most = lanes(self.settings.parallel, cap, progress.rate());
+            while copies < most && !halt.is_cancelled() {
+                let Some(work) = command.queue.take() else { break };
+                copies += 1;
+                steps.push(self.work(&depot, work, progress, &halt).boxed());
+            }
+            if !reading && copies == 0 {
+                break;
+            }
+            match steps.next().await {
+                None => break,
+                Some(Step::Shut(hold)) => {
+                    halt.cancel();
+                    trouble.get_or_insert(Error::Held { hold });
+                }
+                Some(Step::Page(Ok(page))) => {
+                    reading = false;
+                    self.control.running();
+                    self.take_in(page, command, progress);
+                }
+                Some(Step::Page(Err(error))) => {
+                    reading = false;
                     halt.cancel();
                     trouble.get_or_insert(error);
                 }
+                Some(Step::Worked { taken, outcome }) => {
+                    copies -= 1;
+                    if round == Round::Empty {
+                        round = Round::Worked;
+                    }
+                    taken
+                        .iter()
+                        .for_each(|entry| command.queue.give_back(&entry.hash));
+                    let mut left: HashMap<_, _> = taken
+                        .into_iter()
+                        .map(|entry| (entry.request_id.clone(), entry))
+                        .collect();
+                    for (entry, result) in outcome.entries {
+                        left.remove(&entry.request_id);
+                        let Err(error) = result else {
+                            command.done(&entry);
+                            progress.over();
+                            continue;
+                        };
+                        match error.concerns() {
+                            Concerns::Asset => {
+                                round = Round::Failed;
+                                let last = command.failed(&entry);
+                                self.failed(&entry, &error, last, progress);
+                                if !last {
+                                    continue;
+                                }
+                            }
+                            Concerns::Room => no_room = Some(error),
+                            Concerns::Nobody => command.wait(entry),
+                            _ => {
+                                if matches!(error, Error::Cut { .. }) {
+                                    command.moved(&entry);
+                                }
+                                command.wait(entry);
+                                halt.cancel();
+                                trouble.get_or_insert(error);
+                            }
+                        }
+                    }
+                    left.into_values().for_each(|entry| command.wait(entry));
+                    if let Some(error) = outcome.trouble {
+                        halt.cancel();
+                        trouble.get_or_insert(error);
+                    }
+                }
             }
         }
-        match trouble {
+        match trouble.or_else(|| no_room.filter(|_| round != Round::Failed)) {
             Some(error) => Err(error),
             None if stop.is_cancelled() => Err(Error::Stopped),
             None => Ok(round),
         }
     }
 
-    /// The open entries, as many as one round takes.
-    async fn list(
-        &self,
-        depot: &Depot,
-        command: &mut Command,
-        progress: &Progress,
-        stop: &Stop,
-    ) -> Result<Vec<ManifestEntry>> {
-        let mut entries = Vec::new();
-        let mut after = None;
-        loop {
-            let page = depot.manifest(after.as_deref());
-            let page = stop.run_until_cancelled(page).await.ok_or(Error::Stopped)??;
-            if page.unreadable > 0 {
-                self.control.error(format!(
-                    "{} entries of the manifest cannot be read",
-                    page.unreadable
-                ));
+    /// Takes in the entries of a page that are to be worked on.
+    fn take_in(&self, page: Page, command: &mut Command, progress: &Progress) {
+        if page.unreadable > 0 {
+            self.control.error(format!(
+                "{} entries of the manifest cannot be read",
+                page.unreadable
+            ));
+        }
+        for entry in page.entries {
+            if command.open(&entry, || progress.found(entry.size)) {
+                command.wait(entry);
             }
-            for entry in page.entries {
-                if command.open(&entry, || progress.found(entry.size)) {
-                    entries.push(entry);
-                }
+        }
+        command.listing.read(page.next);
+    }
+
+    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, stop: &Stop) -> Step {
+        match work {
+            Work::One(entry) => {
+                let result = self.single(depot, &entry, progress, stop).await;
+                let outcome = Outcome {
+                    entries: vec![(entry.clone(), result)],
+                    trouble: None,
+                };
+                let taken = vec![entry];
+                Step::Worked { taken, outcome }
             }
-            if page.next.is_none() || page.next == after || entries.len() >= ROUND {
-                return Ok(entries);
+            Work::Many(taken) => {
+                let outcome = self.batch(depot, taken.clone(), progress, stop).await;
+                Step::Worked { taken, outcome }
             }
-            after = page.next;
         }
     }
 
-    async fn mirror(
+    /// Mirrors one asset; ends early when it is taken back meanwhile.
+    pub(crate) async fn single(
         &self,
         depot: &Depot,
         entry: &ManifestEntry,
@@ -224,12 +335,50 @@ impl Worker {
         stop: &Stop,
     ) -> Result<()> {
         if !self.book.wants(entry).await? {
-            tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, "not wanted any more");
-            progress.unwanted(entry.size);
-            self.copier.forget(entry).await;
+            self.unwanted(entry, progress).await;
             return Ok(());
         }
-        self.copier.bring(depot, entry, progress, stop).await?;
+        let own = stop.child_token();
+        let bring = self.copier.bring(depot, entry, progress, &own);
+        tokio::pin!(bring);
+        let brought = tokio::select! {
+            brought = &mut bring => brought,
+            () = self.taken_back(entry) => {
+                own.cancel();
+                match bring.await {
+                    Err(Error::Stopped) => Err(Error::Unwanted),
+                    other => other,
+                }
+            }
+        };
+        match brought {
+            Err(Error::Unwanted) => {
+                self.unwanted(entry, progress).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.arrived(entry).await,
+        }
+    }
+
+    /// Ends when the team does not want the asset any more.
+    async fn taken_back(&self, entry: &ManifestEntry) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // A table that does not answer is told by those who need it.
+            if let Ok(false) = self.book.wants(entry).await {
+                return;
+            }
+        }
+    }
+
+    pub(crate) async fn unwanted(&self, entry: &ManifestEntry, progress: &Progress) {
+        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, "not wanted any more");
+        progress.unwanted(entry.size);
+        self.copier.forget(entry).await;
+    }
+
+    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
         self.book.arrived(entry).await?;
         self.control.count("assets_mirrored", 1);
         tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, bytes = entry.size, "mirrored");

@@ -45,15 +45,18 @@ impl Verdict {
     }
 
     fn of(topic: &str, partition: i32, source: &[Digest], destination: &[Digest]) -> Self {
-        // Where each record was at the source; equal records take turns.
+        // Where each record was at the source; equal records take turns. What is the same needs no map.
         let mut places: HashMap<Digest, Vec<usize>> = HashMap::new();
-        for (place, digest) in source.iter().enumerate().rev() {
-            places.entry(*digest).or_default().push(place);
+        let same = source == destination;
+        if !same {
+            for (place, digest) in source.iter().enumerate().rev() {
+                places.entry(*digest).or_default().push(place);
+            }
         }
         let (mut twice, mut strange, mut disordered) = (0, 0, 0);
         let mut furthest = None;
-        let mut found = 0;
-        for digest in destination {
+        let mut found = if same { source.len() } else { 0 };
+        for digest in destination.iter().filter(|_| !same) {
             match places.get_mut(digest) {
                 None => strange += 1,
                 Some(left) => match left.pop() {

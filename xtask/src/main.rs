@@ -1,6 +1,7 @@
 //! The project's own commands: what needs a decision, and so is no line of the Makefile.
 
 mod bench;
+mod bench_link;
 mod bucket;
 mod chaos;
 mod engines;
@@ -24,6 +25,8 @@ enum Command {
     Chaos(chaos::Arguments),
     /// Measure what the exchange takes.
     Bench(bench::Arguments),
+    /// Measure the link against MirrorMaker 2.
+    BenchLink(bench_link::Arguments),
 }
 
 #[tokio::main]
@@ -32,5 +35,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments).await,
         Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
+        Command::BenchLink(arguments) => bench_link::run(&arguments).await,
     }
 }

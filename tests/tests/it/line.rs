@@ -1,6 +1,6 @@
 //! Two routes each way and a mirror at work at once, over a line that fails in every way, between sites that are killed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 const EDGE: &str = "edge-1";
 /// Records that go into a small edge's topics each time it lies dead: nobody else may write to them.
 const FILLING: usize = 150;
+/// Assets that are asked for while faults come.
+const ASSETS: usize = 20;
 
 /// How many faults: `FIELDLINE_FAULTS`, or 20.
 fn count() -> usize {
@@ -90,7 +92,7 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     println!("FIELDLINE_SEED={seed} FIELDLINE_FAULTS={count}");
     let directory = e2e::kept_on_failure()?;
     let path = directory.path().to_owned();
-    let catalogue = Catalogue::made(&path, 30, 24, 160).await?;
+    let catalogue = Catalogue::made(&path, 30, 24, 400).await?;
     let plan = Plan {
         catalogue: &catalogue,
         batch: 10,
@@ -136,7 +138,15 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     if !small {
         loads.push(Load::start(&edge_url, at_edge(), seed ^ 3).await?);
     }
-    let asked = scenario::request(&installation).await?;
+    let mut ids: Vec<String> = installation.edges[0]
+        .assets()
+        .await?
+        .iter()
+        .filter_map(|asset| asset["asset_id"].as_str().map(str::to_owned))
+        .collect();
+    ids.sort();
+    ids.truncate(ASSETS);
+    let mut asked = 0;
     let mut storm = if small {
         Storm::new(seed, &[EDGE, "core.depot"], &["core"], encrypted)
     } else {
@@ -144,6 +154,12 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
         Storm::new(seed, &services, &["core", "edge"], encrypted)
     };
     for number in 1..=count {
+        // One after the other, so that the mirror has something to do to the end.
+        let due = ids[asked..(number * ids.len()).div_ceil(count)].to_vec();
+        asked += due.len();
+        for id in due {
+            installation.edges[0].ask(&id, "request").await?;
+        }
         // Told again and again: a command that came when nothing was ready yet has ended.
         let _told_later = installation.edges[0]
             .post("/api/mirror/start", serde_json::json!({}))
@@ -166,9 +182,16 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
         load.stop().await;
     }
     installation.answers(LIMIT).await?;
+    let asked = vec![ids];
     scenario::answered(&installation, &asked, LIMIT).await?;
     scenario::mirror(&installation, &asked, LIMIT).await?;
     scenario::all_is_right(&installation, &catalogue, &asked).await?;
+    let pipeline = scenario::pipeline(&installation.core).await?;
+    let hashes: Vec<&str> = asked[0]
+        .iter()
+        .filter_map(|id| pipeline.get(id)?["hash"].as_str())
+        .collect();
+    ensure!(hashes.len() == ASSETS, "{} assets have a hash", hashes.len());
 
     let core = [
         "news=news",
@@ -186,9 +209,9 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
         settled(&core_url).await?;
         installation.process(EDGE)?.stop(Duration::from_secs(60)).await?;
     }
-    check(&core_url, &edge_url, &core, &[])?;
+    check(&core_url, &edge_url, &core, &[], &[])?;
     let volumes = &installation.edge_volumes;
-    check(&edge_url, &core_url, &edge, volumes)?;
+    check(&edge_url, &core_url, &edge, volumes, &hashes)?;
     installation.keeps(directory);
     installation.stop().await
 }
@@ -213,7 +236,13 @@ async fn settled(core: &str) -> Result<()> {
 }
 
 /// By a program of its own, which reads brokers and volumes only.
-fn check(source: &str, destination: &str, topics: &[&str], volumes: &[std::path::PathBuf]) -> Result<()> {
+fn check(
+    source: &str,
+    destination: &str,
+    topics: &[&str],
+    volumes: &[PathBuf],
+    hashes: &[&str],
+) -> Result<()> {
     let mut command = Command::new(program("check-carried")?);
     let wait = if source.starts_with("kafka") && destination.starts_with("kafka") {
         "120"
@@ -226,6 +255,9 @@ fn check(source: &str, destination: &str, topics: &[&str], volumes: &[std::path:
     }
     for volume in volumes {
         command.arg("--volume").arg(volume);
+    }
+    for hash in hashes {
+        command.args(["--hash", hash]);
     }
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);

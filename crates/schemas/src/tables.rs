@@ -19,7 +19,11 @@ macro_rules! migration {
 }
 
 /// The tables of an edge.
-pub const EDGE_TABLES: &[Migration] = &[migration!("001_edge_assets"), migration!("002_edge_requests")];
+pub const EDGE_TABLES: &[Migration] = &[
+    migration!("001_edge_assets"),
+    migration!("002_edge_requests"),
+    migration!("010_edge_mirror_orders"),
+];
 
 /// The tables of the core.
 pub const CORE_TABLES: &[Migration] = &[

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use common::schemas::{Hash, RequestId};
+use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
 use crate::batch::{MOST, small};
@@ -131,8 +131,20 @@ impl Command {
 
     /// Puts an entry in the queue: what has failed before comes last, and by itself.
     pub(crate) fn wait(&mut self, entry: ManifestEntry) {
-        let failed = self.failures(&entry) > 0;
-        self.queue.put(entry, failed);
+        if self.failures(&entry) > 0 {
+            self.queue.later.push_back(entry);
+        } else {
+            self.queue.put(entry, false);
+        }
+    }
+
+    /// Puts an entry back that was begun: it is the first of its priority.
+    pub(crate) fn again(&mut self, entry: ManifestEntry) {
+        if self.failures(&entry) > 0 {
+            self.queue.later.push_front(entry);
+        } else {
+            self.queue.put(entry, true);
+        }
     }
 }
 
@@ -150,15 +162,48 @@ pub(crate) struct Queue {
     waiting: VecDeque<ManifestEntry>,
     later: VecDeque<ManifestEntry>,
     busy: HashSet<Hash>,
+    /// What the team said of the order; the highest comes first, none is 0.
+    orders: HashMap<AssetId, i32>,
 }
 
 impl Queue {
-    fn put(&mut self, entry: ManifestEntry, failed: bool) {
-        if failed {
-            self.later.push_back(entry);
+    fn put(&mut self, entry: ManifestEntry, first: bool) {
+        let priority = self.priority(&entry.asset_id);
+        let before = |other: &ManifestEntry| {
+            let others = self.priority(&other.asset_id);
+            others > priority || (others == priority && !first)
+        };
+        // Mostly it belongs to the end, and there are many.
+        let place = if self.waiting.back().is_none_or(before) {
+            self.waiting.len()
         } else {
-            self.waiting.push_back(entry);
+            self.waiting.partition_point(before)
+        };
+        self.waiting.insert(place, entry);
+    }
+
+    /// Takes the team's order. Among those of the same priority it stays as it was.
+    pub(crate) fn order(&mut self, orders: HashMap<AssetId, i32>) {
+        if orders == self.orders {
+            return;
         }
+        self.orders = orders;
+        let orders = &self.orders;
+        let key = |entry: &ManifestEntry| {
+            std::cmp::Reverse(orders.get(&entry.asset_id).copied().unwrap_or_default())
+        };
+        self.waiting.make_contiguous().sort_by_key(key);
+    }
+
+    /// The priority of an asset.
+    pub(crate) fn priority(&self, asset_id: &AssetId) -> i32 {
+        self.orders.get(asset_id).copied().unwrap_or_default()
+    }
+
+    /// The highest priority of what waits and nobody works on.
+    pub(crate) fn highest(&self) -> Option<i32> {
+        let first = self.waiting.iter().find(|entry| !self.busy.contains(&entry.hash));
+        first.map(|entry| self.priority(&entry.asset_id))
     }
 
     /// How many wait.
@@ -209,7 +254,6 @@ fn next(
 
 #[cfg(test)]
 mod tests {
-    use common::schemas::AssetId;
     use testkit::{asset_id, hash, site};
 
     use super::*;
@@ -264,6 +308,31 @@ mod tests {
         assert_eq!(queue.take(), None);
         queue.give_back(&first.hash);
         assert_eq!(queue.take(), Some(Work::One(twin)));
+    }
+
+    #[test]
+    fn the_team_says_what_comes_first() {
+        let mut command = Command::new(3);
+        let entries: Vec<_> = (1..=4)
+            .map(|number| entry(number, &vec![number as u8; 70_000]))
+            .collect();
+        for entry in &entries[..3] {
+            command.wait(entry.clone());
+        }
+        let said = |number: usize, priority| (entries[number].asset_id.clone(), priority);
+        command
+            .queue
+            .order(HashMap::from([said(2, 5), said(0, -1), said(3, 1)]));
+        assert_eq!(command.queue.highest(), Some(5));
+        command.wait(entries[3].clone());
+        command.queue.take();
+        command.queue.give_back(&entries[2].hash);
+        command.again(entries[2].clone());
+        let mut taken = Vec::new();
+        while let Some(Work::One(entry)) = command.queue.take() {
+            taken.push(entry);
+        }
+        assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));
     }
 
     #[test]

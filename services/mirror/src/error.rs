@@ -58,6 +58,8 @@ pub enum Error {
         asset_id: AssetId,
         source: table::Error,
     },
+    #[error("cannot read table mirror_orders")]
+    Orders { source: table::Error },
     #[error("cannot make a record of asset {asset_id}")]
     Encode {
         asset_id: AssetId,
@@ -116,7 +118,7 @@ impl Error {
             }
             Self::Volume { source } if source.retryable() => Concerns::All,
             Self::Volume { .. } => Concerns::Asset,
-            Self::Table { source, .. } => unless_fatal(!source.retryable()),
+            Self::Table { source, .. } | Self::Orders { source } => unless_fatal(!source.retryable()),
             Self::Send { source, .. } => match source.class() {
                 Class::Poison => Concerns::Asset,
                 class => unless_fatal(class == Class::Fatal),

@@ -1,36 +1,23 @@
-//! From the word to start until nothing is left: rounds over the manifest, each a listing and its copies.
+//! From the word to start until nothing is left: rounds over the manifest.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::budget::Hold;
-use common::chassis::{ByteSize, Stop};
+use common::chassis::Stop;
 use common::control::{self, Control};
 use common::schemas::Desired;
 use common::telemetry::chain;
-use common::volume::ManifestEntry;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::arrival::Book;
 use crate::backoff::Backoff;
-use crate::batch::Outcome;
-use crate::command::{Command, Work};
-use crate::depot::{Depot, Page};
+use crate::command::Command;
 use crate::door::Door;
-use crate::error::{Concerns, Error, Result};
-use crate::lanes::lanes;
+use crate::error::{Concerns, Error};
 use crate::progress::Progress;
+use crate::round::Round;
 use crate::settings::Settings;
-use crate::tls;
 use crate::transfer::Copier;
 
-/// The manifest is read on when fewer entries than this wait.
-const LISTED: usize = 1000;
-/// How often it is looked whether an asset is still wanted, and whether the link is still open for assets.
-const LOOK: Duration = Duration::from_secs(1);
 /// How soon it is tried again when the link's budget holds assets back: asking costs nothing.
 const HELD: Duration = Duration::from_millis(500);
 
@@ -41,28 +28,6 @@ enum Ended {
     Stopped,
     /// Nothing is left to do.
     Finished,
-}
-
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Round {
-    /// There was nothing to do.
-    Empty,
-    /// All that was tried worked.
-    Worked,
-    /// Some entries failed.
-    Failed,
-}
-
-/// What happened in a round.
-enum Step {
-    Page(Result<Page>),
-    Worked {
-        taken: Vec<ManifestEntry>,
-        outcome: Outcome,
-    },
-    /// Assets may not cross any more.
-    Shut(Hold),
 }
 
 /// Does what it is told.
@@ -159,240 +124,6 @@ impl Worker {
             self.control.error(format!(
                 "{given_up} assets could not be mirrored; the last: {last}"
             ));
-        }
-    }
-
-    /// Lists what is open, and copies it as it is listed.
-    async fn round(&self, command: &mut Command, progress: &Progress, stop: &Stop) -> Result<Round> {
-        tls::check_dates(&self.settings.tls)?;
-        let mut cap = self.settings.bytes_per_second.map(ByteSize::bytes);
-        if let Some(door) = &self.door {
-            let budget = door.budget().await?;
-            cap = budget.cap.into_iter().chain(cap).min();
-        }
-        let depot = Depot::open(&self.settings)?;
-        if self.copier.room.limited() {
-            let used = self
-                .copier
-                .volume
-                .used()
-                .await
-                .map_err(|source| Error::Volume { source })?;
-            self.copier.room.holds(used);
-        }
-        if command.listing.stale() || (command.queue.len() == 0 && command.listing.next().is_none()) {
-            command.queue.clear();
-            command.listing.begin();
-        }
-        // Trouble that concerns all ends the other copies too; they go on in the next round where they stopped.
-        let halt = stop.child_token();
-        let (mut round, mut trouble, mut no_room) = (Round::Empty, None, None);
-        let (mut reading, mut copies) = (false, 0);
-        let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
-        if let Some(door) = &self.door {
-            steps.push(async { Step::Shut(door.shut(LOOK).await) }.boxed());
-        }
-        loop {
-            if let Some((after, limit)) = command.listing.next()
-                && !reading
-                && !halt.is_cancelled()
-                && command.queue.len() < LISTED
-            {
-                reading = true;
-                let (depot, halt) = (&depot, &halt);
-                steps.push(
-                    async move {
-                        let page = depot.manifest(after.as_deref(), limit);
-                        Step::Page(
-                            halt.run_until_cancelled(page)
-                                .await
-                                .unwrap_or(Err(Error::Stopped)),
-                        )
-                    }
-                    .boxed(),
-                );
-            }
-            let most = lanes(self.settings.parallel, cap, progress.rate());
-            while copies < most && !halt.is_cancelled() {
-                let Some(work) = command.queue.take() else { break };
-                copies += 1;
-                steps.push(self.work(&depot, work, progress, &halt).boxed());
-            }
-            if !reading && copies == 0 {
-                break;
-            }
-            match steps.next().await {
-                None => break,
-                Some(Step::Shut(hold)) => {
-                    halt.cancel();
-                    trouble.get_or_insert(Error::Held { hold });
-                }
-                Some(Step::Page(Ok(page))) => {
-                    reading = false;
-                    self.control.running();
-                    self.take_in(page, command, progress);
-                }
-                Some(Step::Page(Err(error))) => {
-                    reading = false;
-                    halt.cancel();
-                    trouble.get_or_insert(error);
-                }
-                Some(Step::Worked { taken, outcome }) => {
-                    copies -= 1;
-                    if round == Round::Empty {
-                        round = Round::Worked;
-                    }
-                    taken
-                        .iter()
-                        .for_each(|entry| command.queue.give_back(&entry.hash));
-                    let mut left: HashMap<_, _> = taken
-                        .into_iter()
-                        .map(|entry| (entry.request_id.clone(), entry))
-                        .collect();
-                    for (entry, result) in outcome.entries {
-                        left.remove(&entry.request_id);
-                        let Err(error) = result else {
-                            command.done(&entry);
-                            progress.over();
-                            continue;
-                        };
-                        match error.concerns() {
-                            Concerns::Asset => {
-                                round = Round::Failed;
-                                let last = command.failed(&entry);
-                                self.failed(&entry, &error, last, progress);
-                                if !last {
-                                    continue;
-                                }
-                            }
-                            Concerns::Room => no_room = Some(error),
-                            Concerns::Nobody => command.wait(entry),
-                            _ => {
-                                if matches!(error, Error::Cut { .. }) {
-                                    command.moved(&entry);
-                                }
-                                command.wait(entry);
-                                halt.cancel();
-                                trouble.get_or_insert(error);
-                            }
-                        }
-                    }
-                    left.into_values().for_each(|entry| command.wait(entry));
-                    if let Some(error) = outcome.trouble {
-                        halt.cancel();
-                        trouble.get_or_insert(error);
-                    }
-                }
-            }
-        }
-        match trouble.or_else(|| no_room.filter(|_| round != Round::Failed)) {
-            Some(error) => Err(error),
-            None if stop.is_cancelled() => Err(Error::Stopped),
-            None => Ok(round),
-        }
-    }
-
-    /// Takes in the entries of a page that are to be worked on.
-    fn take_in(&self, page: Page, command: &mut Command, progress: &Progress) {
-        if page.unreadable > 0 {
-            self.control.error(format!(
-                "{} entries of the manifest cannot be read",
-                page.unreadable
-            ));
-        }
-        for entry in page.entries {
-            if command.open(&entry, || progress.found(entry.size)) {
-                command.wait(entry);
-            }
-        }
-        command.listing.read(page.next);
-    }
-
-    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, stop: &Stop) -> Step {
-        match work {
-            Work::One(entry) => {
-                let result = self.single(depot, &entry, progress, stop).await;
-                let outcome = Outcome {
-                    entries: vec![(entry.clone(), result)],
-                    trouble: None,
-                };
-                let taken = vec![entry];
-                Step::Worked { taken, outcome }
-            }
-            Work::Many(taken) => {
-                let outcome = self.batch(depot, taken.clone(), progress, stop).await;
-                Step::Worked { taken, outcome }
-            }
-        }
-    }
-
-    /// Mirrors one asset; ends early when it is taken back meanwhile.
-    pub(crate) async fn single(
-        &self,
-        depot: &Depot,
-        entry: &ManifestEntry,
-        progress: &Progress,
-        stop: &Stop,
-    ) -> Result<()> {
-        if !self.book.wants(entry).await? {
-            self.unwanted(entry, progress).await;
-            return Ok(());
-        }
-        let own = stop.child_token();
-        let bring = self.copier.bring(depot, entry, progress, &own);
-        tokio::pin!(bring);
-        let brought = tokio::select! {
-            brought = &mut bring => brought,
-            () = self.taken_back(entry) => {
-                own.cancel();
-                match bring.await {
-                    Err(Error::Stopped) => Err(Error::Unwanted),
-                    other => other,
-                }
-            }
-        };
-        match brought {
-            Err(Error::Unwanted) => {
-                self.unwanted(entry, progress).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
-            Ok(()) => self.arrived(entry).await,
-        }
-    }
-
-    /// Ends when the team does not want the asset any more.
-    async fn taken_back(&self, entry: &ManifestEntry) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            // A table that does not answer is told by those who need it.
-            if let Ok(false) = self.book.wants(entry).await {
-                return;
-            }
-        }
-    }
-
-    pub(crate) async fn unwanted(&self, entry: &ManifestEntry, progress: &Progress) {
-        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, "not wanted any more");
-        progress.unwanted(entry.size);
-        self.copier.forget(entry).await;
-    }
-
-    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
-        self.book.arrived(entry).await?;
-        self.control.count("assets_mirrored", 1);
-        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, bytes = entry.size, "mirrored");
-        Ok(())
-    }
-
-    fn failed(&self, entry: &ManifestEntry, error: &Error, last: bool, progress: &Progress) {
-        let text = chain(error);
-        tracing::error!(asset_id = %entry.asset_id, request_id = %entry.request_id, error = text, last, "asset not mirrored");
-        self.control
-            .error(format!("asset {} ({}): {text}", entry.asset_id, entry.file_name));
-        self.control.count("tries_failed", 1);
-        if last {
-            progress.over();
         }
     }
 

@@ -210,3 +210,46 @@ async fn many_small_assets_come_together_and_one_that_is_refused_holds_up_nobody
     assert!(sites.proxy.down() < 160_000, "{}", sites.proxy.down());
     sites.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_team_wants_first_goes_before_what_is_on_its_way() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.settings.bytes_per_second = Some(ByteSize(100_000));
+    let contents: Vec<_> = (1..=3).map(|seed| bytes(300_000, seed)).collect();
+    let mut entries = Vec::new();
+    for (number, content) in (1..).zip(&contents) {
+        entries.push(sites.offer(number, content).await);
+    }
+    entries.sort_by(|a, b| a.request_id.as_str().cmp(b.request_id.as_str()));
+    sites.start();
+    sites.paused().await;
+    sites.tell(Desired::Running).await;
+    eventually(LIMIT, || async {
+        let staged = sites.staged(&entries[0].hash);
+        if staged > 0 {
+            Ok(())
+        } else {
+            Err("the first has not begun".to_owned())
+        }
+    })
+    .await;
+    let row = Write::to("mirror_orders")
+        .set("realm", "edge")
+        .set("asset_id", entries[2].asset_id.as_str())
+        .set("priority", 1);
+    sites.table.upsert(row).await.unwrap();
+    let status = sites.paused().await;
+    assert_eq!(status.counters["bytes_received"], 900_000, "nothing came twice");
+    let receipts = sites
+        .records::<common::schemas::AssetReceipt>(common::schemas::topic::ASSET_RECEIPT)
+        .await;
+    let mut arrived: Vec<_> = receipts
+        .iter()
+        .map(|receipt| (receipt.mirrored_at, &receipt.request_id))
+        .collect();
+    arrived.sort();
+    let order: Vec<_> = arrived.into_iter().map(|(_, request_id)| request_id).collect();
+    assert_eq!(order, [2, 0, 1].map(|number| &entries[number].request_id));
+    sites.stop().await;
+}

@@ -1,12 +1,12 @@
 //! A core and two edges as real processes, in each of the three shapes that the exchange must work in.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use testkit::free_port;
 
 use crate::catalogue::Catalogue;
 use crate::process::{Process, program};
@@ -78,10 +78,6 @@ pub fn engine(variable: &str) -> Result<String> {
         .with_context(|| {
             format!("{variable} is not set; `cargo xtask test --engines` starts the engines and sets it")
         })
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn fieldline(arguments: &[&str], directory: &Path) -> Result<()> {
@@ -177,7 +173,7 @@ impl Installation {
         words.extend(names.iter().flat_map(|name| ["--site", name.as_str()]));
         fieldline(&words, directory)?;
 
-        let (core_port, depot_port) = (free_port()?, free_port()?);
+        let (core_port, depot_port) = (free_port(), free_port());
         let core = Site::new("core", core_port)?;
         let core_file = directory.join("core.toml");
         std::fs::write(
@@ -193,7 +189,7 @@ impl Installation {
         let mut edges = Vec::new();
         let mut edge_files = Vec::new();
         for (name, place) in names.iter().zip(&edge_places) {
-            let port = free_port()?;
+            let port = free_port();
             let file = directory.join(format!("{name}.toml"));
             std::fs::write(
                 &file,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use broker::{Broker, Settings, TopicSpec};
 use prometheus::Registry;
 use schemas::{SiteId, Topic};
@@ -68,6 +68,47 @@ pub async fn enrol(
         }
     }
     Ok(())
+}
+
+/// Puts a line between an edge of an installation and the core's broker, and one between it and the depot; its processes
+/// find them when they are started again. `routes` are added to the link's.
+///
+/// # Errors
+/// When the edge's settings are not those of an [`crate::installation::Installation`], or a line cannot be laid.
+pub async fn lay_lines(
+    directory: &Path,
+    edge: &str,
+    encrypted: bool,
+    routes: &str,
+    seed: u64,
+) -> Result<Vec<Proxy>> {
+    let file = directory.join(format!("{edge}.toml"));
+    let mut settings = std::fs::read_to_string(&file)?;
+    let records = line("KAFKA", encrypted, seed, None).await?;
+    let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
+    let mut through = format!("[link]\n[link.core]\nurl = \"kafka://{}\"\n", records.address());
+    if encrypted {
+        through += &format!(
+            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+            engine("ENGINES_TLS_CA")?,
+            engine("ENGINES_TLS_CERTIFICATE")?,
+            engine("ENGINES_TLS_KEY")?
+        );
+    }
+    ensure!(
+        settings.contains(&core),
+        "no [link.core] as expected in:\n{settings}"
+    );
+    settings = settings.replace(&core, &(through + routes));
+    let depot = settings
+        .split_once("depot = \"https://")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(address, _)| address.to_owned())
+        .context("the mirror's settings name no depot")?;
+    let files = Proxy::start("127.0.0.1:0", &depot, seed ^ 1).await?;
+    settings = settings.replace(&depot, &files.address().to_string());
+    std::fs::write(&file, settings)?;
+    Ok(vec![records, files])
 }
 
 /// The settings of a link of its own: `routes` and `more` are TOML.

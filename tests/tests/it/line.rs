@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use broker::{Broker, TopicSpec};
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
@@ -12,7 +12,6 @@ use e2e::load::{self, Load};
 use e2e::process::program;
 use e2e::storm::{Fault, Storm, strike};
 use e2e::{faults, pair, scenario};
-use testkit::proxy::Proxy;
 
 const LIMIT: Duration = Duration::from_secs(300);
 const EDGE: &str = "edge-1";
@@ -56,37 +55,6 @@ fn own_broker(directory: &Path) -> String {
     format!("sqlite://{}/broker.db", directory.join(EDGE).display())
 }
 
-/// Puts a line between the edge and the core's broker, and one between the edge and the depot.
-async fn lay_lines(directory: &Path, encrypted: bool, seed: u64) -> Result<Vec<Proxy>> {
-    let file = directory.join(format!("{EDGE}.toml"));
-    let mut settings = std::fs::read_to_string(&file)?;
-    let records = pair::line("KAFKA", encrypted, seed, None).await?;
-    let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
-    let mut through = format!("[link]\n[link.core]\nurl = \"kafka://{}\"\n", records.address());
-    if encrypted {
-        through += &format!(
-            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
-            engine("ENGINES_TLS_CA")?,
-            engine("ENGINES_TLS_CERTIFICATE")?,
-            engine("ENGINES_TLS_KEY")?
-        );
-    }
-    ensure!(
-        settings.contains(&core),
-        "no [link.core] as expected in:\n{settings}"
-    );
-    settings = settings.replace(&core, &(through + &routes()));
-    let depot = settings
-        .split_once("depot = \"https://")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map(|(address, _)| address.to_owned())
-        .context("the mirror's settings name no depot")?;
-    let files = Proxy::start("127.0.0.1:0", &depot, seed ^ 1).await?;
-    settings = settings.replace(&depot, &files.address().to_string());
-    std::fs::write(&file, settings)?;
-    Ok(vec![records, files])
-}
-
 async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     let (seed, count) = (faults::seed(), count());
     println!("FIELDLINE_SEED={seed} FIELDLINE_FAULTS={count}");
@@ -111,7 +79,7 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     for name in &of_edge {
         installation.process(name)?.kill();
     }
-    let lines = lay_lines(&path, encrypted, seed).await?;
+    let lines = pair::lay_lines(&path, EDGE, encrypted, &routes(), seed).await?;
     let core_url = engine("KAFKA_URL")?;
     let edge_url = if small {
         own_broker(&path)

@@ -8,11 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// A crate may know crates of lower levels only, and those of its own level not at all.
-const LEVELS: [(&str, u32); 17] = [
+const LEVELS: [(&str, u32); 18] = [
     ("schemas", 0),
     ("units", 0),
     ("broker", 10),
     ("budget", 10),
+    ("kafka", 10),
     ("table", 10),
     ("volume", 10),
     ("telemetry", 10),
@@ -30,8 +31,9 @@ const LEVELS: [(&str, u32); 17] = [
 ];
 
 /// An engine's client is used by the crates that wrap it.
-const WRAPPED: [(&str, &[&str]); 4] = [
+const WRAPPED: [(&str, &[&str]); 5] = [
     ("rdkafka", &["broker"]),
+    ("kafka-protocol", &["kafka"]),
     ("scylla", &["table"]),
     ("object_store", &["volume"]),
     ("rusqlite", &["broker", "table"]),

@@ -5,6 +5,7 @@ pub use budget;
 pub use chassis;
 pub use control;
 pub use identity;
+pub use kafka;
 pub use schemas;
 pub use table;
 pub use telemetry;

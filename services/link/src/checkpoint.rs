@@ -20,6 +20,11 @@ pub(crate) fn key(route: &str, topic: &str, partition: i32) -> String {
     format!("{route}/{topic}/{partition}")
 }
 
+/// The key that a checkpoint is kept under.
+pub(crate) fn keyed(checkpoint: &Checkpoint) -> String {
+    key(&checkpoint.route, &checkpoint.source_topic, checkpoint.partition)
+}
+
 /// Reads all checkpoints at a destination, to the end.
 pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
     let mut found = HashMap::new();
@@ -50,7 +55,7 @@ pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<St
 
 /// The record that keeps a checkpoint.
 pub(crate) fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
-    let key = key(&checkpoint.route, &checkpoint.source_topic, checkpoint.partition);
+    let key = keyed(checkpoint);
     match schemas::encode(checkpoint) {
         Ok(value) => Outgoing::new(topic, key, value),
         // Cannot happen; if it did, a transaction with a record to no topic fails, and nothing goes without checkpoint.

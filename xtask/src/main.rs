@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_link;
+mod bench_mirror;
 mod bucket;
 mod chaos;
 mod engines;
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Measure the link against MirrorMaker 2.
     BenchLink(bench_link::Arguments),
+    /// Measure mirror against rsync and rclone.
+    BenchMirror(bench_mirror::Arguments),
 }
 
 #[tokio::main]
@@ -36,5 +39,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
         Command::BenchLink(arguments) => bench_link::run(&arguments).await,
+        Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
     }
 }

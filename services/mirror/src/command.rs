@@ -7,6 +7,7 @@ use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
 use crate::batch::{MOST, small};
+use crate::depot::Depot;
 
 /// How an entry stands in this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub(crate) struct Command {
     /// What was listed and not worked on yet: after a cut the manifest is not read again.
     pub(crate) queue: Queue,
     pub(crate) listing: Listing,
+    /// The connections of the last round, if nothing was wrong with them; else the next makes its own, with the
+    /// certificates as they are then.
+    pub(crate) depot: Option<Depot>,
 }
 
 /// How far the manifest was read.
@@ -80,6 +84,7 @@ impl Command {
             tries,
             queue: Queue::default(),
             listing: Listing::default(),
+            depot: None,
         }
     }
 

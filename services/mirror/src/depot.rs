@@ -19,7 +19,7 @@ use crate::tls;
 const PAGE_BYTES: usize = 1 << 20;
 const PROBLEM_BYTES: usize = 16 << 10;
 
-/// The connections of one round; they are made anew for the next, with the certificates as they are then.
+/// Connections, with the certificates as they were when it was opened.
 #[derive(Debug)]
 pub(crate) struct Depot {
     client: Client,

@@ -85,7 +85,10 @@ impl Worker {
             let budget = door.budget().await?;
             cap = budget.cap.into_iter().chain(cap).min();
         }
-        let depot = Depot::open(&self.settings)?;
+        let depot = match command.depot.take() {
+            Some(depot) => depot,
+            None => Depot::open(&self.settings)?,
+        };
         if self.copier.room.limited() {
             let used = self.copier.volume.used().await;
             self.copier
@@ -156,6 +159,10 @@ impl Worker {
                     self.worked(taken, outcome, command, &mut standing, progress);
                 }
             }
+        }
+        drop(steps);
+        if standing.trouble.is_none() {
+            command.depot = Some(depot);
         }
         let room = standing.no_room.filter(|_| standing.round != Round::Failed);
         match standing.trouble.or(room) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! deploy/engines/engines start core --lines --dir DIR && set -a && . DIR/env && set +a
-//! cargo run --package e2e --bin poor-link -- [--only idle,fetch,pause,recover,commit,cuts,link]
+//! cargo run --package e2e --bin poor-link -- [--only idle,fetch,pause,recover,commit,cuts,link,backlog]
 //! ```
 
 #![expect(clippy::print_stdout, reason = "what it prints is its result")]
@@ -44,6 +44,9 @@ struct Cli {
     /// The link to be measured, instead of the one that was built beside this program.
     #[arg(long)]
     link: Option<PathBuf>,
+    /// The edge of the whole link is on Kafka (start the engine `edge` as well) instead of embedded.
+    #[arg(long)]
+    kafka_edge: bool,
 }
 
 /// A broker, near and at the end of a line.
@@ -66,13 +69,19 @@ async fn main() -> Result<()> {
         far: format!("kafka://{}", engine("KAFKA_LINE")?),
         random: StdRng::seed_from_u64(cli.seed),
     };
-    let all = ["idle", "fetch", "pause", "recover", "commit", "cuts", "link"];
+    let all = [
+        "idle", "fetch", "pause", "recover", "commit", "cuts", "link", "backlog",
+    ];
     let chosen: Vec<&str> = if cli.only.is_empty() {
         all.to_vec()
     } else {
         cli.only.iter().map(String::as_str).collect()
     };
     let idle = Duration::from_secs(cli.idle);
+    let edge = whole::Edge {
+        kafka: cli.kafka_edge,
+        link: cli.link.as_deref(),
+    };
     for name in chosen {
         println!("\n== {name} (seed {})", cli.seed);
         line.proxy.set(Conditions::default());
@@ -83,7 +92,8 @@ async fn main() -> Result<()> {
             "recover" => reading::recover(&mut line).await?,
             "commit" => writing::commit(&mut line).await?,
             "cuts" => writing::cuts(&mut line).await?,
-            "link" => whole::idle(&mut line, idle, cli.link.as_deref()).await?,
+            "link" => whole::idle(&mut line, idle, edge).await?,
+            "backlog" => whole::backlog(&mut line, edge).await?,
             other => anyhow::bail!("{other} is none of {}", all.join(", ")),
         }
     }

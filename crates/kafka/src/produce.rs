@@ -50,6 +50,8 @@ pub struct Producer {
     sequences: HashMap<Partition, i32>,
     topics: HashMap<Arc<str>, Topic>,
     timeout: Duration,
+    /// Since when a transaction is open.
+    opened: Instant,
     spent: bool,
 }
 
@@ -84,6 +86,7 @@ impl Producer {
             sequences: HashMap::new(),
             topics: HashMap::new(),
             timeout,
+            opened: Instant::now(),
             spent: false,
         })
     }
@@ -92,6 +95,7 @@ impl Producer {
     /// partitions that [`Self::commit`] will write to as well.
     pub async fn begin(&mut self, batches: &[(Partition, Batch)], seals: &[Partition]) -> Result<Vec<i64>> {
         self.use_up()?;
+        self.opened = Instant::now();
         let all: BTreeSet<&Partition> = batches.iter().map(|(at, _)| at).chain(seals).collect();
         self.add(&all).await?;
         self.write(batches).await
@@ -127,8 +131,10 @@ impl Producer {
         Ok(())
     }
 
+    /// The server refuses the holder of a transaction that it has timed out itself in the same words as one that was
+    /// taken over from; after so long an error is taken for that, and a new holder will find out.
     fn judge(&self, operation: &'static str, code: i16) -> Result<()> {
-        if fenced(code) {
+        if fenced(code) && self.opened.elapsed() < self.timeout * 8 / 10 {
             let id = self.id.clone();
             return Err(Error::Fenced { id });
         }
@@ -305,7 +311,6 @@ fn refuses(code: ResponseError) -> bool {
             | E::RecordListTooLarge
             | E::InvalidRecord
             | E::InvalidTimestamp
-            | E::CorruptMessage
             | E::UnsupportedCompressionType
             | E::PolicyViolation
     )

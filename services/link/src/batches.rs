@@ -31,6 +31,8 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// A transaction begins with this much, until it is known what the line carries.
 const FIRST_BYTES: usize = 256 * 1024;
 const LEAST_BYTES: usize = 32 * 1024;
+/// So many records are soon carried one by one, when a refused one is looked for among them.
+const FEW: usize = 200;
 /// Transactions that are faster may be larger; those that are slower should be smaller.
 const FAST: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(4);
@@ -148,7 +150,13 @@ impl Batches {
         stop: &Stop,
     ) -> Result<Ended> {
         let refresh = *carrier.settings.refresh;
-        let (mut near, mut far) = (Instant::now(), Instant::now());
+        let since = Instant::now();
+        let (mut near, mut far) = (since, since);
+        // What is missing is looked for less and less often: each time all of the opening crosses the link.
+        let again = Duration::from_secs(carrier.again.load(Ordering::Relaxed)).max(refresh);
+        if !missing {
+            carrier.again.store(0, Ordering::Relaxed);
+        }
         loop {
             let due = (near + refresh).saturating_duration_since(Instant::now());
             tokio::select! {
@@ -164,7 +172,10 @@ impl Batches {
             if near.elapsed() < refresh {
                 continue;
             }
-            if missing {
+            if missing && since.elapsed() >= again {
+                carrier
+                    .again
+                    .store((again * 2).min(FAR_LOOK).as_secs(), Ordering::Relaxed);
                 return Ok(Ended::LookAgain);
             }
             let with_core = far.elapsed() >= FAR_LOOK.max(refresh);
@@ -310,8 +321,15 @@ impl Batches {
             .values()
             .map(|checkpoint| self.seal_of(&checkpoint::keyed(checkpoint)))
             .collect();
-        let refused = |error| refused(error, &taken, records);
-        let bases = self.producer.begin(&batches, &keys).await.map_err(refused)?;
+        let bases = match self.producer.begin(&batches, &keys).await {
+            Ok(bases) => bases,
+            Err(error @ Wired::Refused { .. }) if records > FEW && self.bytes > LEAST_BYTES => {
+                // In smaller transactions there will be fewer to look among.
+                carrier.pace.store(LEAST_BYTES, Ordering::Relaxed);
+                return Err(error.into());
+            }
+            Err(error) => return Err(refused(error, &taken, records)),
+        };
         for ((at, piece), base) in taken.iter().zip(bases) {
             let Some(checkpoint) = touched.get_mut(at) else {
                 continue;

@@ -1,7 +1,7 @@
 //! A direction of the link: session after session, until it is stopped or another instance takes over.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use common::broker::Broker;
 use common::chassis::Stop;
@@ -65,6 +65,8 @@ pub(crate) struct Carrier {
     pub(crate) wire: Option<Wire>,
     /// How many bytes a transaction of batches is to begin with, as far as earlier sessions know.
     pub(crate) pace: AtomicUsize,
+    /// After how many seconds whole batches look again for what is missing.
+    pub(crate) again: AtomicU64,
     /// What is carried.
     pub(crate) lanes: Vec<Lane>,
     /// Limits and pauses.

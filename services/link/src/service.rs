@@ -4,7 +4,7 @@
 //! must not happen twice is kept by the transactional ids, which fence.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -165,6 +165,7 @@ impl Link {
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
             wire,
             pace: AtomicUsize::new(usize::MAX),
+            again: AtomicU64::new(0),
             lanes: self
                 .lanes
                 .iter()

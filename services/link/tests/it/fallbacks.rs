@@ -317,3 +317,61 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     assert_eq!(values, [&b"one"[..], b"more", b"two", b"more"]);
     assert!(cluster.traffic().sent() > 500 && cluster.traffic().received() > 500);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_aside() {
+    let rig = rig().await;
+    // A compacted topic takes no record without a key.
+    rig.edge
+        .create_topic(&TopicSpec::new(&rig.news, 3).compacted())
+        .await
+        .unwrap();
+    send(&rig, 0, 700).await;
+    let mut nameless = record(&rig.news, 700);
+    nameless.key = None;
+    nameless.partition = Some(1);
+    rig.core.producer().unwrap().send(nameless).await.unwrap();
+    send(&rig, 701, 700).await;
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+        if found == 1_400 {
+            Ok(())
+        } else {
+            Err(format!("{found} of 1400"))
+        }
+    })
+    .await;
+    let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
+    assert_eq!(letters.values().map(Vec::len).sum::<usize>(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs KAFKA_TLS_URL and the certificates beside it"]
+async fn certificates_are_shown_and_checked() {
+    use kafka::{Cluster, Settings, Tcp, Tls};
+    let path = |name: &str| std::path::PathBuf::from(url(name));
+    let mut settings = Settings::new(url("KAFKA_TLS_URL").strip_prefix("kafka://").unwrap(), "test");
+    let identity = (path("ENGINES_TLS_CERTIFICATE"), path("ENGINES_TLS_KEY"));
+    settings.tls = Some(Tls {
+        ca: Some(path("ENGINES_TLS_CA")),
+        identity: Some(identity.clone()),
+    });
+    let cluster = |settings: &Settings| Cluster::new(settings.clone(), Arc::new(Tcp));
+    cluster(&settings).ping().await.unwrap();
+    // Without one's own certificate the broker ends the connection; a stranger's authority is named.
+    settings.tls = Some(Tls {
+        ca: Some(path("ENGINES_TLS_CA")),
+        identity: None,
+    });
+    cluster(&settings).ping().await.unwrap_err();
+    settings.tls = Some(Tls {
+        ca: None,
+        identity: Some(identity),
+    });
+    let stranger = cluster(&settings).ping().await.unwrap_err();
+    let source = std::error::Error::source(&stranger).unwrap().to_string();
+    assert!(source.contains("certificate"), "{source}");
+}

@@ -27,7 +27,7 @@ use crate::range::{Wanted, wanted};
 use crate::standing::{Peer, Register};
 
 const PAGE: usize = 100;
-const PAGE_LIMIT: usize = 1000;
+const PAGE_LIMIT: usize = 5000;
 pub(crate) const ENTRIES_AT_ONCE: usize = 16;
 
 /// What the routes share.

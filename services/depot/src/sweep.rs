@@ -49,6 +49,13 @@ impl Sweep {
     pub(crate) async fn run(self, every: Duration, stop: Stop) -> anyhow::Result<()> {
         let mut over = HashSet::new();
         loop {
+            if stop
+                .run_until_cancelled(tokio::time::sleep(every))
+                .await
+                .is_none()
+            {
+                return Ok(());
+            }
             match stop.run_until_cancelled(self.sweep(&over)).await {
                 None => return Ok(()),
                 Some(Ok(now_over)) => over = now_over,
@@ -56,13 +63,6 @@ impl Sweep {
                     tracing::warn!(error = chain(&error), "cannot look for what can be freed");
                     over.clear();
                 }
-            }
-            if stop
-                .run_until_cancelled(tokio::time::sleep(every))
-                .await
-                .is_none()
-            {
-                return Ok(());
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 /// The most objects of one request.
 pub(crate) const MOST: usize = 256;
 /// Objects that are stored at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 const HEAD: usize = 5;
 const REASON_BYTES: usize = 16 << 10;
 
@@ -101,8 +101,16 @@ impl Worker {
         let mut storing = FuturesUnordered::new();
         let mut buffer = BytesMut::new();
         for entry in entries {
-            let frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)).await;
-            match frame.unwrap_or(Err(Error::Stopped)) {
+            // What has come is stored while more comes.
+            let frame = loop {
+                tokio::select! {
+                    frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)), if storing.len() < AT_ONCE => {
+                        break frame.unwrap_or(Err(Error::Stopped));
+                    }
+                    Some(stored) = storing.next() => outcome.entries.push(stored),
+                }
+            };
+            match frame {
                 Ok(Ok(bytes)) => {
                     progress.received(bytes.len());
                     let paid = stop.run_until_cancelled(self.copier.pace.pay(bytes.len())).await;
@@ -120,11 +128,6 @@ impl Worker {
                     outcome.trouble = Some(error);
                     break;
                 }
-            }
-            if storing.len() >= AT_ONCE
-                && let Some(stored) = storing.next().await
-            {
-                outcome.entries.push(stored);
             }
         }
         while let Some(stored) = storing.next().await {
@@ -145,30 +148,30 @@ impl Worker {
     }
 }
 
-/// The next object, or the reason why it is not given.
+/// The next object, or the reason why it is not given. Nothing is taken from the buffer before all of it is there, so it
+/// can be dropped and called again.
 async fn frame(body: &mut Body<'_>, buffer: &mut BytesMut) -> Result<Result<Bytes, String>> {
-    while buffer.len() < HEAD {
+    loop {
+        if let Some(head) = buffer.first_chunk::<HEAD>() {
+            let (kind, mut length) = (head[0], &head[1..]);
+            let refused = kind != 0;
+            let length = usize::try_from(length.get_u32()).unwrap_or(usize::MAX);
+            let chunk = usize::try_from(CHUNK).unwrap_or(usize::MAX);
+            if length > if refused { REASON_BYTES } else { chunk } {
+                return Err(Error::Answer {
+                    what: format!("a frame of {length} bytes"),
+                });
+            }
+            if buffer.len() >= HEAD + length {
+                buffer.advance(HEAD);
+                let bytes = buffer.split_to(length).freeze();
+                return Ok(if refused {
+                    Err(String::from_utf8_lossy(&bytes).into_owned())
+                } else {
+                    Ok(bytes)
+                });
+            }
+        }
         buffer.extend_from_slice(&body.next().await?);
     }
-    let refused = buffer.get_u8() != 0;
-    let length = usize::try_from(buffer.get_u32()).unwrap_or(usize::MAX);
-    let limit = if refused {
-        REASON_BYTES
-    } else {
-        usize::try_from(CHUNK).unwrap_or(usize::MAX)
-    };
-    if length > limit {
-        return Err(Error::Answer {
-            what: format!("a frame of {length} bytes"),
-        });
-    }
-    while buffer.len() < length {
-        buffer.extend_from_slice(&body.next().await?);
-    }
-    let bytes = buffer.split_to(length).freeze();
-    Ok(if refused {
-        Err(String::from_utf8_lossy(&bytes).into_owned())
-    } else {
-        Ok(bytes)
-    })
 }

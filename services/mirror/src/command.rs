@@ -39,13 +39,16 @@ pub(crate) struct Listing {
     begun_at: Option<Instant>,
     after: Option<String>,
     pages: u32,
+    size: usize,
 }
 
 /// For how long a listing is good.
 const LISTING_AGE: Duration = Duration::from_secs(600);
-/// Entries of the first page; the next ones are larger, since a cut in the first seconds should cost little.
+/// Entries of the first page. A page that came soon is followed by a larger one, since each costs a round trip, and one that
+/// took long by a smaller one, since a cut loses it.
 const FIRST_PAGE: usize = 100;
-const LARGEST_PAGE: usize = 1000;
+const LARGEST_PAGE: usize = 5000;
+const SOON: Duration = Duration::from_secs(2);
 
 impl Listing {
     /// Whether it was never begun, or is too old.
@@ -58,22 +61,22 @@ impl Listing {
     pub(crate) fn begin(&mut self) {
         *self = Self {
             begun_at: Some(Instant::now()),
+            size: FIRST_PAGE,
             ..Self::default()
         };
     }
 
     /// Where the next page begins and how long it is; none when the last was read.
     pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
-        let size = FIRST_PAGE
-            .saturating_mul(4_usize.saturating_pow(self.pages))
-            .min(LARGEST_PAGE);
-        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), size))
+        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), self.size))
     }
 
     /// A page was read.
-    pub(crate) fn read(&mut self, next: Option<String>) {
+    pub(crate) fn read(&mut self, next: Option<String>, took: Duration) {
         self.pages += 1;
         self.after = next.filter(|next| self.after.as_ref() != Some(next));
+        let size = if took < SOON { self.size * 4 } else { self.size / 4 };
+        self.size = size.clamp(FIRST_PAGE, LARGEST_PAGE);
     }
 }
 
@@ -346,11 +349,11 @@ mod tests {
         assert!(listing.stale());
         listing.begin();
         assert_eq!(listing.next(), Some((None, 100)));
-        listing.read(Some("a".into()));
+        listing.read(Some("a".into()), Duration::ZERO);
         assert_eq!(listing.next(), Some((Some("a".into()), 400)));
-        listing.read(Some("b".into()));
-        assert_eq!(listing.next(), Some((Some("b".into()), 1000)));
-        listing.read(None);
+        listing.read(Some("b".into()), SOON);
+        assert_eq!(listing.next(), Some((Some("b".into()), 100)));
+        listing.read(None, SOON);
         assert!(listing.next().is_none() && !listing.stale());
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::settings::{Settings, Tls};
 use crate::tls;
 
-const PAGE_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 const PROBLEM_BYTES: usize = 16 << 10;
 
 /// Connections, with the certificates as they were when it was opened.

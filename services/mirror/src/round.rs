@@ -1,7 +1,7 @@
 //! One round: the manifest page by page, and the copies of what it lists, as it is listed.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::budget::Hold;
 use common::chassis::{ByteSize, Stop};
@@ -38,7 +38,10 @@ pub(crate) enum Round {
 
 /// What happened.
 enum Step {
-    Page(Result<Page>),
+    Page {
+        page: Result<Page>,
+        took: Duration,
+    },
     Worked {
         taken: Vec<ManifestEntry>,
         outcome: Outcome,
@@ -148,10 +151,10 @@ impl Worker {
                     }
                     steps.push(self.look_at_orders().boxed());
                 }
-                Some(Step::Page(page)) => {
+                Some(Step::Page { page, took }) => {
                     standing.reading = false;
                     match page {
-                        Ok(page) => self.take_in(page, command, progress),
+                        Ok(page) => self.take_in(page, took, command, progress),
                         Err(error) => standing.trouble(error),
                     }
                 }
@@ -173,7 +176,7 @@ impl Worker {
     }
 
     /// Takes in the entries of a page that are to be worked on.
-    fn take_in(&self, page: Page, command: &mut Command, progress: &Progress) {
+    fn take_in(&self, page: Page, took: Duration, command: &mut Command, progress: &Progress) {
         self.control.running();
         if page.unreadable > 0 {
             let unreadable = page.unreadable;
@@ -185,7 +188,7 @@ impl Worker {
                 command.wait(entry);
             }
         }
-        command.listing.read(page.next);
+        command.listing.read(page.next, took);
     }
 
     /// Notes what became of entries.
@@ -267,12 +270,16 @@ impl Worker {
 }
 
 async fn read(depot: &Depot, after: Option<String>, limit: usize, halt: &Stop) -> Step {
+    let began = Instant::now();
     let page = depot.manifest(after.as_deref(), limit);
-    Step::Page(
-        halt.run_until_cancelled(page)
-            .await
-            .unwrap_or(Err(Error::Stopped)),
-    )
+    let page = halt
+        .run_until_cancelled(page)
+        .await
+        .unwrap_or(Err(Error::Stopped));
+    Step::Page {
+        page,
+        took: began.elapsed(),
+    }
 }
 
 /// When something that is wanted sooner waits, the copy that is wanted least stops; it goes on later, at its byte.

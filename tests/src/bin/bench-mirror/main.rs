@@ -49,6 +49,9 @@ struct Cli {
     /// Where what is random starts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only these of mirror, rsync and rclone.
+    #[arg(long, value_delimiter = ',', default_value = "mirror,rsync,rclone")]
+    tools: Vec<String>,
     /// Only these, in this order.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -69,6 +72,12 @@ enum Tool {
     Rclone,
 }
 
+impl Tool {
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
@@ -87,6 +96,9 @@ async fn main() -> Result<()> {
             continue;
         }
         for tool in [Tool::Mirror, Tool::Rsync, Tool::Rclone] {
+            if !cli.tools.contains(&tool.name()) {
+                continue;
+            }
             let case = case(name, &cli);
             let place = home.path().join(format!("{name}-{tool:?}"));
             run(&case, tool, &place, cli.seed).await?;
@@ -230,7 +242,7 @@ fn report(case: &Case, tool: Tool, useful: u64, took: Duration, carried: &Carrie
     println!(
         "{:<26} {:<8} {seconds:>8.1}  {:>11.3}  {:>14.3}  {:>7.2}  {:>6.2}  {:>11}",
         case.name,
-        format!("{tool:?}").to_lowercase(),
+        tool.name(),
         useful as f64 / seconds / rate,
         useful as f64 / carried.down as f64,
         mega(carried.down),

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -41,6 +43,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Which incarnation this is, in the letters of librdkafka (Kafka's own tools write `-` and `_` for `+` and `/`): who
+    /// compares the two must not take one topic for another.
+    pub fn id(&self) -> String {
+        STANDARD_NO_PAD.encode(self.id)
+    }
+
     /// How many partitions it has.
     pub fn partitions(&self) -> usize {
         self.leaders.len()
@@ -275,4 +283,19 @@ impl Cluster {
 fn settling(code: ResponseError) -> bool {
     use ResponseError as E;
     matches!(code, E::LeaderNotAvailable | E::ListenerNotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_the_letters_of_librdkafka() {
+        let topic = Topic {
+            name: "t".into(),
+            id: [0xfb; 16],
+            leaders: vec![1],
+        };
+        assert_eq!(topic.id(), "+/v7+/v7+/v7+/v7+/v7+w");
+    }
 }

@@ -12,6 +12,7 @@ pub mod batch;
 mod cluster;
 mod connection;
 mod dial;
+mod ends;
 mod error;
 mod fetch;
 mod frame;
@@ -23,8 +24,9 @@ mod tls;
 
 pub use cluster::{Cluster, Topic};
 pub use dial::{Dial, Stream, Tcp, Traffic};
+pub use ends::Ends;
 pub use error::{Error, Result};
 pub use fetch::{FetchLimits, Fetched, Fetcher, Start};
 pub use produce::{Partition, Producer};
-pub use records::{Rebuilt, Row, rebuild, write};
+pub use records::{Read, Rebuilt, Row, read, rebuild, write};
 pub use settings::{Sasl, Settings, Tls};

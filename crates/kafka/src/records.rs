@@ -121,6 +121,43 @@ fn build(rows: &[(i64, i64, Raw<'_>)], compression: i16) -> Result<Rebuilt, Inva
     })
 }
 
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Its place.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+/// The records of a batch, without their headers.
+pub fn read(batch: &Batch) -> Result<Vec<Read>, Invalid> {
+    let header = batch.header;
+    let body = decompressed(header.compression(), batch.bytes.slice(HEADER..))?;
+    let mut left = &body[..];
+    let mut all = Vec::new();
+    for _ in 0..header.count {
+        let row = Raw::take(&mut left).ok_or(Invalid::Records)?;
+        let mut content = row.content;
+        let mut part = || -> Option<Option<Bytes>> {
+            let Ok(length) = usize::try_from(varint(&mut content)?) else {
+                return Some(None);
+            };
+            let (part, rest) = content.split_at_checked(length)?;
+            content = rest;
+            Some(Some(Bytes::copy_from_slice(part)))
+        };
+        all.push(Read {
+            offset: header.base_offset + row.offset,
+            key: part().ok_or(Invalid::Records)?,
+            value: part().ok_or(Invalid::Records)?,
+        });
+    }
+    Ok(all)
+}
+
 /// A record to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
@@ -311,6 +348,24 @@ mod tests {
         let built = rebuild(&[batch], 0, usize::MAX).unwrap();
         assert!(rows(&built[0].batch).iter().all(|(_, time, _)| *time == 7_777));
         assert!(!built[0].batch.header.append_time());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let row = |key, value| Row {
+            timestamp: 1,
+            key,
+            value,
+            headers: &[],
+        };
+        let batch = write(&[row(Some(b"k".as_slice()), None), row(None, Some(b"v".as_slice()))]).unwrap();
+        let found: Vec<_> = read(&batch)
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.offset, row.key, row.value))
+            .collect();
+        let bytes = |text: &'static [u8]| Some(Bytes::from_static(text));
+        assert_eq!(found, [(0, bytes(b"k"), None), (1, None, bytes(b"v"))]);
     }
 
     #[test]

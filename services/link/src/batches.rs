@@ -5,6 +5,8 @@
 //! that cannot do (a record that the destination refuses, an old format) ends the session, and the next one carries
 //! record by record until it is past. The far side is asked for nothing while there is nothing to say: one long poll.
 
+mod opening;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use common::broker::{self, Outgoing, partition_of};
 use common::chassis::{Stop, now_ms};
 use common::kafka::{
-    Cluster, Error as Wired, FetchLimits, Fetched, Fetcher, Partition, Producer, Row, Start, Topic,
+    Cluster, Ends, Error as Wired, FetchLimits, Fetched, Fetcher, Partition, Producer, Row, Start, Topic,
 };
 use common::kafka::{batch::Batch, write};
 use tokio::time::Instant;
@@ -51,6 +53,9 @@ pub(crate) struct Batches {
     producer: Producer,
     /// The source topics as they were before anything was decided about them.
     topics: Vec<Topic>,
+    /// How many partitions each destination topic has, and where the source partitions begin and end.
+    places: HashMap<String, usize>,
+    marks: HashMap<(String, i32), Ends>,
     /// The largest batch that each destination topic takes.
     limits: HashMap<String, usize>,
     checkpoints: Topic,
@@ -82,6 +87,8 @@ impl Batches {
             destination,
             producer,
             topics: Vec::new(),
+            places: HashMap::new(),
+            marks: HashMap::new(),
             limits: HashMap::new(),
             checkpoints,
             fetcher: None,
@@ -92,15 +99,6 @@ impl Batches {
                 .load(Ordering::Relaxed)
                 .clamp(LEAST_BYTES, FIRST_BYTES),
         })
-    }
-
-    /// Remembers which incarnations of the topics are there. What is decided later about one that was made again
-    /// meanwhile ends with the first poll, which asks for the old one.
-    pub(crate) async fn look_at_sources(&mut self, carrier: &Carrier) -> Result<()> {
-        let names: Vec<&str> = carrier.lanes.iter().map(|lane| lane.source.as_str()).collect();
-        let found = self.source.topics(&names).await?;
-        self.topics = found.into_iter().flatten().collect();
-        Ok(())
     }
 
     /// Begins to read where the checkpoints say.

@@ -62,20 +62,27 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Steps 1 to 3.
     pub(crate) async fn open(carrier: &'a Carrier, trouble: &Trouble) -> Result<Self> {
-        if carrier
-            .destination
-            .describe(&carrier.checkpoints)
-            .await?
-            .is_none()
-        {
-            let (topic, site) = (carrier.checkpoints.clone(), carrier.site.to_string());
-            return Err(Error::NotEnrolled { topic, site });
-        }
-        let carriage = match carrier.wire.as_ref().filter(|_| trouble.over()) {
-            Some(wire) => Carriage::Batches(Box::new(Batches::take_over(carrier, wire).await?)),
-            None => Carriage::Records(Records::take_over(carrier).await?),
+        let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.over()) {
+            Some(wire) => {
+                let batches = Batches::take_over(carrier, wire).await?;
+                let found = batches.load_checkpoints().await?;
+                (Carriage::Batches(Box::new(batches)), found)
+            }
+            None => {
+                if carrier
+                    .destination
+                    .describe(&carrier.checkpoints)
+                    .await?
+                    .is_none()
+                {
+                    let (topic, site) = (carrier.checkpoints.clone(), carrier.site.to_string());
+                    return Err(Error::NotEnrolled { topic, site });
+                }
+                let records = Records::take_over(carrier).await?;
+                let found = checkpoint::load(&carrier.destination, &carrier.checkpoints).await?;
+                (Carriage::Records(records), found)
+            }
         };
-        let found = checkpoint::load(&carrier.destination, &carrier.checkpoints).await?;
         let mut session = Self {
             carrier,
             carriage,
@@ -95,24 +102,39 @@ impl<'a> Session<'a> {
             ..
         } = self.carrier;
         if let Carriage::Batches(batches) = &mut self.carriage {
-            batches.look_at_sources(self.carrier).await?;
+            batches.look_around(self.carrier).await?;
         }
         let (mut positions, mut lost) = (Vec::new(), Vec::new());
         for lane in &self.carrier.lanes {
-            let topic =
-                match lanes::ready(lane, site.as_str(), source, destination, *settings.retention).await? {
-                    Ok(topic) => topic,
-                    Err(problem) => {
-                        self.missing.push(problem);
-                        continue;
-                    }
-                };
+            let seen = match &self.carriage {
+                Carriage::Batches(batches) => batches.seen(lane),
+                Carriage::Records(_) => None,
+            };
+            let ready = match seen {
+                Some(seen) => Ok(seen),
+                // What is missing or differs is made or told in one way.
+                None => lanes::ready(lane, site.as_str(), source, destination, *settings.retention).await?,
+            };
+            let topic = match ready {
+                Ok(topic) => topic,
+                Err(problem) => {
+                    self.missing.push(problem);
+                    continue;
+                }
+            };
             for partition in 0..topic.partitions {
                 let known = found.remove(&checkpoint::key(&lane.route, &lane.source, partition));
                 // Only a checkpoint of this very topic can be ahead of it by accident.
                 let next = known.as_ref().filter(|known| known.source_epoch == topic.id);
                 let next = next.map_or(0, |known| known.next_offset);
-                let marks = lanes::settled(source, &lane.source, partition, next).await?;
+                let seen = match &self.carriage {
+                    Carriage::Batches(batches) => batches.marks(&lane.source, partition),
+                    Carriage::Records(_) => None,
+                };
+                let marks = match seen.filter(|seen| next <= seen.high) {
+                    Some(seen) => seen,
+                    None => lanes::settled(source, &lane.source, partition, next).await?,
+                };
                 let resumed = checkpoint::resume(known, lane, partition, &topic.id, marks);
                 positions.push(Position {
                     topic: lane.source.clone(),

@@ -1,12 +1,13 @@
 //! A core and two edges as real processes, in each of the three shapes that the exchange must work in.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use broker::TopicSpec;
 use serde_json::json;
+use testkit::free_port;
 
 use crate::catalogue::Catalogue;
 use crate::process::{Process, program};
@@ -34,6 +35,9 @@ pub const CORE_SERVICES: &[&str] = &[
 ];
 /// The services of an edge.
 pub const EDGE_SERVICES: &[&str] = &["viewer", "listener", "requester", "mirror", "link"];
+
+/// A topic, a group and a transactional id that nobody else has.
+const PROBE: &str = "installation-probe";
 
 /// A core, its edges, and the processes they are.
 #[derive(Debug)]
@@ -78,10 +82,6 @@ pub fn engine(variable: &str) -> Result<String> {
         .with_context(|| {
             format!("{variable} is not set; `cargo xtask test --engines` starts the engines and sets it")
         })
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn fieldline(arguments: &[&str], directory: &Path) -> Result<()> {
@@ -175,13 +175,14 @@ impl Installation {
         };
         for name in engines {
             empty_engine(name)?;
+            coordinates(name).await?;
         }
         let certs = directory.join("certs");
         let mut words = vec!["certs", "--dir", "certs", "--server", "127.0.0.1"];
         words.extend(names.iter().flat_map(|name| ["--site", name.as_str()]));
         fieldline(&words, directory)?;
 
-        let (core_port, depot_port) = (free_port()?, free_port()?);
+        let (core_port, depot_port) = (free_port(), free_port());
         let core = Site::new("core", core_port, token_file(directory, "core"))?;
         let core_file = directory.join("core.toml");
         std::fs::write(
@@ -198,7 +199,7 @@ impl Installation {
         let mut edges = Vec::new();
         let mut edge_files = Vec::new();
         for (name, place) in names.iter().zip(&edge_places) {
-            let port = free_port()?;
+            let port = free_port();
             let file = directory.join(format!("{name}.toml"));
             std::fs::write(
                 &file,
@@ -335,6 +336,28 @@ fn token_file(directory: &Path, site: &str) -> PathBuf {
 /// Goes after the settings, whose last section is the viewer's.
 fn token_setting(directory: &Path, site: &str) -> String {
     format!("token_file = \"{}\"\n", token_file(directory, site).display())
+}
+
+/// Waits until a fresh broker has the coordinators of groups and transactions: it makes them when it is first asked, and
+/// until then a service that asks at its start ends.
+async fn coordinates(name: &str) -> Result<()> {
+    let url = engine(match name {
+        "core" => "KAFKA_URL",
+        "edge" => "KAFKA_EDGE_URL",
+        _ => "KAFKA_EDGE_2_URL",
+    })?;
+    let broker = crate::pair::open(&url, "installation").await?;
+    broker.create_topic(&TopicSpec::new(PROBE, 1)).await?;
+    eventually(
+        Duration::from_secs(60),
+        &format!("{name} coordinates"),
+        || async {
+            broker.committed(PROBE, PROBE).await?;
+            broker.transactions(PROBE).await?;
+            Ok(())
+        },
+    )
+    .await
 }
 
 fn core_settings(place: &Place, plan: &Plan<'_>, certs: &Path, port: u16, depot: u16) -> String {

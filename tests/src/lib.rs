@@ -1,11 +1,16 @@
 //! Whole installations as real processes, and the scenarios and faults that are tried on them.
 
+pub mod carried;
 pub mod catalogue;
 pub mod faults;
+pub mod frames;
 pub mod installation;
+pub mod load;
+pub mod pair;
 pub mod process;
 pub mod scenario;
 pub mod site;
+pub mod storm;
 
 /// A fresh directory that stays, with every log in it, unless the scenario passes.
 ///

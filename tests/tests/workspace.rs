@@ -12,6 +12,8 @@ const LEVELS: &[(&str, u32)] = &[
     ("schemas", 0),
     ("units", 0),
     ("broker", 10),
+    ("budget", 10),
+    ("kafka", 10),
     ("table", 10),
     ("volume", 10),
     ("telemetry", 10),
@@ -26,12 +28,12 @@ const LEVELS: &[(&str, u32)] = &[
     // Known by tests only, see below.
     ("testkit", 5),
     ("services/*", 40),
-    ("fixtures", 5),
 ];
 
 /// An engine's client is used by the crates that wrap it.
-const WRAPPED: [(&str, &[&str]); 4] = [
+const WRAPPED: [(&str, &[&str]); 5] = [
     ("rdkafka", &["broker"]),
+    ("kafka-protocol", &["kafka"]),
     ("scylla", &["table"]),
     ("object_store", &["volume"]),
     ("rusqlite", &["broker", "table"]),

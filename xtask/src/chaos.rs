@@ -11,19 +11,26 @@ pub(crate) struct Arguments {
     /// How often each process and each broker is killed.
     #[arg(long, default_value_t = 20)]
     rounds: u32,
+    /// How many faults the lines and processes of two sites have to stand, in each of two shapes.
+    #[arg(long, default_value_t = 200)]
+    faults: u32,
     /// Where the random moments start from, to repeat a run; printed when not given.
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// Runs the module `crash` of crate `e2e`, first what embedded engines suffice for, then the rest on real ones.
+/// Runs the modules `crash` and `line` of crate `e2e`: first what embedded engines suffice for, then the rest on real
+/// ones.
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let seed = arguments
         .seed
         .unwrap_or_else(|| u64::from(now.subsec_nanos()))
         .to_string();
-    say(&format!("chaos: {} rounds, seed {seed}", arguments.rounds));
+    say(&format!(
+        "chaos: {} rounds, {} faults, seed {seed}",
+        arguments.rounds, arguments.faults
+    ));
     succeed(cargo(&["build", "--workspace", "--bins"])).await?;
     let scenarios = |more: &[&str]| {
         let flags = [
@@ -32,14 +39,16 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "e2e",
             "--test",
             "it",
-            "crash::",
             "--",
+            "crash::",
+            "line::",
             "--nocapture",
             "--test-threads=1",
         ];
         let mut command = cargo(&[flags.as_slice(), more].concat());
         command
             .env("FIELDLINE_CHAOS_ROUNDS", arguments.rounds.to_string())
+            .env("FIELDLINE_FAULTS", arguments.faults.to_string())
             .env("FIELDLINE_SEED", &seed);
         command
     };

@@ -37,8 +37,18 @@ impl Engines {
         missing
     }
 
-    /// Starts them with empty data, in a directory named after `purpose`.
+    /// Starts all of them with empty data, in a directory named after `purpose`.
     pub(crate) async fn start(purpose: &str) -> anyhow::Result<Self> {
+        Self::with(purpose, &[]).await
+    }
+
+    /// Starts these brokers alone.
+    pub(crate) async fn brokers(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
+        Self::with(purpose, names).await
+    }
+
+    /// Starts those named, or all.
+    async fn with(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
         let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let mut engines = Self {
             dir: dir.join(format!("engines-{purpose}")),
@@ -47,7 +57,16 @@ impl Engines {
         engines.stop().await?;
         say("starting real engines");
         let started = async {
-            succeed(engines.script("up")).await?;
+            if names.is_empty() {
+                let mut command = engines.script("up");
+                command.arg("--lines");
+                succeed(command).await?;
+            }
+            for name in names {
+                let mut command = engines.script("start");
+                command.args([name, "--lines"]);
+                succeed(command).await?;
+            }
             let file = engines.dir.join("env");
             let text =
                 std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -2,6 +2,8 @@
 
 mod bench;
 mod browser;
+mod bench_link;
+mod bench_mirror;
 mod bucket;
 mod chaos;
 mod engines;
@@ -32,6 +34,10 @@ enum Command {
     Screenshots(browser::Screenshots),
     /// Measure what each further edge costs a real core.
     Scale(scale::Arguments),
+    /// Measure the link against MirrorMaker 2.
+    BenchLink(bench_link::Arguments),
+    /// Measure mirror against rsync and rclone.
+    BenchMirror(bench_mirror::Arguments),
 }
 
 #[tokio::main]
@@ -43,5 +49,7 @@ async fn main() -> anyhow::Result<()> {
         Command::TestBrowser(arguments) => browser::test(&arguments).await,
         Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
         Command::Scale(arguments) => scale::run(&arguments).await,
+        Command::BenchLink(arguments) => bench_link::run(&arguments).await,
+        Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
     }
 }

@@ -26,6 +26,7 @@ pub const EDGE_TABLES: &[Migration] = &[
     migration!("008_sessions"),
     migration!("009_audit"),
     migration!("010_edge_assets_evicted"),
+    migration!("011_edge_mirror_orders"),
 ];
 
 /// The tables of the core.

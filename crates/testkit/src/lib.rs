@@ -1,5 +1,7 @@
-//! What tests of several crates need: waiting for a condition, names and ports of one's own, and records to send.
+//! What tests of several crates need: waiting for a condition, names and ports of one's own, records to send, and a
+//! poor line to send them over.
 
+pub mod proxy;
 mod records;
 mod wait;
 
@@ -8,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rand::RngExt;
 pub use records::{
     announced, asset_id, broadcast, cancel, downloaded, hash, preview, receipt, request, response, site,
 };
@@ -26,15 +29,18 @@ pub fn unique(prefix: &str) -> String {
     )
 }
 
-/// A port that was free a moment ago, for programs that cannot be given port 0.
+/// A port that was free a moment ago, for programs that cannot be given port 0. It is none of those that the system gives
+/// to connections: one of them could have it a moment later.
 ///
 /// # Panics
 /// When the machine has none left.
 pub fn free_port() -> u16 {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    address
-        .unwrap_or_else(|error| panic!("no free port: {error}"))
-        .port()
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let tries = std::iter::repeat_with(|| rand::rng().random_range(26_000..32_000));
+    tries
+        .take(1000)
+        .find(free)
+        .unwrap_or_else(|| panic!("no free port"))
 }
 
 /// A directory that goes away with the value.

@@ -27,7 +27,7 @@ fn count(size: u64) -> u64 {
 
 impl Chunks {
     /// The list of an object of one chunk.
-    pub(crate) fn single(hash: &Hash) -> Option<Self> {
+    pub fn single(hash: &Hash) -> Option<Self> {
         let hash = blake3::Hash::from_hex(hash.as_str()).ok()?;
         Some(Self(Bytes::copy_from_slice(hash.as_bytes())))
     }
@@ -84,6 +84,11 @@ impl Chunks {
             subtree(start, bytes)
         };
         value == self.value(number)
+    }
+
+    /// The values one by one.
+    pub(crate) fn values(&self) -> &[ChainingValue] {
+        self.0.as_chunks::<VALUE>().0
     }
 
     fn value(&self, number: u64) -> ChainingValue {

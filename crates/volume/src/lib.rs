@@ -11,6 +11,7 @@
 mod chunks;
 pub mod contract;
 mod error;
+mod kin;
 mod manifest;
 mod partial;
 mod publish;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use chunks::{CHUNK, Chunks};
 pub use error::{Error, Result};
+pub use kin::{Donors, Kin};
 pub use manifest::ManifestEntry;
 pub use partial::Partial;
 pub use settings::{S3, Settings};

@@ -21,6 +21,10 @@ pub struct Partial {
     inner: Arc<Inner>,
     whole: Arc<Whole>,
     verified: u64,
+    /// The beginning of the next chunk, which nothing vouches for before it is whole.
+    tail: Vec<u8>,
+    /// Some of the tail was there when the copy was opened.
+    inherited: bool,
     file: Option<File>,
 }
 
@@ -33,7 +37,7 @@ impl Partial {
             chunks,
         });
         let (staging, expected) = (Arc::clone(&inner), Arc::clone(&whole));
-        let (file, verified) = blocking(move || {
+        let (file, verified, tail) = blocking(move || {
             let file = staging.staging.partial(&expected.hash)?;
             resume(file, &expected).map_err(Error::file("resume a partial copy"))
         })
@@ -42,13 +46,67 @@ impl Partial {
             inner,
             whole,
             verified,
+            inherited: !tail.is_empty(),
+            tail,
             file: Some(file),
         })
+    }
+
+    /// The list that its chunks are verified by.
+    pub fn chunks(&self) -> &Chunks {
+        &self.whole.chunks
     }
 
     /// How many bytes are here and verified.
     pub fn verified(&self) -> u64 {
         self.verified
+    }
+
+    /// Which bytes are still to come: behind what is verified and the beginning of the next chunk.
+    pub fn missing(&self) -> Range<u64> {
+        self.verified + self.tail.len() as u64..self.whole.size
+    }
+
+    /// Takes bytes as they come, the first at the start of [`Partial::missing`]. Says how many became verified; none
+    /// when what was kept of an earlier, unfinished chunk turned out to be wrong: it is forgotten, and what is missing
+    /// begins earlier than before.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a chunk is not the object's: that chunk is missing again, and those before it are kept.
+    pub async fn take(&mut self, mut bytes: &[u8]) -> Result<Option<u64>> {
+        let mut verified = 0;
+        while !bytes.is_empty() {
+            let chunk = self.next_chunk().unwrap_or(self.verified..self.verified);
+            let length = usize::try_from(chunk.end - chunk.start).unwrap_or(usize::MAX);
+            let room = length.saturating_sub(self.tail.len()).min(bytes.len());
+            self.tail.extend_from_slice(&bytes[..room]);
+            bytes = &bytes[room..];
+            if self.tail.len() < length {
+                break;
+            }
+            let tail = std::mem::take(&mut self.tail);
+            let inherited = std::mem::take(&mut self.inherited);
+            match self.append(&tail).await {
+                Ok(()) => verified += tail.len() as u64,
+                Err(Error::Corrupt { .. }) if inherited => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(verified))
+    }
+
+    /// Leaves the copy so that the beginning of the next chunk is there too when it is opened again.
+    ///
+    /// # Errors
+    /// When it cannot be written; what is verified is there all the same.
+    pub async fn keep(mut self) -> Result<()> {
+        let mut file = self.file.take().ok_or(Error::Spent)?;
+        let tail = std::mem::take(&mut self.tail);
+        blocking(move || {
+            file.write_all(&tail)
+                .map_err(Error::file("write a part of a chunk"))
+        })
+        .await
     }
 
     /// Which bytes come next; nothing when all are here.
@@ -57,7 +115,7 @@ impl Partial {
         (self.verified < end).then_some(self.verified..end)
     }
 
-    /// Adds the next chunk.
+    /// Adds the next chunk; the beginning of it that was there is forgotten.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when these are not its bytes; the copy stays as it was and can go on.
@@ -71,6 +129,7 @@ impl Partial {
                 what: format!("chunk {number}"),
             });
         }
+        self.tail.clear();
         let bytes = chunk.to_vec();
         let file = blocking(move || {
             file.write_all(&bytes).map_err(Error::file("write a chunk"))?;
@@ -117,20 +176,24 @@ impl Partial {
     }
 }
 
-/// Verifies what the file holds, cuts the rest off, and stands at the end.
-fn resume(mut file: File, whole: &Whole) -> std::io::Result<(File, u64)> {
+/// Verifies what the file holds, cuts the rest off, and stands at the end. A chunk that is not all there is returned.
+fn resume(mut file: File, whole: &Whole) -> std::io::Result<(File, u64, Vec<u8>)> {
     let mut verified = 0;
     let mut chunk = Vec::new();
+    let mut tail = Vec::new();
     while verified < whole.size {
         let length = CHUNK.min(whole.size - verified);
         chunk.clear();
         (&mut file).take(length).read_to_end(&mut chunk)?;
         if !whole.chunks.holds(verified / CHUNK, whole.size, &chunk) {
+            if (chunk.len() as u64) < length {
+                tail = chunk;
+            }
             break;
         }
         verified += length;
     }
     file.set_len(verified)?;
     file.seek(SeekFrom::Start(verified))?;
-    Ok((file, verified))
+    Ok((file, verified, tail))
 }

@@ -233,6 +233,34 @@ impl Volume {
         Ok(Some(chunks))
     }
 
+    /// The objects that have a chunk list of more than one chunk. Looks at every one.
+    pub(crate) async fn listed(&self) -> Result<Vec<Hash>> {
+        let store = &self.0.store;
+        let under = store.objects();
+        let found = store.engine.list(Some(&under));
+        let names = found.try_filter_map(async |meta| {
+            let name = meta
+                .location
+                .filename()
+                .and_then(|name| name.strip_suffix(".chunks"));
+            Ok(name.and_then(|name| name.parse().ok()))
+        });
+        names.try_collect().await.map_err(Error::store("list", &under))
+    }
+
+    /// Stores an object of one chunk whose hash is known.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when these are not its bytes.
+    pub async fn put(&self, hash: &Hash, bytes: &[u8]) -> Result<()> {
+        let list = Chunks::single(hash).ok_or_else(|| Error::Missing { hash: hash.clone() })?;
+        let mut partial = self.partial(hash, bytes.len() as u64, list).await?;
+        if !bytes.is_empty() && partial.verified() == 0 {
+            partial.append(bytes).await?;
+        }
+        partial.publish().await
+    }
+
     /// Removes an object; one that is not here is removed already.
     pub async fn delete(&self, hash: &Hash) -> Result<()> {
         // The object first: a list alone is never seen.

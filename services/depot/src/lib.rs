@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod error;
 mod metrics;
 mod patience;
@@ -9,6 +10,7 @@ mod serve;
 mod service;
 mod settings;
 mod standing;
+mod sweep;
 mod tls;
 
 pub use service::Depot;

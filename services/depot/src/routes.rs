@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use common::chassis::now_ms;
@@ -20,14 +20,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::batch::batch;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::range::{Wanted, wanted};
 use crate::standing::{Peer, Register};
 
 const PAGE: usize = 100;
-const PAGE_LIMIT: usize = 1000;
-const ENTRIES_AT_ONCE: usize = 16;
+const PAGE_LIMIT: usize = 5000;
+pub(crate) const ENTRIES_AT_ONCE: usize = 16;
 
 /// What the routes share.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub(crate) struct Desk {
 
 /// A site that may be served, and its place among its own requests.
 #[derive(Debug, Clone)]
-struct Admitted {
-    site: SiteId,
+pub(crate) struct Admitted {
+    pub(crate) site: SiteId,
     peer: Peer,
     /// Given back when the answer's last byte is out.
     _place: Arc<OwnedSemaphorePermit>,
@@ -72,6 +73,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route("/v1/manifest", get(manifest))
         .route("/v1/objects/{hash}", get(object))
         .route("/v1/objects/{hash}/chunks", get(chunks))
+        .route("/v1/batch", post(batch))
         .fallback(|| async { Error::NoRoute })
         .layer(middleware::from_fn_with_state(Arc::clone(&desk), admit))
         .with_state(desk)
@@ -109,7 +111,8 @@ async fn manifest(
     State(desk): State<Arc<Desk>>,
     Extension(admitted): Extension<Admitted>,
     Query(page): Query<Page>,
-) -> Result<Json<Manifest>> {
+    headers: HeaderMap,
+) -> Result<Response> {
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_LIMIT);
     let after = page.after.filter(|after| !after.is_empty());
     let after = after.map(|after| {
@@ -142,10 +145,29 @@ async fn manifest(
         .flatten()
         .filter(|entry| !entry.expired(now))
         .collect();
-    Ok(Json(Manifest {
+    let manifest = Manifest {
         entries,
         next: last.filter(|_| full),
-    }))
+    };
+    let accepts = headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    if !accepts.is_some_and(|accepts| accepts.contains("gzip")) {
+        return Ok(Json(manifest).into_response());
+    }
+    // It says the same over and over: on a thin link that is the most of it.
+    let packed = gzip(&manifest).map_err(|error| Error::Malformed(error.to_string()))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CONTENT_ENCODING, "gzip"),
+    ];
+    Ok((headers, packed).into_response())
+}
+
+fn gzip(manifest: &Manifest) -> std::io::Result<Vec<u8>> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    serde_json::to_writer(&mut packer, manifest)?;
+    packer.finish()
 }
 
 async fn object(
@@ -214,7 +236,7 @@ async fn chunks(
 }
 
 /// The bytes, as long as the site may have them: a revocation ends the answer in the middle. Holds the site's place.
-fn watched(
+pub(crate) fn watched(
     desk: Arc<Desk>,
     admitted: Admitted,
     pieces: BoxStream<'static, std::io::Result<Bytes>>,
@@ -259,7 +281,7 @@ impl Desk {
     }
 
     /// One entry of the listing; gone in between is gone.
-    async fn entry(&self, path: String) -> Result<Option<ManifestEntry>> {
+    pub(crate) async fn entry(&self, path: String) -> Result<Option<ManifestEntry>> {
         let body = self.volume.get_entry(&path).await.map_err(Error::Volume)?;
         Ok(body.and_then(|body| match ManifestEntry::from_json(&body) {
             Ok(entry) => Some(entry),

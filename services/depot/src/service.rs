@@ -18,6 +18,7 @@ use crate::routes::{Desk, router};
 use crate::serve::Server;
 use crate::settings::Settings;
 use crate::standing::Register;
+use crate::sweep::Sweep;
 use crate::tls::Certificates;
 
 /// The core's door to its volume.
@@ -88,6 +89,13 @@ impl Service for Depot {
         let address = listener.local_addr().context("cannot tell where it listens")?;
         let control = Control::attach(host, &broker).await?;
         let metrics = Metrics::new(host.registry())?;
+        let sweep = Sweep {
+            register: Register::new(table.clone(), *settings.standing_max_age),
+            table: table.clone(),
+            volume: volume.clone(),
+            control: control.clone(),
+        };
+        host.spawn("sweep", sweep.run(*settings.sweep, host.stop()));
         let desk = Desk {
             register: Register::new(table, *settings.standing_max_age),
             volume,

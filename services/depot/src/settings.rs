@@ -37,6 +37,8 @@ pub struct Settings {
     pub stall_timeout: Span,
     /// For how long what the table says of a site is believed, 2 s at most.
     pub standing_max_age: Span,
+    /// How often entries and bytes that are of no use any more are looked for.
+    pub sweep: Span,
 }
 
 /// PEM files.
@@ -67,6 +69,7 @@ impl Default for Settings {
             request_timeout: Span::seconds(30),
             stall_timeout: Span::seconds(300),
             standing_max_age: Span::seconds(1),
+            sweep: Span::seconds(3600),
         }
     }
 }
@@ -100,6 +103,7 @@ impl chassis::Settings for Settings {
             ("idle_timeout", self.idle_timeout),
             ("request_timeout", self.request_timeout),
             ("stall_timeout", self.stall_timeout),
+            ("sweep", self.sweep),
         ];
         for (key, _) in times.iter().filter(|(_, time)| time.is_zero()) {
             problems.push(format!("{key}: more than 0s"));

@@ -100,6 +100,12 @@ impl Register {
         Ok(site.clone())
     }
 
+    /// Whether a site was cut off.
+    pub(crate) async fn revoked(&self, site: &SiteId) -> Result<bool> {
+        let standing = self.standing(site).await?;
+        Ok(matches!(*standing, Standing::Revoked { .. }))
+    }
+
     async fn standing(&self, site: &SiteId) -> Result<Arc<Standing>> {
         let asked_at = Instant::now();
         if let Some((at, standing)) = self.known().get(site)

@@ -1,6 +1,7 @@
 //! A direction of the link: session after session, until it is stopped or another instance takes over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use common::broker::Broker;
 use common::chassis::Stop;
@@ -14,6 +15,7 @@ use crate::report::Report;
 use crate::routes::{Direction, Lane};
 use crate::session::{DRAIN, Ended, Session};
 use crate::settings::Settings;
+use crate::wire::Wire;
 
 /// Another instance works under the same transactional id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,24 @@ pub(crate) struct Trouble {
     pub(crate) one_by_one: usize,
     /// The one, which is to be put aside.
     pub(crate) refused: Option<Refused>,
+    /// How many records to carry one by one because they cannot go in batches as they are.
+    pub(crate) by_record: usize,
+}
+
+/// How many records are carried one by one before batches are tried again.
+const DETOUR: usize = 10_000;
+
+impl Trouble {
+    /// Whether batches may go as they are.
+    pub(crate) fn over(&self) -> bool {
+        self.one_by_one == 0 && self.by_record == 0 && self.refused.is_none()
+    }
+
+    /// Counts down what was carried.
+    pub(crate) fn carried(&mut self, records: usize) {
+        self.one_by_one = self.one_by_one.saturating_sub(records);
+        self.by_record = self.by_record.saturating_sub(records);
+    }
 }
 
 /// One direction.
@@ -41,6 +61,12 @@ pub(crate) struct Carrier {
     pub(crate) destination: Broker,
     /// The topic of checkpoints there.
     pub(crate) checkpoints: String,
+    /// Both brokers once more, when batches can be carried between them as they are.
+    pub(crate) wire: Option<Wire>,
+    /// How many bytes a transaction of batches is to begin with, as far as earlier sessions know.
+    pub(crate) pace: AtomicUsize,
+    /// After how many seconds whole batches look again for what is missing.
+    pub(crate) again: AtomicU64,
     /// What is carried.
     pub(crate) lanes: Vec<Lane>,
     /// Limits and pauses.
@@ -88,6 +114,9 @@ impl Carrier {
                 Err(error) => {
                     let text = telemetry::chain(&error);
                     tracing::warn!(direction = %self.direction, error = %text, "session ended");
+                    if error.unreadable() {
+                        trouble.by_record = DETOUR;
+                    }
                     self.report.problem(self.direction, Some(text));
                     backoff.pause()
                 }
@@ -103,7 +132,7 @@ impl Carrier {
     async fn session(&self, trouble: &mut Trouble, backoff: &mut Backoff, stop: &Stop) -> Result<Ended> {
         let mut session = tokio::select! {
             () = stop.cancelled() => return Ok(Ended::Stopped),
-            session = Session::open(self) => session?,
+            session = Session::open(self, trouble) => session?,
         };
         tracing::info!(direction = %self.direction, "carrying");
         self.report.problem(self.direction, session.missing());

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use common::broker::{Broker, Outgoing, Start, Watermarks};
+use common::broker::{Broker, Outgoing, Record, Start, Watermarks};
 use common::schemas::{self, Checkpoint, LostRange};
 
 use crate::error::{Error, Result};
@@ -20,37 +20,58 @@ pub(crate) fn key(route: &str, topic: &str, partition: i32) -> String {
     format!("{route}/{topic}/{partition}")
 }
 
+/// The key that a checkpoint is kept under.
+pub(crate) fn keyed(checkpoint: &Checkpoint) -> String {
+    key(&checkpoint.route, &checkpoint.source_topic, checkpoint.partition)
+}
+
+/// Checkpoints as they are read, the newest of each key.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    checkpoints: HashMap<String, Checkpoint>,
+    broken: Option<Error>,
+}
+
+impl Found {
+    /// Takes the next record of the topic.
+    pub(crate) fn take(&mut self, at: (&str, i32, i64), key: Option<&[u8]>, value: Option<&[u8]>) {
+        let key = key
+            .map(|key| String::from_utf8_lossy(key).into_owned())
+            .unwrap_or_default();
+        match value.map(schemas::decode::<Checkpoint>) {
+            None => drop(self.checkpoints.remove(&key)),
+            Some(Ok(checkpoint)) => drop(self.checkpoints.insert(key, checkpoint)),
+            Some(Err(source)) => {
+                self.broken = Some(Error::Checkpoint {
+                    topic: at.0.to_owned(),
+                    partition: at.1,
+                    offset: at.2,
+                    source,
+                });
+            }
+        }
+    }
+
+    /// All of them, if all could be read.
+    pub(crate) fn all(self) -> Result<HashMap<String, Checkpoint>> {
+        self.broken.map_or(Ok(self.checkpoints), Err)
+    }
+}
+
 /// Reads all checkpoints at a destination, to the end.
 pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
-    let mut found = HashMap::new();
-    let mut broken = None;
-    destination
-        .read_to_end(topic, |record| {
-            let key = record
-                .key
-                .as_deref()
-                .map(|key| String::from_utf8_lossy(key).into_owned())
-                .unwrap_or_default();
-            match record.value.as_deref().map(schemas::decode::<Checkpoint>) {
-                None => drop(found.remove(&key)),
-                Some(Ok(checkpoint)) => drop(found.insert(key, checkpoint)),
-                Some(Err(source)) => {
-                    broken = Some(Error::Checkpoint {
-                        topic: record.topic.to_string(),
-                        partition: record.partition,
-                        offset: record.offset,
-                        source,
-                    });
-                }
-            }
-        })
-        .await?;
-    broken.map_or(Ok(found), Err)
+    let mut found = Found::default();
+    let visit = |record: Record| {
+        let at = (&*record.topic, record.partition, record.offset);
+        found.take(at, record.key.as_deref(), record.value.as_deref());
+    };
+    destination.read_to_end(topic, visit).await?;
+    found.all()
 }
 
 /// The record that keeps a checkpoint.
 pub(crate) fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
-    let key = key(&checkpoint.route, &checkpoint.source_topic, checkpoint.partition);
+    let key = keyed(checkpoint);
     match schemas::encode(checkpoint) {
         Ok(value) => Outgoing::new(topic, key, value),
         // Cannot happen; if it did, a transaction with a record to no topic fails, and nothing goes without checkpoint.
@@ -96,7 +117,12 @@ pub(crate) fn resume(
         };
     };
     let next = checkpoint.next_offset;
-    let lost = if checkpoint.source_epoch != epoch {
+    // A client that could not learn an id in time says nothing about incarnations; the offsets still do.
+    let told = !epoch.is_empty() && !checkpoint.source_epoch.is_empty();
+    if !epoch.is_empty() && !told {
+        checkpoint.source_epoch = epoch.to_owned();
+    }
+    let lost = if told && checkpoint.source_epoch != epoch {
         Some((
             0,
             "the topic was deleted and made again: what of the old one was not carried is gone, uncounted",
@@ -221,6 +247,25 @@ mod tests {
             assert_eq!(resumed.checkpoint.lost.len(), 1);
             assert_eq!(resumed.checkpoint.ranges, []);
         }
+    }
+
+    #[test]
+    fn an_id_that_nobody_learned_is_no_other_incarnation() {
+        let marks = Watermarks { low: 0, high: 9 };
+        let silent = resume(Some(at(3)), &lane(), 0, "", marks);
+        assert_eq!((silent.start, silent.lost), (Start::Offset(3), None));
+        let learned = resume(
+            Some(Checkpoint {
+                source_epoch: String::new(),
+                ..at(3)
+            }),
+            &lane(),
+            0,
+            "one",
+            marks,
+        );
+        assert_eq!(learned.start, Start::Offset(3));
+        assert_eq!(learned.checkpoint.source_epoch, "one");
     }
 
     #[test]

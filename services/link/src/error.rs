@@ -1,6 +1,6 @@
 //! What can end a session of a direction; each one is answered by a new session.
 
-use common::{broker, schemas};
+use common::{broker, kafka, schemas};
 
 /// The result of link's operations.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -11,6 +11,9 @@ pub(crate) enum Error {
     /// A broker's own error.
     #[error(transparent)]
     Broker(#[from] broker::Error),
+    /// An error on the way of whole batches.
+    #[error(transparent)]
+    Wire(#[from] kafka::Error),
     /// A checkpoint that cannot be read: starting somewhere else would lose or repeat records.
     #[error("checkpoint at {topic}/{partition}/{offset} cannot be read")]
     Checkpoint {
@@ -60,6 +63,23 @@ pub(crate) enum Error {
 impl Error {
     /// Whether another instance has taken over.
     pub(crate) fn fenced(&self) -> bool {
-        matches!(self, Self::Broker(broker::Error::Fenced { .. }))
+        matches!(
+            self,
+            Self::Broker(broker::Error::Fenced { .. }) | Self::Wire(kafka::Error::Fenced { .. })
+        )
+    }
+
+    /// Whether batches are of a kind that only record by record can be carried.
+    pub(crate) fn unreadable(&self) -> bool {
+        use kafka::batch::Invalid;
+        matches!(
+            self,
+            Self::Wire(
+                kafka::Error::Damaged {
+                    source: Invalid::OldFormat | Invalid::Records | Invalid::Header,
+                    ..
+                } | kafka::Error::Version { .. }
+            )
+        )
     }
 }

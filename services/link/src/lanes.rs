@@ -12,6 +12,14 @@ use crate::routes::{Direction, Lane};
 const SETTLE: Duration = Duration::from_secs(5);
 const SETTLE_STEP: Duration = Duration::from_millis(500);
 
+/// A lane's source, as far as a session needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) partitions: i32,
+    /// Which incarnation this is.
+    pub(crate) id: String,
+}
+
 /// A lane's source as it is, or what keeps the lane from being carried, in an operator's words.
 pub(crate) async fn ready(
     lane: &Lane,
@@ -19,7 +27,7 @@ pub(crate) async fn ready(
     source: &Broker,
     destination: &Broker,
     retention: Duration,
-) -> Result<std::result::Result<TopicDescription, String>> {
+) -> Result<std::result::Result<Shape, String>> {
     let Some(from) = source.describe(&lane.source).await? else {
         return Ok(Err(match lane.direction {
             Direction::Up => format!(
@@ -60,7 +68,10 @@ pub(crate) async fn ready(
             lane.source, from.partitions, lane.destination
         )));
     }
-    Ok(Ok(from))
+    Ok(Ok(Shape {
+        partitions: from.partitions,
+        id: from.id,
+    }))
 }
 
 /// The topic that receives what `from` has. It keeps records longer than the longest outage.

@@ -6,17 +6,21 @@
 //! destination sees each record once. What cannot be carried is counted and written down, never skipped unseen.
 
 mod backoff;
+mod batches;
 mod carrier;
 mod checkpoint;
 mod error;
 mod lanes;
 pub mod offsets;
+mod pieces;
+mod records;
 mod refused;
 mod report;
 mod routes;
 mod service;
 mod session;
 mod settings;
+mod wire;
 
 pub use routes::{Direction, Lane, Rename, Route, builtin, expand};
 pub use service::Link;

@@ -11,17 +11,22 @@ pub const MAX_RANGES: usize = 64;
 
 /// Adds a carried record to a map. Records come in order, so both offsets are larger than any in the map.
 pub fn push(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64) {
+    push_run(ranges, source, destination, 1);
+}
+
+/// Adds carried records whose offsets follow one another on both sides.
+pub fn push_run(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64, count: i64) {
     if let Some(last) = ranges.last_mut() {
         debug_assert!(source >= last.source + last.count && destination >= last.destination + last.count);
         if source == last.source + last.count && destination == last.destination + last.count {
-            last.count += 1;
+            last.count += count;
             return;
         }
     }
     ranges.push(OffsetRange {
         source,
         destination,
-        count: 1,
+        count,
     });
     if ranges.len() > MAX_RANGES {
         ranges.drain(..ranges.len() - MAX_RANGES);

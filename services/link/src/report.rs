@@ -53,13 +53,18 @@ impl Report {
 
     /// Both sides answered, and this many records wait.
     pub(crate) fn looked(&self, direction: Direction, lag: i64) {
+        self.lag(direction, lag);
+        self.contact();
+    }
+
+    /// This many records wait.
+    pub(crate) fn lag(&self, direction: Direction, lag: i64) {
         let name = match direction {
             Direction::Down => "lag_records_down",
             Direction::Up => "lag_records_up",
         };
         #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
         self.control.gauge(name, lag as f64);
-        self.contact();
     }
 
     /// Records are gone before they were carried.
@@ -81,7 +86,8 @@ impl Report {
         ));
     }
 
-    fn contact(&self) {
+    /// The core answered.
+    pub(crate) fn contact(&self) {
         #[expect(
             clippy::cast_precision_loss,
             reason = "milliseconds fit for some 285,000 years"

@@ -4,6 +4,7 @@
 //! must not happen twice is kept by the transactional ids, which fence.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +19,7 @@ use crate::carrier::{Carrier, Fenced};
 use crate::report::Report;
 use crate::routes::{Direction, Lane, expand};
 use crate::settings::Settings;
+use crate::wire::{Wire, cluster};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,6 +30,8 @@ pub struct Link {
     site: SiteId,
     own: Broker,
     core: Broker,
+    /// Down and up, when both brokers are Kafka.
+    wires: Option<[Wire; 2]>,
     lanes: Vec<Lane>,
     settings: Arc<Settings>,
     control: Control,
@@ -50,6 +54,7 @@ impl chassis::Service for Link {
         let core = Broker::open(&settings.core, Self::NAME, &apart)
             .await
             .context("the core's broker")?;
+        let wires = wires(&settings);
         let control = Control::attach(host, &own).await?;
         let ping = own.clone();
         host.check("broker", move || {
@@ -61,6 +66,7 @@ impl chassis::Service for Link {
             site,
             own,
             core,
+            wires,
             lanes,
             settings: Arc::new(settings),
             control,
@@ -147,12 +153,19 @@ impl Link {
             Direction::Down => (self.core.clone(), self.own.clone()),
             Direction::Up => (self.own.clone(), self.core.clone()),
         };
+        let wire = self.wires.as_ref().map(|[down, up]| match direction {
+            Direction::Down => down.clone(),
+            Direction::Up => up.clone(),
+        });
         Carrier {
             site: self.site.clone(),
             direction,
             source,
             destination,
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
+            wire,
+            pace: AtomicUsize::new(usize::MAX),
+            again: AtomicU64::new(0),
             lanes: self
                 .lanes
                 .iter()
@@ -163,4 +176,17 @@ impl Link {
             report: self.report.clone(),
         }
     }
+}
+
+/// Both directions' clusters, each direction with connections of its own. None when one of the brokers is no Kafka.
+fn wires(settings: &Settings) -> Option<[Wire; 2]> {
+    let wire = |source, destination| {
+        Some(Wire {
+            source: cluster(source)?,
+            destination: cluster(destination)?,
+        })
+    };
+    let (own, core) = (&settings.broker, &settings.core);
+    let down = wire(core, own).filter(|_| settings.whole_batches)?;
+    Some([down, wire(own, core)?])
 }

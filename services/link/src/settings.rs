@@ -17,7 +17,9 @@ pub struct Settings {
     pub core: broker::Settings,
     /// Routes beside those that every edge has.
     pub extra_routes: Vec<Route>,
-    /// The most records in one transaction.
+    /// Whether record batches are carried as they are where both brokers are Kafka; else each record is read and sent.
+    pub whole_batches: bool,
+    /// The most records in one transaction; whole batches heed bytes alone.
     pub max_records: usize,
     /// The most bytes in one transaction; a single larger record still goes.
     pub max_bytes: ByteSize,
@@ -41,6 +43,7 @@ impl Default for Settings {
             broker: broker::Settings::default(),
             core: broker::Settings::default(),
             extra_routes: Vec::new(),
+            whole_batches: true,
             max_records: 1000,
             max_bytes: ByteSize::kib(512),
             poll: Span::seconds(1),

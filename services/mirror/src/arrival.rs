@@ -3,6 +3,8 @@
 //! The receipt is last, for it closes the entry at the core: until it is in the topic, the manifest names the asset again
 //! and all of this is repeated, with the same figures.
 
+use std::collections::HashMap;
+
 use common::broker::{Outgoing, Producer};
 use common::chassis::now_ms;
 use common::schemas::{self, AssetChange, AssetId, AssetReceipt, EdgeAsset, EdgeState, Record, topic};
@@ -25,6 +27,10 @@ const COLUMNS: [&str; 12] = [
     "mirrored_hash",
     "evicted_at",
 ];
+
+/// The one partition of table `mirror_orders`, and the most rows of it that are heeded.
+const ORDERS: &str = "edge";
+const ORDERS_LIMIT: usize = 1000;
 
 /// Where arrivals are written down.
 #[derive(Debug)]
@@ -64,6 +70,24 @@ impl Book {
             .first()
             .map(|row| EdgeAsset::read(|column| row.text(column), |column| number(row, column)))
             .unwrap_or_default())
+    }
+
+    /// What the team said of the order: the priority of each asset that it said something about.
+    pub(crate) async fn orders(&self) -> Result<HashMap<AssetId, i32>> {
+        let select = Select::from("mirror_orders")
+            .partition("realm", ORDERS)
+            .columns(&["asset_id", "priority"])
+            .limit(ORDERS_LIMIT);
+        let rows = self
+            .table
+            .select(select)
+            .await
+            .map_err(|source| Error::Orders { source })?;
+        let orders = rows.iter().filter_map(|row| {
+            let asset_id = row.text("asset_id")?.parse().ok()?;
+            Some((asset_id, i32::try_from(number(row, "priority")?).ok()?))
+        });
+        Ok(orders.collect())
     }
 
     /// Whether an entry is to be fetched.

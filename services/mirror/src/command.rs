@@ -1,9 +1,13 @@
 //! What one command has seen, so that nothing is done twice and nothing is tried for ever.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
-use common::schemas::{Hash, RequestId};
+use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
+
+use crate::batch::{MOST, small};
+use crate::depot::Depot;
 
 /// How an entry stands in this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,59 @@ enum Standing {
 pub(crate) struct Command {
     entries: HashMap<RequestId, Standing>,
     tries: u32,
+    /// What was listed and not worked on yet: after a cut the manifest is not read again.
+    pub(crate) queue: Queue,
+    pub(crate) listing: Listing,
+    /// The connections of the last round, if nothing was wrong with them; else the next makes its own, with the
+    /// certificates as they are then.
+    pub(crate) depot: Option<Depot>,
+}
+
+/// How far the manifest was read.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    begun_at: Option<Instant>,
+    after: Option<String>,
+    pages: u32,
+    size: usize,
+}
+
+/// For how long a listing is good.
+const LISTING_AGE: Duration = Duration::from_secs(600);
+/// Entries of the first page. A page that came soon is followed by a larger one, since each costs a round trip, and one that
+/// took long by a smaller one, since a cut loses it.
+const FIRST_PAGE: usize = 100;
+const LARGEST_PAGE: usize = 5000;
+const SOON: Duration = Duration::from_secs(2);
+
+impl Listing {
+    /// Whether it was never begun, or is too old.
+    pub(crate) fn stale(&self) -> bool {
+        self.begun_at
+            .is_none_or(|begun_at| begun_at.elapsed() > LISTING_AGE)
+    }
+
+    /// Starts at the first page.
+    pub(crate) fn begin(&mut self) {
+        *self = Self {
+            begun_at: Some(Instant::now()),
+            size: FIRST_PAGE,
+            ..Self::default()
+        };
+    }
+
+    /// Where the next page begins and how long it is; none when the last was read.
+    pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
+        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), self.size))
+    }
+
+    /// A page was read.
+    pub(crate) fn read(&mut self, next: Option<String>, took: Duration) {
+        self.pages += 1;
+        self.after = next.filter(|next| self.after.as_ref() != Some(next));
+        let size = if took < SOON { self.size * 4 } else { self.size / 4 };
+        self.size = size.clamp(FIRST_PAGE, LARGEST_PAGE);
+    }
 }
 
 impl Command {
@@ -28,6 +85,9 @@ impl Command {
         Self {
             entries: HashMap::new(),
             tries,
+            queue: Queue::default(),
+            listing: Listing::default(),
+            depot: None,
         }
     }
 
@@ -77,44 +137,131 @@ impl Command {
             .count()
     }
 
-    /// The order of work: what has failed before comes last.
-    pub(crate) fn queue(&self, mut entries: Vec<ManifestEntry>) -> Queue {
-        entries.sort_by_key(|entry| self.failures(entry));
-        Queue {
-            waiting: entries.into(),
-            busy: HashSet::new(),
+    /// Puts an entry in the queue: what has failed before comes last, and by itself.
+    pub(crate) fn wait(&mut self, entry: ManifestEntry) {
+        if self.failures(&entry) > 0 {
+            self.queue.later.push_back(entry);
+        } else {
+            self.queue.put(entry, false);
+        }
+    }
+
+    /// Puts an entry back that was begun: it is the first of its priority.
+    pub(crate) fn again(&mut self, entry: ManifestEntry) {
+        if self.failures(&entry) > 0 {
+            self.queue.later.push_front(entry);
+        } else {
+            self.queue.put(entry, true);
         }
     }
 }
 
+/// What is worked on at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    One(ManifestEntry),
+    /// Small ones.
+    Many(Vec<ManifestEntry>),
+}
+
 /// Entries in the order of work, two of one object never at once: the second finds it here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: VecDeque<ManifestEntry>,
+    later: VecDeque<ManifestEntry>,
     busy: HashSet<Hash>,
+    /// What the team said of the order; the highest comes first, none is 0.
+    orders: HashMap<AssetId, i32>,
 }
 
 impl Queue {
-    /// The next entry whose object nobody works on.
-    pub(crate) fn take(&mut self) -> Option<ManifestEntry> {
-        let place = self
-            .waiting
-            .iter()
-            .position(|entry| !self.busy.contains(&entry.hash))?;
-        let entry = self.waiting.remove(place)?;
-        self.busy.insert(entry.hash.clone());
-        Some(entry)
+    fn put(&mut self, entry: ManifestEntry, first: bool) {
+        let priority = self.priority(&entry.asset_id);
+        let before = |other: &ManifestEntry| {
+            let others = self.priority(&other.asset_id);
+            others > priority || (others == priority && !first)
+        };
+        // Mostly it belongs to the end, and there are many.
+        let place = if self.waiting.back().is_none_or(before) {
+            self.waiting.len()
+        } else {
+            self.waiting.partition_point(before)
+        };
+        self.waiting.insert(place, entry);
     }
 
-    /// Says that nobody works on the entry any more.
-    pub(crate) fn give_back(&mut self, entry: &ManifestEntry) {
-        self.busy.remove(&entry.hash);
+    /// Takes the team's order. Among those of the same priority it stays as it was.
+    pub(crate) fn order(&mut self, orders: HashMap<AssetId, i32>) {
+        if orders == self.orders {
+            return;
+        }
+        self.orders = orders;
+        let orders = &self.orders;
+        let key = |entry: &ManifestEntry| {
+            std::cmp::Reverse(orders.get(&entry.asset_id).copied().unwrap_or_default())
+        };
+        self.waiting.make_contiguous().sort_by_key(key);
     }
+
+    /// The priority of an asset.
+    pub(crate) fn priority(&self, asset_id: &AssetId) -> i32 {
+        self.orders.get(asset_id).copied().unwrap_or_default()
+    }
+
+    /// The highest priority of what waits and nobody works on.
+    pub(crate) fn highest(&self) -> Option<i32> {
+        let first = self.waiting.iter().find(|entry| !self.busy.contains(&entry.hash));
+        first.map(|entry| self.priority(&entry.asset_id))
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len() + self.later.len()
+    }
+
+    /// Forgets what waits; it is listed again.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+        self.later.clear();
+    }
+
+    /// The next entry whose object nobody works on, with others if it is small.
+    pub(crate) fn take(&mut self) -> Option<Work> {
+        if let Some(first) = next(&mut self.waiting, &mut self.busy, |_| true) {
+            if !small(&first) {
+                return Some(Work::One(first));
+            }
+            let mut many = vec![first];
+            while many.len() < MOST
+                && let Some(entry) = next(&mut self.waiting, &mut self.busy, small)
+            {
+                many.push(entry);
+            }
+            return Some(Work::Many(many));
+        }
+        next(&mut self.later, &mut self.busy, |_| true).map(Work::One)
+    }
+
+    /// Says that nobody works on the object any more.
+    pub(crate) fn give_back(&mut self, hash: &Hash) {
+        self.busy.remove(hash);
+    }
+}
+
+fn next(
+    waiting: &mut VecDeque<ManifestEntry>,
+    busy: &mut HashSet<Hash>,
+    fits: impl Fn(&ManifestEntry) -> bool,
+) -> Option<ManifestEntry> {
+    let free = |entry: &ManifestEntry| !busy.contains(&entry.hash) && fits(entry);
+    let place = waiting.iter().position(free)?;
+    let entry = waiting.remove(place)?;
+    busy.insert(entry.hash.clone());
+    Some(entry)
 }
 
 #[cfg(test)]
 mod tests {
-    use common::schemas::AssetId;
     use testkit::{asset_id, hash, site};
 
     use super::*;
@@ -155,13 +302,58 @@ mod tests {
     #[test]
     fn what_failed_comes_last_and_one_object_is_copied_once_at_a_time() {
         let mut command = Command::new(3);
-        let (bad, first, twin) = (entry(1, b"bad"), entry(2, b"same"), entry(3, b"same"));
+        let large = vec![1; 70_000];
+        let (bad, first, twin) = (entry(1, b"bad"), entry(2, &large), entry(3, &large));
+        let (small, smaller) = (entry(4, b"small"), entry(5, b"smaller"));
         command.failed(&bad);
-        let mut queue = command.queue(vec![bad.clone(), first.clone(), twin.clone()]);
-        assert_eq!(queue.take(), Some(first.clone()));
-        assert_eq!(queue.take(), Some(bad));
+        for entry in [&bad, &first, &small, &twin, &smaller] {
+            command.wait(entry.clone());
+        }
+        let queue = &mut command.queue;
+        assert_eq!(queue.take(), Some(Work::One(first.clone())));
+        assert_eq!(queue.take(), Some(Work::Many(vec![small, smaller])));
+        assert_eq!(queue.take(), Some(Work::One(bad)));
         assert_eq!(queue.take(), None);
-        queue.give_back(&first);
-        assert_eq!(queue.take(), Some(twin));
+        queue.give_back(&first.hash);
+        assert_eq!(queue.take(), Some(Work::One(twin)));
+    }
+
+    #[test]
+    fn the_team_says_what_comes_first() {
+        let mut command = Command::new(3);
+        let entries: Vec<_> = (1..=4)
+            .map(|number| entry(number, &vec![number as u8; 70_000]))
+            .collect();
+        for entry in &entries[..3] {
+            command.wait(entry.clone());
+        }
+        let said = |number: usize, priority| (entries[number].asset_id.clone(), priority);
+        command
+            .queue
+            .order(HashMap::from([said(2, 5), said(0, -1), said(3, 1)]));
+        assert_eq!(command.queue.highest(), Some(5));
+        command.wait(entries[3].clone());
+        command.queue.take();
+        command.queue.give_back(&entries[2].hash);
+        command.again(entries[2].clone());
+        let mut taken = Vec::new();
+        while let Some(Work::One(entry)) = command.queue.take() {
+            taken.push(entry);
+        }
+        assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_it_was() {
+        let mut listing = Listing::default();
+        assert!(listing.stale());
+        listing.begin();
+        assert_eq!(listing.next(), Some((None, 100)));
+        listing.read(Some("a".into()), Duration::ZERO);
+        assert_eq!(listing.next(), Some((Some("a".into()), 400)));
+        listing.read(Some("b".into()), SOON);
+        assert_eq!(listing.next(), Some((Some("b".into()), 100)));
+        listing.read(None, SOON);
+        assert!(listing.next().is_none() && !listing.stale());
     }
 }

@@ -5,21 +5,21 @@
 use bytes::{Bytes, BytesMut};
 use common::schemas::{Hash, RequestId};
 use common::volume::{Chunks, ManifestEntry};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
+use std::io::Read as _;
 use std::ops::Range;
 
+use crate::door::Door;
 use crate::error::{Error, Result};
 use crate::settings::{Settings, Tls};
 use crate::tls;
 
-/// Entries asked for at once: a page of some 60 KB, so that a cut costs little.
-const PAGE: usize = 200;
-const PAGE_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 const PROBLEM_BYTES: usize = 16 << 10;
 
-/// The connections of one round; they are made anew for the next, with the certificates as they are then.
+/// Connections, with the certificates as they were when it was opened.
 #[derive(Debug)]
 pub(crate) struct Depot {
     client: Client,
@@ -53,7 +53,7 @@ impl Depot {
         let url = settings.address().ok_or_else(|| Error::Answer {
             what: "its address is no URL".to_owned(),
         })?;
-        let client = Client::builder()
+        let mut client = Client::builder()
             .tls_backend_preconfigured(tls::client(&settings.tls)?)
             .user_agent(concat!("fieldline-mirror/", env!("CARGO_PKG_VERSION")))
             .https_only(true)
@@ -63,9 +63,11 @@ impl Depot {
             .http1_only()
             .connect_timeout(*settings.connect_timeout)
             .read_timeout(*settings.idle_timeout)
-            .pool_max_idle_per_host(settings.parallel)
-            .build()
-            .map_err(|source| Error::Client { source })?;
+            .pool_max_idle_per_host(settings.parallel);
+        if let Some(door) = settings.door {
+            client = client.proxy(Door::proxy(door)?);
+        }
+        let client = client.build().map_err(|source| Error::Client { source })?;
         let shown = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self {
             client,
@@ -109,6 +111,10 @@ impl Depot {
         if let Some(range) = range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         }
+        self.send(request).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|source| self.away(source))?;
         let status = response.status();
         if status.is_success() {
@@ -148,22 +154,26 @@ impl Depot {
         }
     }
 
-    /// The entries after `after`. A refusal is meant for the site.
-    pub(crate) async fn manifest(&self, after: Option<&str>) -> Result<Page> {
-        self.entries(after, PAGE).await
-    }
-
-    async fn entries(&self, after: Option<&str>, limit: usize) -> Result<Page> {
+    /// Up to `limit` entries after `after`. A refusal is meant for the site.
+    pub(crate) async fn manifest(&self, after: Option<&str>, limit: usize) -> Result<Page> {
         let limit = limit.to_string();
         let url = self.url(
             "/v1/manifest",
             &[("after", after.unwrap_or_default()), ("limit", &limit)],
         );
-        let response = self.get(url, None).await.map_err(|error| match error {
+        let request = self.client.get(url).header(ACCEPT_ENCODING, "gzip");
+        let response = self.send(request).await.map_err(|error| match error {
             Error::Refused { detail } => Error::Site { detail },
             other => other,
         })?;
-        let body = self.body(response, PAGE_BYTES).await?;
+        let packed = response
+            .headers()
+            .get(CONTENT_ENCODING)
+            .is_some_and(|how| how == "gzip");
+        let mut body = self.body(response, PAGE_BYTES).await?;
+        if packed {
+            body = unpack(&body)?;
+        }
         let page: RawPage = serde_json::from_slice(&body).map_err(|error| Error::Busy {
             url: self.shown.clone(),
             detail: format!("its manifest cannot be read: {error}"),
@@ -183,7 +193,7 @@ impl Depot {
 
     /// Whether the depot is there for this site at all; the error says why not.
     pub(crate) async fn probe(&self) -> Result<()> {
-        self.entries(None, 1).await.map(drop)
+        self.manifest(None, 1).await.map(drop)
     }
 
     fn object(&self, hash: &Hash, request_id: &RequestId, what: &str) -> Url {
@@ -210,6 +220,21 @@ impl Depot {
         Chunks::from_bytes(list.clone())
             .filter(|_| list.len() == length)
             .ok_or_else(wrong)
+    }
+
+    /// Starts to read many small objects; what comes is framed, see [`crate::batch`].
+    pub(crate) async fn batch(&self, entries: &[ManifestEntry]) -> Result<Body<'_>> {
+        let requests: Vec<&RequestId> = entries.iter().map(|entry| &entry.request_id).collect();
+        let url = self.url("/v1/batch", &[]);
+        let request = self
+            .client
+            .post(url)
+            .json(&serde_json::json!({ "requests": requests }));
+        Ok(Body {
+            depot: self,
+            response: self.send(request).await?,
+            at: 0,
+        })
     }
 
     /// Starts to read bytes of an object; `range` must not be empty.
@@ -239,7 +264,20 @@ impl Depot {
     }
 }
 
-/// The bytes of a range as they come.
+/// A page that says the same over and over was sent in fewer bytes.
+fn unpack(packed: &[u8]) -> Result<Bytes> {
+    let mut body = Vec::new();
+    let limit = u64::try_from(PAGE_BYTES).unwrap_or(u64::MAX);
+    let unpacked = flate2::read::GzDecoder::new(packed)
+        .take(limit)
+        .read_to_end(&mut body);
+    unpacked.map_err(|error| Error::Answer {
+        what: format!("its manifest cannot be unpacked: {error}"),
+    })?;
+    Ok(body.into())
+}
+
+/// The bytes of an answer as they come.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
     depot: &'a Depot,

@@ -1,8 +1,10 @@
 //! Why an asset, or all of them, could not be mirrored, and what that means for the others.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use common::broker::{self, Class, Classify};
+use common::budget::Hold;
 use common::schemas::{self, AssetId};
 use common::{table, volume};
 
@@ -56,6 +58,8 @@ pub enum Error {
         asset_id: AssetId,
         source: table::Error,
     },
+    #[error("cannot read table mirror_orders")]
+    Orders { source: table::Error },
     #[error("cannot make a record of asset {asset_id}")]
     Encode {
         asset_id: AssetId,
@@ -66,6 +70,17 @@ pub enum Error {
         asset_id: AssetId,
         source: broker::Error,
     },
+    #[error("assets may not cross now: {hold}")]
+    Held { hold: Hold },
+    #[error("cannot ask the link's door at {address} whether assets may cross; is link running?")]
+    Door {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the volume's quota of {quota} bytes leaves no room for {bytes}: {free} bytes are free")]
+    Quota { bytes: u64, free: u64, quota: u64 },
+    #[error("it is not wanted any more")]
+    Unwanted,
     #[error("told to stop")]
     Stopped,
 }
@@ -75,6 +90,8 @@ pub enum Error {
 pub(crate) enum Concerns {
     /// This asset only; those behind it go on.
     Asset,
+    /// This asset only, until there is room for it.
+    Room,
     /// All assets, until something outside is back.
     All,
     /// This site, until somebody does something about it.
@@ -101,12 +118,14 @@ impl Error {
             }
             Self::Volume { source } if source.retryable() => Concerns::All,
             Self::Volume { .. } => Concerns::Asset,
-            Self::Table { source, .. } => unless_fatal(!source.retryable()),
+            Self::Table { source, .. } | Self::Orders { source } => unless_fatal(!source.retryable()),
             Self::Send { source, .. } => match source.class() {
                 Class::Poison => Concerns::Asset,
                 class => unless_fatal(class == Class::Fatal),
             },
-            Self::Stopped => Concerns::Nobody,
+            Self::Quota { .. } => Concerns::Room,
+            Self::Held { .. } | Self::Door { .. } => Concerns::All,
+            Self::Stopped | Self::Unwanted => Concerns::Nobody,
         }
     }
 

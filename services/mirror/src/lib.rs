@@ -2,12 +2,18 @@
 
 mod arrival;
 mod backoff;
+mod batch;
 mod command;
 mod depot;
+mod door;
+mod entry;
 mod error;
+mod lanes;
 mod pace;
 mod pass;
 mod progress;
+mod room;
+mod round;
 mod service;
 mod settings;
 mod tls;

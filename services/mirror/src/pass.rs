@@ -1,4 +1,4 @@
-//! From the word to start until nothing is left: rounds over the manifest, each a listing and its copies.
+//! From the word to start until nothing is left: rounds over the manifest.
 
 use std::time::Duration;
 
@@ -7,21 +7,19 @@ use common::chassis::Stop;
 use common::control::{self, Control};
 use common::schemas::Desired;
 use common::telemetry::chain;
-use common::volume::ManifestEntry;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::arrival::Book;
 use crate::backoff::Backoff;
 use crate::command::Command;
-use crate::depot::Depot;
-use crate::error::{Concerns, Error, Result};
+use crate::door::Door;
+use crate::error::{Concerns, Error};
 use crate::progress::Progress;
+use crate::round::Round;
 use crate::settings::Settings;
-use crate::tls;
 use crate::transfer::Copier;
 
-/// The most entries of one round; what is beyond comes in the next.
-const ROUND: usize = 10_000;
+/// How soon it is tried again when the link's budget holds assets back: asking costs nothing.
+const HELD: Duration = Duration::from_millis(500);
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +30,6 @@ enum Ended {
     Finished,
 }
 
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Round {
-    /// There was nothing to do.
-    Empty,
-    /// All that was tried worked.
-    Worked,
-    /// Some entries failed.
-    Failed,
-}
-
 /// Does what it is told.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -51,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) control: Control,
     pub(crate) book: Book,
     pub(crate) copier: Copier,
+    pub(crate) door: Option<Door>,
 }
 
 impl Worker {
@@ -60,7 +48,9 @@ impl Worker {
             let progress = Progress::new(self.control.clone());
             // Known before the work begins: what is asked from now on is a command of its own.
             let asked_at = self.control.told().borrow().asked_at;
-            match self.command(&progress, stop).await? {
+            let ended = self.command(&progress, stop).await;
+            self.copier.put_down().await;
+            match ended? {
                 Ended::Finished if self.rest(asked_at, stop).await => {}
                 Ended::Finished | Ended::Stopped => return Ok(()),
             }
@@ -91,11 +81,18 @@ impl Worker {
                     Concerns::Process => return Err(error.into()),
                     concerns => {
                         self.trouble(&error);
+                        if matches!(error, Error::Held { .. }) {
+                            away.reset();
+                        }
                         refusals += u32::from(concerns == Concerns::Site);
                         if refusals >= self.settings.tries {
                             return Ok(Ended::Finished);
                         }
-                        away.pause()
+                        if matches!(error, Error::Held { .. }) {
+                            HELD
+                        } else {
+                            away.pause()
+                        }
                     }
                 },
             };
@@ -129,123 +126,6 @@ impl Worker {
             self.control.error(format!(
                 "{given_up} assets could not be mirrored; the last: {last}"
             ));
-        }
-    }
-
-    /// Lists what is open, and copies it.
-    async fn round(&self, command: &mut Command, progress: &Progress, stop: &Stop) -> Result<Round> {
-        tls::check_dates(&self.settings.tls)?;
-        let depot = Depot::open(&self.settings)?;
-        let entries = self.list(&depot, command, progress, stop).await?;
-        self.control.running();
-        if entries.is_empty() {
-            return Ok(Round::Empty);
-        }
-        let mut queue = command.queue(entries);
-        // Trouble that concerns all ends the other copies too; they go on in the next round where they stopped.
-        let halt = stop.child_token();
-        let mut trouble = None;
-        let mut round = Round::Worked;
-        let mut copies = FuturesUnordered::new();
-        loop {
-            while copies.len() < self.settings.parallel && !halt.is_cancelled() {
-                let Some(entry) = queue.take() else { break };
-                let (depot, halt) = (&depot, &halt);
-                copies.push(async move {
-                    let result = self.mirror(depot, &entry, progress, halt).await;
-                    (entry, result)
-                });
-            }
-            let Some((entry, result)) = copies.next().await else {
-                break;
-            };
-            queue.give_back(&entry);
-            let Err(error) = result else {
-                command.done(&entry);
-                progress.over();
-                continue;
-            };
-            match error.concerns() {
-                Concerns::Asset => {
-                    round = Round::Failed;
-                    self.failed(&entry, &error, command.failed(&entry), progress);
-                }
-                Concerns::Nobody => {}
-                _ => {
-                    if matches!(error, Error::Cut { .. }) {
-                        command.moved(&entry);
-                    }
-                    halt.cancel();
-                    trouble.get_or_insert(error);
-                }
-            }
-        }
-        match trouble {
-            Some(error) => Err(error),
-            None if stop.is_cancelled() => Err(Error::Stopped),
-            None => Ok(round),
-        }
-    }
-
-    /// The open entries, as many as one round takes.
-    async fn list(
-        &self,
-        depot: &Depot,
-        command: &mut Command,
-        progress: &Progress,
-        stop: &Stop,
-    ) -> Result<Vec<ManifestEntry>> {
-        let mut entries = Vec::new();
-        let mut after = None;
-        loop {
-            let page = depot.manifest(after.as_deref());
-            let page = stop.run_until_cancelled(page).await.ok_or(Error::Stopped)??;
-            if page.unreadable > 0 {
-                self.control.error(format!(
-                    "{} entries of the manifest cannot be read",
-                    page.unreadable
-                ));
-            }
-            for entry in page.entries {
-                if command.open(&entry, || progress.found(entry.size)) {
-                    entries.push(entry);
-                }
-            }
-            if page.next.is_none() || page.next == after || entries.len() >= ROUND {
-                return Ok(entries);
-            }
-            after = page.next;
-        }
-    }
-
-    async fn mirror(
-        &self,
-        depot: &Depot,
-        entry: &ManifestEntry,
-        progress: &Progress,
-        stop: &Stop,
-    ) -> Result<()> {
-        if !self.book.wants(entry).await? {
-            tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, "not wanted any more");
-            progress.unwanted(entry.size);
-            self.copier.forget(entry).await;
-            return Ok(());
-        }
-        self.copier.bring(depot, entry, progress, stop).await?;
-        self.book.arrived(entry).await?;
-        self.control.count("assets_mirrored", 1);
-        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, bytes = entry.size, "mirrored");
-        Ok(())
-    }
-
-    fn failed(&self, entry: &ManifestEntry, error: &Error, last: bool, progress: &Progress) {
-        let text = chain(error);
-        tracing::error!(asset_id = %entry.asset_id, request_id = %entry.request_id, error = text, last, "asset not mirrored");
-        self.control
-            .error(format!("asset {} ({}): {text}", entry.asset_id, entry.file_name));
-        self.control.count("tries_failed", 1);
-        if last {
-            progress.over();
         }
     }
 

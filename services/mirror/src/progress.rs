@@ -100,6 +100,11 @@ impl Progress {
         self.show(&figures);
     }
 
+    /// Bytes a second, as far as it is known.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        self.figures().rate
+    }
+
     /// How many steps were made.
     pub(crate) fn steps(&self) -> u64 {
         self.figures().steps

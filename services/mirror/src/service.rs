@@ -1,5 +1,7 @@
 //! Mirror, wired.
 
+use std::sync::Mutex;
+
 use anyhow::Context;
 use common::broker::Broker;
 use common::chassis::{ByteSize, Host, Service, Stop};
@@ -8,11 +10,14 @@ use common::schemas::EDGE_TABLES;
 use common::table::Session;
 use common::telemetry::chain;
 use common::volume::Volume;
+use tokio::sync::OnceCell;
 
 use crate::arrival::Book;
 use crate::depot::Depot;
+use crate::door::Door;
 use crate::pace::Pace;
 use crate::pass::Worker;
+use crate::room::Room;
 use crate::settings::Settings;
 use crate::transfer::Copier;
 
@@ -58,7 +63,11 @@ impl Service for Mirror {
                 control: control.clone(),
                 pace: Pace::new(cap),
                 request_bytes: Copier::request_bytes(settings.request_bytes.bytes(), cap),
+                room: Room::new(settings.quota.map(ByteSize::bytes)),
+                kin: OnceCell::new(),
+                unfinished: Mutex::default(),
             },
+            door: settings.door.map(Door::at),
             settings,
             broker,
             control,

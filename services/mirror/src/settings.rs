@@ -1,5 +1,6 @@
 //! What an operator can set.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use common::chassis::{self, ByteSize, Span};
@@ -22,11 +23,16 @@ pub struct Settings {
     pub depot: String,
     /// This site's certificate, and whom it trusts.
     pub tls: Tls,
-    /// Assets copied at once.
+    /// The door of the site's link, as "127.0.0.1:7450": connections go through it, under the link's budget; straight to
+    /// the depot when unset.
+    pub door: Option<SocketAddr>,
+    /// Assets copied at once on a fat link; on a thin one (less than 128 KiB/s) it is one.
     pub parallel: usize,
+    /// The most bytes that the volume may hold; no limit when unset.
+    pub quota: Option<ByteSize>,
     /// The most bytes in a second, of all copies together; no limit when unset.
     pub bytes_per_second: Option<ByteSize>,
-    /// How many bytes one request asks for; rounded down to whole chunks.
+    /// The most bytes that one request asks for.
     pub request_bytes: ByteSize,
     /// How long it may take to connect.
     pub connect_timeout: Span,
@@ -60,9 +66,11 @@ impl Default for Settings {
             volume: volume::Settings::default(),
             depot: String::new(),
             tls: Tls::default(),
-            parallel: 2,
+            door: None,
+            parallel: 4,
+            quota: None,
             bytes_per_second: None,
-            request_bytes: ByteSize::mib(1),
+            request_bytes: ByteSize::mib(64),
             connect_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(30),
             backoff: Span::millis(200),

@@ -1,14 +1,22 @@
 //! One object, from the depot into the volume.
 
-use bytes::BytesMut;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use common::chassis::Stop;
 use common::control::Control;
-use common::volume::{self, CHUNK, ManifestEntry, Volume};
+use common::schemas::Hash;
+use common::volume::{self, CHUNK, Chunks, Donors, Kin, ManifestEntry, Partial, Volume};
+use tokio::sync::{OnceCell, RwLock};
 
 use crate::depot::Depot;
 use crate::error::{Error, Result};
 use crate::pace::Pace;
 use crate::progress::{Portion, Progress};
+use crate::room::Room;
+
+/// The most copies that stay open between two tries, so that they need not be verified from the disk again.
+const UNFINISHED: usize = 16;
 
 /// What copies share.
 #[derive(Debug)]
@@ -16,20 +24,23 @@ pub(crate) struct Copier {
     pub(crate) volume: Volume,
     pub(crate) control: Control,
     pub(crate) pace: Pace,
-    /// Whole chunks.
     pub(crate) request_bytes: u64,
+    pub(crate) room: Room,
+    /// What is here, to find chunks that need not be sent; read when it is needed first.
+    pub(crate) kin: OnceCell<RwLock<Kin>>,
+    pub(crate) unfinished: Mutex<HashMap<Hash, Partial>>,
 }
 
 impl Copier {
-    /// The most bytes that one request asks for. Under a cap it is what two seconds allow, so that what the system
-    /// buffers does not come as one burst.
+    /// The most bytes that one request asks for. Under a cap of one's own it is what two seconds allow, so that what the
+    /// system buffers does not come as one burst.
     pub(crate) fn request_bytes(wanted: u64, cap: Option<u64>) -> u64 {
         let wanted = cap.map_or(wanted, |cap| wanted.min(cap.saturating_mul(2)));
         (wanted / CHUNK).max(1) * CHUNK
     }
 
     /// Brings the object here, or finds that it is here; then it is whole, verified and durable. Goes on where an
-    /// earlier try stopped; told to stop, it leaves the chunks that are verified and forgets the unfinished one.
+    /// earlier try stopped, at the very byte.
     pub(crate) async fn bring(
         &self,
         depot: &Depot,
@@ -42,10 +53,12 @@ impl Copier {
         if self.volume.stat(&entry.hash).await.map_err(local)?.is_some() {
             portion.had(entry.size);
         } else {
+            let place = self.room.take(entry.size)?;
             let copied = self.copy(depot, entry, progress, &mut portion, stop).await;
             if let Err(error) = copied {
                 return Err(self.whose(error, depot, portion.moved(), stop).await);
             }
+            place.fill();
         }
         portion.keep();
         Ok(())
@@ -53,9 +66,22 @@ impl Copier {
 
     /// Forgets what is here of an object that is not wanted; at worst it lies in staging until it is.
     pub(crate) async fn forget(&self, entry: &ManifestEntry) {
+        drop(self.unfinished().remove(&entry.hash));
         if let Err(error) = self.volume.forget(&entry.hash).await {
             tracing::debug!(hash = %entry.hash, %error, "partial copy stays");
         }
+    }
+
+    /// Leaves every copy on the disk as far as it has come.
+    pub(crate) async fn put_down(&self) {
+        let all: Vec<_> = self.unfinished().drain().collect();
+        for (hash, partial) in all {
+            keep(&hash, partial).await;
+        }
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, HashMap<Hash, Partial>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn copy(
@@ -66,49 +92,125 @@ impl Copier {
         portion: &mut Portion<'_>,
         stop: &Stop,
     ) -> Result<()> {
-        let chunks = stop
-            .run_until_cancelled(depot.chunks(entry))
-            .await
-            .ok_or(Error::Stopped)??;
-        let mut partial = self
-            .volume
-            .partial(&entry.hash, entry.size, chunks)
-            .await
-            .map_err(|source| self.bad(source))?;
+        let known = self.unfinished().remove(&entry.hash);
+        let mut partial = match known {
+            Some(partial) => partial,
+            None => self.open(depot, entry, stop).await?,
+        };
         portion.had(partial.verified());
-        while let Some(first) = partial.next_chunk() {
-            let end = first.start.saturating_add(self.request_bytes).min(entry.size);
-            let range = first.start..end;
-            let mut body = stop
-                .run_until_cancelled(depot.range(entry, range))
+        let filled = self
+            .fill(depot, entry, &mut partial, progress, portion, stop)
+            .await;
+        if let Err(error) = filled {
+            let again = matches!(error, Error::Cut { .. } | Error::Away { .. } | Error::Busy { .. });
+            if again && self.unfinished().len() < UNFINISHED {
+                self.unfinished().insert(entry.hash.clone(), partial);
+            } else {
+                keep(&entry.hash, partial).await;
+            }
+            return Err(error);
+        }
+        let list = partial.chunks().clone();
+        partial
+            .publish()
+            .await
+            .map_err(|source| Error::Volume { source })?;
+        if let Some(kin) = self.kin.get() {
+            kin.write().await.add(&entry.hash, &list);
+        }
+        Ok(())
+    }
+
+    async fn open(&self, depot: &Depot, entry: &ManifestEntry, stop: &Stop) -> Result<Partial> {
+        let alone = Chunks::single(&entry.hash).filter(|_| entry.size <= CHUNK);
+        let chunks = match alone {
+            Some(chunks) => chunks,
+            None => stop
+                .run_until_cancelled(depot.chunks(entry))
                 .await
-                .ok_or(Error::Stopped)??;
-            let mut received = BytesMut::new();
-            while let Some(chunk) = partial.next_chunk().filter(|chunk| chunk.end <= end) {
-                let length = usize::try_from(chunk.end - chunk.start).unwrap_or(usize::MAX);
-                while received.len() < length {
-                    let bytes = stop
-                        .run_until_cancelled(body.next())
-                        .await
-                        .ok_or(Error::Stopped)??;
-                    received.extend_from_slice(&bytes);
-                    progress.received(bytes.len());
-                    stop.run_until_cancelled(self.pace.pay(bytes.len()))
-                        .await
-                        .ok_or(Error::Stopped)?;
-                }
-                partial
-                    .append(&received.split_to(length))
+                .ok_or(Error::Stopped)??,
+        };
+        let opened = self.volume.partial(&entry.hash, entry.size, chunks).await;
+        opened.map_err(|source| self.bad(source))
+    }
+
+    /// What is here already, or else over the network, until nothing is missing.
+    async fn fill(
+        &self,
+        depot: &Depot,
+        entry: &ManifestEntry,
+        partial: &mut Partial,
+        progress: &Progress,
+        portion: &mut Portion<'_>,
+        stop: &Stop,
+    ) -> Result<()> {
+        let local = |source| Error::Volume { source };
+        let donors = self.donors(entry, partial).await;
+        loop {
+            if let Some(donors) = &donors {
+                let given = donors.give(&self.volume, partial).await.map_err(local)?;
+                portion.had(given);
+                self.control
+                    .count("bytes_reused", i64::try_from(given).unwrap_or(i64::MAX));
+            }
+            let missing = partial.missing();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let gap = match &donors {
+                Some(donors) => donors.gap(missing),
+                None => missing,
+            };
+            let end = gap.end.min(gap.start.saturating_add(self.request_bytes));
+            let mut at = gap.start;
+            let body = depot.range(entry, gap.start..end);
+            let mut body = stop.run_until_cancelled(body).await.ok_or(Error::Stopped)??;
+            while at < end {
+                let bytes = stop
+                    .run_until_cancelled(body.next())
                     .await
-                    .map_err(|source| self.bad(source))?;
-                portion.add(length as u64);
+                    .ok_or(Error::Stopped)??;
+                at += bytes.len() as u64;
+                progress.received(bytes.len());
+                let Some(verified) = partial.take(&bytes).await.map_err(|source| self.bad(source))? else {
+                    // What an earlier process left of a chunk was not right; it is asked for again.
+                    break;
+                };
+                if verified > 0 {
+                    portion.add(verified);
+                }
+                stop.run_until_cancelled(self.pace.pay(bytes.len()))
+                    .await
+                    .ok_or(Error::Stopped)?;
             }
         }
-        partial.publish().await.map_err(|source| Error::Volume { source })
+    }
+
+    /// Objects here that may have chunks of this one.
+    async fn donors(&self, entry: &ManifestEntry, partial: &Partial) -> Option<Donors> {
+        if entry.size <= CHUNK || partial.missing().is_empty() {
+            return None;
+        }
+        let kin = self
+            .kin
+            .get_or_init(|| async {
+                let kin = Kin::of(&self.volume).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "cannot tell which chunks are here already");
+                    Kin::default()
+                });
+                RwLock::new(kin)
+            })
+            .await;
+        let donors = kin
+            .read()
+            .await
+            .donors(&self.volume, &entry.hash, partial.chunks())
+            .await;
+        Some(donors)
     }
 
     /// A chunk, or the list of them, that the hash does not vouch for is the core's trouble; all else is ours.
-    fn bad(&self, source: volume::Error) -> Error {
+    pub(crate) fn bad(&self, source: volume::Error) -> Error {
         if matches!(source, volume::Error::Corrupt { .. }) {
             self.control.count("chunks_refused", 1);
             Error::Damaged { source }
@@ -138,6 +240,12 @@ impl Copier {
             },
             _ => error,
         }
+    }
+}
+
+async fn keep(hash: &Hash, partial: Partial) {
+    if let Err(error) = partial.keep().await {
+        tracing::debug!(%hash, %error, "the beginning of a chunk is lost");
     }
 }
 

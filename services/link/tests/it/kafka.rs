@@ -5,7 +5,7 @@ use crate::instances::one_works;
 use crate::rig::Rig;
 
 #[expect(clippy::disallowed_methods, reason = "tests are told where the engines are")]
-fn url(name: &str) -> String {
+pub(crate) fn url(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make engines-up tells what to set"))
 }
 

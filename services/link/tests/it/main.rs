@@ -8,6 +8,7 @@
 )]
 
 mod exactly_once;
+mod fallbacks;
 mod instances;
 mod kafka;
 mod losses;

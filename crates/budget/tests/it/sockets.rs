@@ -1,0 +1,190 @@
+//! What a peer at the other end of real sockets sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use budget::{Budget, Class, Settings};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use units::ByteSize;
+
+const SECONDS: u64 = 10;
+
+fn capped(cap: u64) -> Budget {
+    Budget::detached(Settings {
+        cap: Some(ByteSize(cap)),
+        ..Settings::default()
+    })
+    .unwrap()
+}
+
+/// A peer that sends as much as it can, or takes what comes; it counts the bytes on its side of the connection.
+async fn peer(sends: bool) -> (std::net::SocketAddr, Arc<AtomicU64>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // What lies in the peer's own buffers has not crossed.
+    socket.set_send_buffer_size(16 * 1024).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let address = listener.local_addr().unwrap();
+    let moved = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&moved);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut buffer = vec![7; 4096];
+                loop {
+                    let done = if sends {
+                        stream.write(&buffer).await
+                    } else {
+                        stream.read(&mut buffer).await
+                    };
+                    match done {
+                        Ok(0) | Err(_) => return,
+                        Ok(bytes) => count.fetch_add(bytes as u64, Ordering::SeqCst),
+                    };
+                }
+            });
+        }
+    });
+    (address, moved)
+}
+
+async fn take(mut stream: impl AsyncRead + Unpin, mut each: impl FnMut(u64)) {
+    let mut buffer = vec![0; 256 * 1024];
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        each(read as u64);
+    }
+}
+
+async fn give(mut stream: budget::Shaped<TcpStream>) {
+    let bytes = vec![1; 100_000];
+    while stream.write_all(&bytes).await.is_ok() {}
+}
+
+fn within(found: u64, wanted: u64, percent: u64) {
+    let allowed = wanted * percent / 100;
+    assert!(
+        found.abs_diff(wanted) <= allowed,
+        "{found} is not {wanted} within {percent} %"
+    );
+}
+
+/// The cap counts both directions of all connections: as the peers see them, and as the budget does, which counts what
+/// the system's buffers take in at the beginning too.
+async fn the_cap_holds(cap: u64) {
+    let budget = capped(cap);
+    let (source, sent) = peer(true).await;
+    let (sink, received) = peer(false).await;
+    let began = Instant::now();
+    for class in [Class::Assets, Class::Backlog] {
+        tokio::spawn(take(budget.connect(source, class).await.unwrap(), |_| {}));
+        tokio::spawn(give(budget.connect(sink, class).await.unwrap()));
+    }
+    // What the peers have written lies in their own buffers at first.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let crossed = || sent.load(Ordering::SeqCst) + received.load(Ordering::SeqCst);
+    let (before, then) = (crossed(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(SECONDS - 1)).await;
+    let due = |since: Instant| cap * u64::try_from(since.elapsed().as_millis()).unwrap() / 1000;
+    within(budget.status().day.bytes, due(began), 5);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (seen, due) = (crossed() - before, due(then));
+    // A peer sees it in steps of a buffer, so a step may be missing.
+    assert!(
+        (due * 90 / 100..=due * 105 / 100).contains(&seen),
+        "{seen} of {due}"
+    );
+    within(budget.status().rate, cap, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cap_holds_within_five_percent_over_ten_seconds_on_thin_and_on_fat_links() {
+    tokio::join!(
+        the_cap_holds(32_000),
+        the_cap_holds(500_000),
+        the_cap_holds(4_000_000)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_class_has_its_way_and_the_others_their_shares() {
+    let cap = 200_000;
+    let budget = capped(cap);
+    let (source, _) = peer(true).await;
+    let counts =
+        [Class::Sensors, Class::Backlog, Class::Assets].map(|class| (class, Arc::new(AtomicU64::new(0))));
+    for (class, count) in &counts {
+        let (stream, count) = (budget.connect(source, *class).await.unwrap(), Arc::clone(count));
+        tokio::spawn(take(stream, move |bytes| {
+            count.fetch_add(bytes, Ordering::SeqCst);
+        }));
+    }
+    let read = || counts.each_ref().map(|(_, count)| count.load(Ordering::SeqCst));
+    // What the system's buffers took in at the beginning is on account of the shares at first.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let before = read();
+    tokio::time::sleep(Duration::from_secs(SECONDS)).await;
+    let got: Vec<_> = read()
+        .iter()
+        .zip(before)
+        .map(|(now, before)| now - before)
+        .collect();
+    let total: u64 = got.iter().sum();
+    within(total, cap * SECONDS, 10);
+    for lower in &got[1..] {
+        let permille = lower * 1000 / total;
+        // A little more when the first one's bytes have not arrived yet.
+        assert!((40..=120).contains(&permille), "a share of 5 %: {got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_cap_is_in_effect_within_a_second() {
+    let budget = capped(4_000_000);
+    let (source, sent) = peer(true).await;
+    tokio::spawn(take(budget.connect(source, Class::Assets).await.unwrap(), |_| {}));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    budget
+        .set(Settings {
+            cap: Some(ByteSize(50_000)),
+            ..Settings::default()
+        })
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = sent.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let crossed = sent.load(Ordering::SeqCst) - before;
+    assert!(crossed <= 150_000, "{crossed} bytes in two seconds");
+    budget.set(Settings::default()).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let crossed = sent.load(Ordering::SeqCst) - before;
+    assert!(
+        crossed > 4_000_000,
+        "{crossed} bytes, though there is no cap any more"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_message_on_a_quiet_connection_does_not_wait_behind_bulk() {
+    let budget = capped(32_000);
+    let (source, _) = peer(true).await;
+    tokio::spawn(take(budget.connect(source, Class::Assets).await.unwrap(), |_| {}));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (sink, received) = peer(false).await;
+    let mut stream = budget.connect(sink, Class::Requests).await.unwrap();
+    for count in 1..=5 {
+        let began = Instant::now();
+        stream.write_all(&[1; 200]).await.unwrap();
+        while received.load(Ordering::SeqCst) < count * 200 {
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            began.elapsed() < Duration::from_millis(300),
+            "{:?}",
+            began.elapsed()
+        );
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}

@@ -1,0 +1,301 @@
+//! A cluster: which server leads what, and the connections to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiKey, DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::dial::{Dial, Traffic};
+use crate::error::{Error, Result, check, passing};
+use crate::settings::Settings;
+
+/// How long a new topic, or a cluster that has just come up, is waited for.
+const SETTLE: Duration = Duration::from_secs(5);
+const STEP: Duration = Duration::from_millis(50);
+/// `FindCoordinator`: the key is a transactional id.
+const TRANSACTION: i8 = 1;
+/// `DescribeConfigs`: the resource is a topic.
+const TOPIC: i8 = 2;
+/// Kafka's own limit on a batch, when a topic does not say.
+const BATCH_LIMIT: usize = 1024 * 1024;
+
+/// A topic as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Which incarnation this is.
+    pub(crate) id: [u8; 16],
+    /// The server that leads each partition.
+    pub(crate) leaders: Vec<i32>,
+}
+
+impl Topic {
+    /// Which incarnation this is, in the letters of librdkafka (Kafka's own tools write `-` and `_` for `+` and `/`): who
+    /// compares the two must not take one topic for another.
+    pub fn id(&self) -> String {
+        STANDARD_NO_PAD.encode(self.id)
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// Whether another look found the same incarnation, with as many partitions.
+    pub fn same(&self, other: &Self) -> bool {
+        self.id == other.id && self.leaders.len() == other.leaders.len()
+    }
+
+    pub(crate) fn leader(&self, partition: i32) -> Option<i32> {
+        let index = usize::try_from(partition).ok()?;
+        self.leaders.get(index).copied()
+    }
+}
+
+/// A cluster, by way of any of its servers.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    dial: Arc<dyn Dial>,
+    traffic: Arc<Traffic>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Any server, for questions that all can answer.
+    any: Option<Arc<Connection>>,
+    addresses: HashMap<i32, (String, u16)>,
+    connections: HashMap<i32, Arc<Connection>>,
+}
+
+impl Cluster {
+    /// A cluster that is reached with the first question.
+    pub fn new(settings: Settings, dial: Arc<dyn Dial>) -> Self {
+        Self {
+            settings,
+            dial,
+            traffic: Arc::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// What has crossed this cluster's connections.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// Topics by name, in the order asked for; none for one that does not exist.
+    pub async fn topics(&self, names: &[&str]) -> Result<Vec<Option<Topic>>> {
+        let since = Instant::now();
+        loop {
+            match self.look(names).await {
+                Err(Error::Answer { code, .. }) if settling(code) && since.elapsed() < SETTLE => {
+                    tokio::time::sleep(STEP).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// One topic, which must exist.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Topic> {
+        let found = self.topics(&[name]).await?.into_iter().flatten().next();
+        found.ok_or_else(|| Error::UnknownTopic {
+            topic: name.to_owned(),
+        })
+    }
+
+    async fn look(&self, names: &[&str]) -> Result<Vec<Option<Topic>>> {
+        let any = self.any().await?;
+        let name = |name: &&str| TopicName(StrBytes::from_string((*name).to_owned()));
+        let wanted = names
+            .iter()
+            .map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
+        let request = MetadataRequest::default()
+            .with_topics(Some(wanted.collect()))
+            .with_allow_auto_topic_creation(false);
+        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
+        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let mut known = self.known.lock().await;
+        for broker in &answer.brokers {
+            let port = u16::try_from(broker.port).unwrap_or_default();
+            known
+                .addresses
+                .insert(broker.node_id.0, (broker.host.to_string(), port));
+        }
+        drop(known);
+        let mut found = Vec::with_capacity(names.len());
+        for name in names {
+            let mut topics = answer.topics.iter();
+            let topic = topics
+                .find(|topic| topic.name.as_ref().is_some_and(|found| *found.0 == **name))
+                .ok_or(Error::Malformed { what: "metadata" })?;
+            if ResponseError::try_from_code(topic.error_code) == Some(ResponseError::UnknownTopicOrPartition)
+            {
+                found.push(None);
+                continue;
+            }
+            check("look at topics", topic.error_code)?;
+            let mut leaders = vec![-1; topic.partitions.len()];
+            for partition in &topic.partitions {
+                check("look at topics", partition.error_code)?;
+                let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
+                *leaders
+                    .get_mut(index)
+                    .ok_or(Error::Malformed { what: "metadata" })? = partition.leader_id.0;
+            }
+            found.push(Some(Topic {
+                name: (*name).to_owned(),
+                id: *topic.topic_id.as_bytes(),
+                leaders,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The largest batch that each of these topics takes.
+    pub async fn batch_limits(&self, names: &[&str]) -> Result<Vec<usize>> {
+        let any = self.any().await?;
+        let key = || vec![StrBytes::from_static_str("max.message.bytes")];
+        let resources = names.iter().map(|name| {
+            DescribeConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string((*name).to_owned()))
+                .with_configuration_keys(Some(key()))
+        });
+        let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+        let version = any.speaks(ApiKey::DescribeConfigs, "DescribeConfigs", 4, 4)?;
+        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let limit = |name: &&str| {
+            let mut results = answer.results.iter();
+            let result = results.find(|result| *result.resource_name == **name)?;
+            let value = result.configs.first()?.value.as_ref()?;
+            value.parse().ok()
+        };
+        // A client that may write to a topic need not be allowed to look at its settings.
+        Ok(names
+            .iter()
+            .map(|name| limit(name).unwrap_or(BATCH_LIMIT))
+            .collect())
+    }
+
+    /// Asks whether any server answers, in as few bytes as that takes.
+    pub async fn ping(&self) -> Result<()> {
+        let any = self.any().await?;
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
+        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
+        any.call(&request, version, Duration::ZERO).await.map(drop)
+    }
+
+    /// The server that keeps a transactional id.
+    pub(crate) async fn coordinator(&self, id: &str) -> Result<Arc<Connection>> {
+        let since = Instant::now();
+        loop {
+            let any = self.any().await?;
+            let request = FindCoordinatorRequest::default()
+                .with_key(StrBytes::from_string(id.to_owned()))
+                .with_key_type(TRANSACTION);
+            let version = any.speaks(ApiKey::FindCoordinator, "FindCoordinator", 3, 3)?;
+            let answer = any.call(&request, version, Duration::ZERO).await?;
+            if passing(answer.error_code) && since.elapsed() < SETTLE {
+                tokio::time::sleep(STEP).await;
+                continue;
+            }
+            check("find the coordinator", answer.error_code)?;
+            let port = u16::try_from(answer.port).unwrap_or_default();
+            let mut known = self.known.lock().await;
+            known
+                .addresses
+                .insert(answer.node_id.0, (answer.host.to_string(), port));
+            drop(known);
+            return self.connection(answer.node_id.0).await;
+        }
+    }
+
+    /// The shared connection to a server.
+    pub(crate) async fn connection(&self, node: i32) -> Result<Arc<Connection>> {
+        let mut known = self.known.lock().await;
+        if let Some(connection) = known
+            .connections
+            .get(&node)
+            .filter(|connection| connection.alive())
+        {
+            return Ok(connection.clone());
+        }
+        let address = known.addresses.get(&node).cloned();
+        let connection = Arc::new(self.open(address).await?);
+        known.connections.insert(node, connection.clone());
+        Ok(connection)
+    }
+
+    /// A connection of one's own, for requests that the server holds back.
+    pub(crate) async fn private(&self, node: i32) -> Result<Connection> {
+        let address = self.known.lock().await.addresses.get(&node).cloned();
+        self.open(address).await
+    }
+
+    async fn open(&self, address: Option<(String, u16)>) -> Result<Connection> {
+        let (host, port) = address.ok_or(Error::Malformed { what: "metadata" })?;
+        Connection::open(&self.settings, &*self.dial, self.traffic.clone(), &host, port).await
+    }
+
+    /// Any server that answers: one that is known already, or the first of the settings' that can be reached.
+    async fn any(&self) -> Result<Arc<Connection>> {
+        let mut known = self.known.lock().await;
+        let known_ones = known.any.iter().chain(known.connections.values());
+        if let Some(any) = known_ones.into_iter().find(|any| any.alive()) {
+            return Ok(any.clone());
+        }
+        let mut failed = Error::Settings("no server is named".into());
+        for server in &self.settings.servers {
+            let wrong = || Error::Settings(format!("server {server} needs host:port"));
+            let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
+            let address = Some((host.to_owned(), port.parse().map_err(|_| wrong())?));
+            match self.open(address).await {
+                Ok(connection) => {
+                    let connection = Arc::new(connection);
+                    known.any = Some(connection.clone());
+                    return Ok(connection);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+}
+
+fn settling(code: ResponseError) -> bool {
+    use ResponseError as E;
+    matches!(code, E::LeaderNotAvailable | E::ListenerNotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_the_letters_of_librdkafka() {
+        let topic = Topic {
+            name: "t".into(),
+            id: [0xfb; 16],
+            leaders: vec![1],
+        };
+        assert_eq!(topic.id(), "+/v7+/v7+/v7+/v7+/v7+w");
+    }
+}

@@ -1,0 +1,89 @@
+//! Where partitions begin and end, for many at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{ApiKey, BrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::{Cluster, Topic};
+use crate::error::{Result, check};
+
+/// Asked for in place of a time: the first offset, and the one behind the last.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+/// Read committed: the end is that of what is committed.
+const COMMITTED: i8 = 1;
+
+/// The first offset of a partition and the one behind the last that is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The first offset that is there.
+    pub low: i64,
+    /// The end of what is committed.
+    pub high: i64,
+}
+
+impl Cluster {
+    /// The ends of all partitions of these topics, by topic and partition: two questions to each leader.
+    pub async fn ends(&self, topics: &[Topic]) -> Result<HashMap<(String, i32), Ends>> {
+        let mut leaders: BTreeMap<i32, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
+        for topic in topics {
+            for (partition, leader) in (0_i32..).zip(&topic.leaders) {
+                let of = leaders.entry(*leader).or_default();
+                of.entry(topic.name.as_str()).or_default().push(partition);
+            }
+        }
+        let mut found = HashMap::new();
+        for (leader, topics) in leaders {
+            let connection = self.connection(leader).await?;
+            let version = connection.speaks(ApiKey::ListOffsets, "ListOffsets", 6, 7)?;
+            let (low, high) = (request(&topics, EARLIEST), request(&topics, LATEST));
+            let (low, high) = tokio::try_join!(
+                connection.call(&low, version, Duration::ZERO),
+                connection.call(&high, version, Duration::ZERO),
+            )?;
+            let mut lows = HashMap::new();
+            for (answer, last) in [(low, false), (high, true)] {
+                for topic in answer.topics {
+                    for place in topic.partitions {
+                        check("look at offsets", place.error_code)?;
+                        let at = (topic.name.0.to_string(), place.partition_index);
+                        if last {
+                            let low = lows.get(&at).copied().unwrap_or_default();
+                            found.insert(
+                                at,
+                                Ends {
+                                    low,
+                                    high: place.offset,
+                                },
+                            );
+                        } else {
+                            lows.insert(at, place.offset);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn request(topics: &BTreeMap<&str, Vec<i32>>, time: i64) -> ListOffsetsRequest {
+    let partition = |index: &i32| {
+        ListOffsetsPartition::default()
+            .with_partition_index(*index)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(time)
+    };
+    let topics = topics.iter().map(|(name, partitions)| {
+        ListOffsetsTopic::default()
+            .with_name(TopicName(StrBytes::from_string((*name).to_owned())))
+            .with_partitions(partitions.iter().map(partition).collect())
+    });
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(COMMITTED)
+        .with_topics(topics.collect())
+}

@@ -1,0 +1,400 @@
+//! Records inside a batch, for when it cannot be carried as it is: offsets and times are written anew, and what a record
+//! holds (key, value, headers) stays the bytes it was.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::compression::{self as codec, Compressor, Decompressor};
+
+use crate::batch::{Batch, HEADER, Invalid, Sealing, seal};
+use crate::frame::put_uvarint;
+
+/// A record as it stands in a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    attributes: u8,
+    time: i64,
+    offset: i64,
+    /// Key, value and headers, each with its length.
+    content: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    pub(crate) fn take(bytes: &mut &'a [u8]) -> Option<Self> {
+        let length = usize::try_from(varint(bytes)?).ok()?;
+        let (mut record, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        let (attributes, rest) = record.split_first()?;
+        record = rest;
+        Some(Self {
+            attributes: *attributes,
+            time: varint(&mut record)?,
+            offset: varint(&mut record)?,
+            content: record,
+        })
+    }
+
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        let mut content = self.content;
+        let length = usize::try_from(varint(&mut content)?).ok()?;
+        content.get(..length)
+    }
+
+    fn put(&self, buf: &mut BytesMut, time: i64, offset: i64) {
+        let mut front = BytesMut::with_capacity(24);
+        front.extend_from_slice(&[self.attributes]);
+        put_varint(&mut front, time);
+        put_varint(&mut front, offset);
+        put_varint(buf, (front.len() + self.content.len()) as i64);
+        buf.extend_from_slice(&front);
+        buf.extend_from_slice(self.content);
+    }
+}
+
+/// A batch made of another one's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The batch.
+    pub batch: Batch,
+    /// The source offset of each of its records.
+    pub offsets: Vec<i64>,
+}
+
+/// Writes batches of one partition anew, as one where they fit: without records before `from`, without gaps, each record
+/// with its own time, in batches of at most `limit` bytes (a single larger record still makes one).
+pub fn rebuild(batches: &[Batch], from: i64, limit: usize) -> Result<Vec<Rebuilt>, Invalid> {
+    let Some(first) = batches.first() else {
+        return Ok(Vec::new());
+    };
+    let compression = first.header.compression();
+    let bodies = batches
+        .iter()
+        .map(|batch| decompressed(batch.header.compression(), batch.bytes.slice(HEADER..)));
+    let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::new();
+    for (batch, body) in batches.iter().zip(&bodies) {
+        let header = batch.header;
+        let mut left = &body[..];
+        for _ in 0..header.count {
+            let row = Raw::take(&mut left).ok_or(Invalid::Records)?;
+            let time = if header.append_time() {
+                header.max_timestamp
+            } else {
+                header.base_timestamp + row.time
+            };
+            let offset = header.base_offset + row.offset;
+            if offset >= from {
+                rows.push((offset, time, row));
+            }
+        }
+    }
+    let (mut built, mut start, mut size) = (Vec::new(), 0, HEADER);
+    for at in 0..rows.len() {
+        // Times and offsets may take more bytes than before.
+        let room = rows[at].2.content.len() + 26;
+        if at > start && size + room > limit {
+            built.push(build(&rows[start..at], compression)?);
+            (start, size) = (at, HEADER);
+        }
+        size += room;
+    }
+    if start < rows.len() {
+        built.push(build(&rows[start..], compression)?);
+    }
+    Ok(built)
+}
+
+fn build(rows: &[(i64, i64, Raw<'_>)], compression: i16) -> Result<Rebuilt, Invalid> {
+    let base = rows.first().map_or(0, |(_, time, _)| *time);
+    let newest = rows.iter().map(|(_, time, _)| *time).max().unwrap_or(base);
+    let mut records = BytesMut::new();
+    for (index, (_, time, row)) in (0_i64..).zip(rows) {
+        row.put(&mut records, time - base, index);
+    }
+    let sealing = Sealing {
+        compression,
+        base_timestamp: base,
+        max_timestamp: newest,
+        count: i32::try_from(rows.len()).map_err(|_| Invalid::Records)?,
+    };
+    Ok(Rebuilt {
+        batch: seal(sealing, &compressed(compression, &records)?),
+        offsets: rows.iter().map(|(offset, ..)| *offset).collect(),
+    })
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Its place.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+/// The records of a batch, without their headers.
+pub fn read(batch: &Batch) -> Result<Vec<Read>, Invalid> {
+    let header = batch.header;
+    let body = decompressed(header.compression(), batch.bytes.slice(HEADER..))?;
+    let mut left = &body[..];
+    let mut all = Vec::new();
+    for _ in 0..header.count {
+        let row = Raw::take(&mut left).ok_or(Invalid::Records)?;
+        let mut content = row.content;
+        let mut part = || -> Option<Option<Bytes>> {
+            let Ok(length) = usize::try_from(varint(&mut content)?) else {
+                return Some(None);
+            };
+            let (part, rest) = content.split_at_checked(length)?;
+            content = rest;
+            Some(Some(Bytes::copy_from_slice(part)))
+        };
+        all.push(Read {
+            offset: header.base_offset + row.offset,
+            key: part().ok_or(Invalid::Records)?,
+            value: part().ok_or(Invalid::Records)?,
+        });
+    }
+    Ok(all)
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Its time, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: &'a [(String, Bytes)],
+}
+
+/// A batch of these records, not compressed. None of none.
+pub fn write(rows: &[Row<'_>]) -> Option<Batch> {
+    let base = rows.first()?.timestamp;
+    let mut records = BytesMut::new();
+    let mut content = BytesMut::new();
+    for (index, row) in (0_i64..).zip(rows) {
+        content.clear();
+        for part in [row.key, row.value] {
+            put_varint(&mut content, part.map_or(-1, |part| part.len() as i64));
+            content.extend_from_slice(part.unwrap_or_default());
+        }
+        put_varint(&mut content, row.headers.len() as i64);
+        for (name, value) in row.headers {
+            for part in [name.as_bytes(), value] {
+                put_varint(&mut content, part.len() as i64);
+                content.extend_from_slice(part);
+            }
+        }
+        let raw = Raw {
+            attributes: 0,
+            time: 0,
+            offset: 0,
+            content: &content,
+        };
+        raw.put(&mut records, row.timestamp - base, index);
+    }
+    let sealing = Sealing {
+        compression: 0,
+        base_timestamp: base,
+        max_timestamp: rows.iter().map(|row| row.timestamp).max()?,
+        count: i32::try_from(rows.len()).ok()?,
+    };
+    Some(seal(sealing, &records))
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<i64> {
+    let (mut value, mut shift) = (0_u64, 0);
+    loop {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+        }
+        shift += 7;
+        (shift < 64).then_some(())?;
+    }
+}
+
+fn put_varint(buf: &mut BytesMut, value: i64) {
+    put_uvarint(buf, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+fn decompressed(compression: i16, mut body: Bytes) -> Result<Bytes, Invalid> {
+    let all = |buf: &mut Bytes| Ok(buf.split_to(buf.len()));
+    let plain = match compression {
+        0 => Ok(body),
+        1 => codec::Gzip::decompress(&mut body, all),
+        2 => codec::Snappy::decompress(&mut body, all),
+        3 => codec::Lz4::decompress(&mut body, all),
+        4 => codec::Zstd::decompress(&mut body, all),
+        _ => return Err(Invalid::Records),
+    };
+    plain.map_err(|_| Invalid::Records)
+}
+
+fn compressed(compression: i16, records: &[u8]) -> Result<Bytes, Invalid> {
+    let mut out = BytesMut::new();
+    let fill = |buf: &mut BytesMut| {
+        buf.extend_from_slice(records);
+        Ok(())
+    };
+    let done = match compression {
+        0 => return Ok(Bytes::copy_from_slice(records)),
+        1 => codec::Gzip::compress(&mut out, fill),
+        2 => codec::Snappy::compress(&mut out, fill),
+        3 => codec::Lz4::compress(&mut out, fill),
+        4 => codec::Zstd::compress(&mut out, fill),
+        _ => return Err(Invalid::Records),
+    };
+    done.map_err(|_| Invalid::Records)?;
+    Ok(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::Header;
+
+    /// A batch as a compacted topic has it: rows at these offsets, behind this base.
+    fn sparse(base: i64, offsets: &[i64], compression: i16) -> Batch {
+        let mut records = BytesMut::new();
+        for offset in offsets {
+            let value = format!("value {offset}");
+            let mut content = BytesMut::new();
+            put_varint(&mut content, -1);
+            put_varint(&mut content, value.len() as i64);
+            content.put_slice(value.as_bytes());
+            put_varint(&mut content, 0);
+            let raw = Raw {
+                attributes: 0,
+                time: 0,
+                offset: 0,
+                content: &content,
+            };
+            raw.put(&mut records, *offset, offset - base);
+        }
+        let sealing = Sealing {
+            compression,
+            base_timestamp: 1_000,
+            max_timestamp: 1_000 + offsets.last().unwrap(),
+            count: offsets.len() as i32,
+        };
+        let mut batch = seal(sealing, &compressed(compression, &records).unwrap());
+        batch.header = Header {
+            base_offset: base,
+            last_delta: (offsets.last().unwrap() - base) as i32,
+            ..batch.header
+        };
+        batch
+    }
+
+    fn rows(batch: &Batch) -> Vec<(i64, i64, Vec<u8>)> {
+        let plain = decompressed(batch.header.compression(), batch.bytes.slice(HEADER..)).unwrap();
+        let mut left = &plain[..];
+        let mut rows = Vec::new();
+        while let Some(row) = Raw::take(&mut left) {
+            rows.push((
+                row.offset,
+                batch.header.base_timestamp + row.time,
+                row.content.to_vec(),
+            ));
+        }
+        rows
+    }
+
+    #[test]
+    fn batch_with_gaps_is_written_without_them_and_its_records_stay_what_they_were() {
+        for compression in 0..=4 {
+            let batch = sparse(10, &[11, 12, 15, 19], compression);
+            assert!(!batch.header.plain());
+            let built = rebuild(std::slice::from_ref(&batch), 12, usize::MAX).unwrap();
+            assert_eq!(built.len(), 1);
+            assert_eq!(built[0].offsets, [12, 15, 19]);
+            let mut bytes = built[0].batch.bytes.clone();
+            let read = Batch::take(&mut bytes).unwrap().unwrap();
+            assert!(read.header.plain() && read.header.compression() == compression);
+            let (before, after) = (rows(&batch), rows(&read));
+            for (index, (offset, time, content)) in after.iter().enumerate() {
+                assert_eq!(*offset, index as i64);
+                assert_eq!((time, content), (&before[index + 1].1, &before[index + 1].2));
+            }
+        }
+    }
+
+    #[test]
+    fn batch_is_cut_where_it_would_be_too_large() {
+        let offsets: Vec<i64> = (0..100).collect();
+        let built = rebuild(&[sparse(0, &offsets, 0)], 0, 400).unwrap();
+        assert!(built.len() > 5);
+        assert!(built.iter().all(|one| one.batch.bytes.len() <= 400));
+        let all: Vec<i64> = built.iter().flat_map(|one| one.offsets.clone()).collect();
+        assert_eq!(all, offsets);
+        assert_eq!(rebuild(&[sparse(0, &offsets, 0)], 0, 1).unwrap().len(), 100);
+    }
+
+    #[test]
+    fn records_with_the_time_of_arrival_keep_it_as_their_own() {
+        let mut batch = sparse(0, &[0, 1], 0);
+        batch.header.attributes |= 0x08;
+        batch.header.max_timestamp = 7_777;
+        let built = rebuild(&[batch], 0, usize::MAX).unwrap();
+        assert!(rows(&built[0].batch).iter().all(|(_, time, _)| *time == 7_777));
+        assert!(!built[0].batch.header.append_time());
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let row = |key, value| Row {
+            timestamp: 1,
+            key,
+            value,
+            headers: &[],
+        };
+        let batch = write(&[row(Some(b"k".as_slice()), None), row(None, Some(b"v".as_slice()))]).unwrap();
+        let found: Vec<_> = read(&batch)
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.offset, row.key, row.value))
+            .collect();
+        let bytes = |text: &'static [u8]| Some(Bytes::from_static(text));
+        assert_eq!(found, [(0, bytes(b"k"), None), (1, None, bytes(b"v"))]);
+    }
+
+    #[test]
+    fn nonsense_inside_a_batch_is_an_error() {
+        let sealing = Sealing {
+            compression: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            count: 2,
+        };
+        assert_eq!(
+            rebuild(&[seal(sealing, b"\x7f\x01")], 0, 100),
+            Err(Invalid::Records)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn varints_are_what_they_were(value: i64) {
+            let mut buf = BytesMut::new();
+            put_varint(&mut buf, value);
+            prop_assert_eq!(varint(&mut &buf[..]), Some(value));
+        }
+
+        #[test]
+        fn no_bytes_make_reading_panic(bytes: Vec<u8>) {
+            let mut left = &bytes[..];
+            while Raw::take(&mut left).is_some() {}
+            let _any = Batch::take(&mut Bytes::from(bytes));
+        }
+    }
+}

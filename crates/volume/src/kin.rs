@@ -1,0 +1,293 @@
+//! Which objects of a volume have chunks in common with one that is to be copied.
+//!
+//! An index of every chunk would be larger than what a small edge has. So of each object only some values are kept: the
+//! smallest of every 32 in a row, and the eight smallest of all, 24 bytes each. Lists that have many values in common have
+//! some of those in common, and then the whole list of the other object is read and compared. A chunk's value is bound to
+//! its place, so what is found is chunks at the same place: another version of a file, or one that begins alike. What is
+//! taken from another object is verified as if it had come over the network.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use schemas::Hash;
+
+use crate::chunks::{CHUNK, Chunks};
+use crate::error::Result;
+use crate::partial::Partial;
+use crate::volume::Volume;
+
+/// One value is kept of so many in a row.
+const ROW: usize = 32;
+/// And so many of the whole list.
+const SMALLEST: usize = 8;
+/// The most values that are kept of one object.
+const MARKS: usize = 4096;
+/// The most objects that are looked at for one copy.
+const DONORS: usize = 4;
+
+/// The index; it knows what it was told of.
+#[derive(Debug, Default)]
+pub struct Kin {
+    marks: HashMap<u64, u32>,
+    objects: Vec<Hash>,
+}
+
+/// The beginning of a chunk's value, enough to find candidates by.
+fn mark(value: &[u8; 32]) -> u64 {
+    let (first, _) = value.split_at(8);
+    first.try_into().map_or(0, u64::from_le_bytes)
+}
+
+/// What is kept of a list.
+fn marks(list: &Chunks) -> Vec<u64> {
+    let values: Vec<u64> = list.values().iter().map(mark).collect();
+    if values.len() < 2 {
+        return Vec::new();
+    }
+    let mut kept: Vec<u64> = values
+        .chunks(ROW)
+        .filter_map(|row| row.iter().min().copied())
+        .take(MARKS)
+        .collect();
+    let mut smallest = values;
+    smallest.sort_unstable();
+    smallest.truncate(SMALLEST);
+    kept.extend(smallest);
+    kept.sort_unstable();
+    kept.dedup();
+    kept
+}
+
+impl Kin {
+    /// Reads the chunk lists of all objects that are here.
+    ///
+    /// # Errors
+    /// When the volume cannot be listed. An object whose list cannot be read is left out.
+    pub async fn of(volume: &Volume) -> Result<Self> {
+        let mut kin = Self::default();
+        for hash in volume.listed().await? {
+            match volume.chunks(&hash).await {
+                Ok(Some(list)) => kin.add(&hash, &list),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%hash, %error, "an object's chunk list cannot be used"),
+            }
+        }
+        Ok(kin)
+    }
+
+    /// Adds an object.
+    pub fn add(&mut self, hash: &Hash, list: &Chunks) {
+        let marks = marks(list);
+        if marks.is_empty() {
+            return;
+        }
+        let Ok(place) = u32::try_from(self.objects.len()) else {
+            return;
+        };
+        self.objects.push(hash.clone());
+        for mark in marks {
+            self.marks.insert(mark, place);
+        }
+    }
+
+    /// The objects that have most in common with a list, with their own lists.
+    pub async fn donors(&self, volume: &Volume, hash: &Hash, list: &Chunks) -> Donors {
+        let mut shared: HashMap<u32, usize> = HashMap::new();
+        for mark in marks(list) {
+            if let Some(place) = self.marks.get(&mark) {
+                *shared.entry(*place).or_default() += 1;
+            }
+        }
+        let mut shared: Vec<_> = shared.into_iter().collect();
+        shared.sort_unstable_by_key(|(place, count)| (std::cmp::Reverse(*count), *place));
+        let mut donors = Donors {
+            wanted: list.clone(),
+            lists: Vec::new(),
+        };
+        for (place, _) in shared.into_iter().take(DONORS) {
+            let Some(donor) = usize::try_from(place)
+                .ok()
+                .and_then(|place| self.objects.get(place))
+            else {
+                continue;
+            };
+            // One that was removed since is not there; one that is damaged is of no use.
+            if donor != hash
+                && let Ok(Some(list)) = volume.chunks(donor).await
+            {
+                donors.lists.push((donor.clone(), list));
+            }
+        }
+        donors
+    }
+}
+
+/// Objects of the same volume that some chunks of a copy can be taken from.
+#[derive(Debug)]
+pub struct Donors {
+    wanted: Chunks,
+    lists: Vec<(Hash, Chunks)>,
+}
+
+impl Donors {
+    fn of(&self, number: u64) -> Option<&Hash> {
+        let number = usize::try_from(number).ok()?;
+        let wanted = self.wanted.values().get(number)?;
+        let found = self
+            .lists
+            .iter()
+            .find(|(_, list)| list.values().get(number) == Some(wanted));
+        found.map(|(hash, _)| hash)
+    }
+
+    /// How much of a range is to be fetched before a chunk comes that is here. The range must not be empty.
+    pub fn gap(&self, missing: Range<u64>) -> Range<u64> {
+        if self.lists.is_empty() {
+            return missing;
+        }
+        let first = missing.start / CHUNK + 1;
+        let last = missing.end.div_ceil(CHUNK);
+        let next = (first..last).find(|number| self.of(*number).is_some());
+        missing.start..next.map_or(missing.end, |number| number * CHUNK)
+    }
+
+    /// Adds the chunks that come next and are here; says how many bytes.
+    ///
+    /// # Errors
+    /// When the copy cannot be written.
+    pub async fn give(&self, volume: &Volume, copy: &mut Partial) -> Result<u64> {
+        let mut given = 0;
+        while let Some(range) = copy.next_chunk() {
+            let Some(donor) = self.of(range.start / CHUNK) else {
+                break;
+            };
+            let length = range.end - range.start;
+            let Ok(bytes) = volume.read(donor, range).await else {
+                break;
+            };
+            match copy.append(&bytes).await {
+                Ok(()) => given += length,
+                // The other object is damaged on the disk: this chunk comes over the network.
+                Err(crate::Error::Corrupt { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(given)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::bytes;
+
+    async fn stored(volume: &Volume, bytes: &[u8]) -> (Hash, Chunks) {
+        let mut writer = volume.writer().await.unwrap();
+        writer.write(bytes).await.unwrap();
+        let hash = writer.finish().await.unwrap().hash;
+        let list = volume.chunks(&hash).await.unwrap().unwrap();
+        (hash, list)
+    }
+
+    async fn volume(home: &testkit::TempDir) -> Volume {
+        let settings = crate::Settings {
+            url: testkit::directory(home.path(), "volume"),
+            ..crate::Settings::default()
+        };
+        Volume::open(&settings).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn chunks_of_another_version_are_found_and_only_the_rest_is_missing() {
+        let home = testkit::temp_dir();
+        let volume = volume(&home).await;
+        for (size, from) in [(10 << 20, 5 << 20), (200_000, 70_000)] {
+            let old = bytes(size, size as u64);
+            let mut new = old.clone();
+            new[from..from + 10].fill(0);
+            new.extend_from_slice(b"and more");
+            stored(&volume, &old).await;
+            stored(&volume, &bytes(3 << 20, 1)).await;
+            let (hash, list) = stored(&volume, &new).await;
+            volume.delete(&hash).await.unwrap();
+
+            let kin = Kin::of(&volume).await.unwrap();
+            let donors = kin.donors(&volume, &hash, &list).await;
+            let mut copy = volume
+                .partial(&hash, new.len() as u64, list.clone())
+                .await
+                .unwrap();
+            let mut fetched = 0;
+            loop {
+                donors.give(&volume, &mut copy).await.unwrap();
+                let missing = copy.missing();
+                if missing.is_empty() {
+                    break;
+                }
+                let gap = donors.gap(missing);
+                fetched += gap.end - gap.start;
+                let part = &new[usize::try_from(gap.start).unwrap()..usize::try_from(gap.end).unwrap()];
+                copy.take(part).await.unwrap();
+            }
+            copy.publish().await.unwrap();
+            assert!(fetched <= 2 * CHUNK, "{fetched} of {size}");
+            assert_eq!(volume.stat(&hash).await.unwrap(), Some(new.len() as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_or_removed_donor_gives_nothing_and_harms_nothing() {
+        let home = testkit::temp_dir();
+        let volume = volume(&home).await;
+        let old = bytes(300_000, 1);
+        let mut new = old.clone();
+        new[299_999] ^= 1;
+        let (donor, _) = stored(&volume, &old).await;
+        let (hash, list) = stored(&volume, &new).await;
+        volume.delete(&hash).await.unwrap();
+        let kin = Kin::of(&volume).await.unwrap();
+        let path = home
+            .path()
+            .join("volume/objects")
+            .join(&donor.as_str()[..2])
+            .join(donor.as_str());
+        let mut damaged = old.clone();
+        damaged[10] ^= 1;
+        std::fs::write(&path, damaged).unwrap();
+        let donors = kin.donors(&volume, &hash, &list).await;
+        let mut copy = volume.partial(&hash, 300_000, list.clone()).await.unwrap();
+        assert_eq!(donors.give(&volume, &mut copy).await.unwrap(), 0);
+        volume.delete(&donor).await.unwrap();
+        assert!(kin.donors(&volume, &hash, &list).await.lists.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_chunk_is_kept_and_a_wrong_one_is_forgotten() {
+        let home = testkit::temp_dir();
+        let volume = volume(&home).await;
+        let all = bytes(200_000, 9);
+        let (hash, list) = stored(&volume, &all).await;
+        volume.delete(&hash).await.unwrap();
+        let open = || volume.partial(&hash, 200_000, list.clone());
+        let mut copy = open().await.unwrap();
+        assert_eq!(copy.take(&all[..100_000]).await.unwrap(), Some(CHUNK));
+        copy.keep().await.unwrap();
+        let mut copy = open().await.unwrap();
+        assert_eq!(copy.missing(), 100_000..200_000);
+        copy.take(b"wrong").await.unwrap();
+        copy.keep().await.unwrap();
+        let mut copy = open().await.unwrap();
+        assert_eq!(copy.missing(), 100_005..200_000);
+        assert_eq!(copy.take(&all[100_005..]).await.unwrap(), None);
+        assert_eq!(copy.missing(), CHUNK..200_000);
+        copy.take(&all[65_536..]).await.unwrap();
+        copy.publish().await.unwrap();
+        let small = b"one chunk";
+        let name = Hash::from(blake3::hash(small));
+        assert!(volume.put(&name, b"another").await.is_err());
+        volume.put(&name, small).await.unwrap();
+        volume.put(&name, small).await.unwrap();
+        assert_eq!(volume.read(&name, 0..9).await.unwrap(), &small[..]);
+        assert_eq!(volume.usage().await.unwrap().bytes, 200_009 + 4 * 32);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the core frees, and what it keeps.
+
+use common::chassis::{Span, now_ms};
+use common::schemas::AssetId;
+use common::table::{Value, Write};
+use common::volume::{ManifestEntry, Stored};
+use testkit::eventually;
+
+use crate::rig::{LIMIT, Rig, site};
+
+async fn publish(rig: &Rig, name: &str, stored: &Stored, withdrawn: bool) {
+    let asset_id = AssetId::derive("test", name);
+    let mut row = Write::to("published")
+        .set("bucket", asset_id.bucket())
+        .set("asset_id", asset_id.as_str())
+        .set("hash", stored.hash.as_str());
+    if withdrawn {
+        row = row.set("withdrawn_at", Value::timestamp(now_ms()));
+    }
+    rig.table.upsert(row).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_over_is_freed_unless_somebody_may_still_fetch_it() {
+    let rig = Rig::with(|settings| settings.sweep = Span::millis(100)).await;
+    rig.enrolled("edge-1").await;
+    rig.enrolled("edge-2").await;
+    let mut objects = Vec::new();
+    for (number, name) in (0..).zip([
+        "unpublished",
+        "live",
+        "over",
+        "over, with an entry",
+        "over and live",
+    ]) {
+        objects.push(rig.store(&[number; 100_000]).await);
+        let stored = &objects[usize::from(number)];
+        if number > 0 {
+            publish(&rig, name, stored, number > 1).await;
+        }
+    }
+    publish(&rig, "another with the same bytes", &objects[4], false).await;
+    let kept = rig
+        .open("edge-1", 3, &objects[3], Some(now_ms() + 3_600_000))
+        .await;
+    let expired = rig.open("edge-1", 4, &objects[2], Some(now_ms() - 1)).await;
+    let cut_off = rig.open("edge-2", 5, &objects[2], None).await;
+    rig.revoke("edge-2", "sold").await;
+
+    eventually(LIMIT, || async {
+        let left = rig.volume.stat(&objects[2].hash).await.unwrap();
+        left.map_or(Ok(()), |size| Err(format!("{size} bytes are left")))
+    })
+    .await;
+    for (number, object) in objects.iter().enumerate().filter(|(number, _)| *number != 2) {
+        assert!(
+            rig.volume.stat(&object.hash).await.unwrap().is_some(),
+            "object {number}"
+        );
+    }
+    let entry = async |name: &str, request_id| {
+        rig.volume
+            .get_entry(&ManifestEntry::path(&site(name), request_id))
+            .await
+            .unwrap()
+    };
+    assert!(entry("edge-1", &kept).await.is_some());
+    assert!(entry("edge-1", &expired).await.is_none() && entry("edge-2", &cut_off).await.is_none());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn several_edges_that_ask_for_one_asset_cost_the_core_one_copy() {
+    let rig = Rig::running().await;
+    let bytes = vec![7; 200_000];
+    let stored = rig.store(&bytes).await;
+    let used = rig.volume.usage().await.unwrap().bytes;
+    for (number, name) in (1..).zip(["edge-1", "edge-2", "edge-3"]) {
+        let caller = rig.enrolled(name).await;
+        assert_eq!(rig.store(&bytes).await, stored);
+        let request_id = rig.open(name, number, &stored, None).await;
+        let answer = caller.object(&stored.hash, &request_id).send().await.unwrap();
+        assert_eq!(answer.bytes().await.unwrap(), bytes);
+    }
+    assert_eq!(rig.volume.usage().await.unwrap().bytes, used);
+    rig.stop().await;
+}

@@ -1,0 +1,177 @@
+//! Many small objects with one request: on a long way a request for each would be nothing but waiting.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use common::chassis::Stop;
+use common::volume::{CHUNK, ManifestEntry};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+
+use crate::depot::{Body, Depot};
+use crate::error::{Error, Result};
+use crate::pass::Worker;
+use crate::progress::Progress;
+
+/// The most objects of one request.
+pub(crate) const MOST: usize = 256;
+/// Objects that are stored at once.
+const AT_ONCE: usize = 64;
+const HEAD: usize = 5;
+const REASON_BYTES: usize = 16 << 10;
+
+/// What became of the entries of a batch. Those that are not named were not come to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) entries: Vec<(ManifestEntry, Result<()>)>,
+    /// What ended the batch early.
+    pub(crate) trouble: Option<Error>,
+}
+
+/// Whether an entry can be one of many.
+pub(crate) fn small(entry: &ManifestEntry) -> bool {
+    entry.size <= CHUNK
+}
+
+impl Worker {
+    /// Mirrors small objects together.
+    pub(crate) async fn batch(
+        &self,
+        depot: &Depot,
+        entries: Vec<ManifestEntry>,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut missing = Vec::new();
+        let mut looked = stream::iter(entries)
+            .map(async |entry| {
+                let found = self.without_depot(&entry, progress).await;
+                (entry, found)
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((entry, found)) = looked.next().await {
+            match found {
+                Ok(false) => missing.push(entry),
+                Ok(true) => outcome.entries.push((entry, Ok(()))),
+                Err(error) => outcome.entries.push((entry, Err(error))),
+            }
+        }
+        drop(looked);
+        if missing.is_empty() {
+            return outcome;
+        }
+        let body = stop.run_until_cancelled(depot.batch(&missing)).await;
+        match body.unwrap_or(Err(Error::Stopped)) {
+            Ok(body) => self.receive(body, missing, progress, stop, &mut outcome).await,
+            // A core of an earlier release knows no batches.
+            Err(Error::Refused { .. }) => {
+                for entry in missing {
+                    let result = self.single(depot, &entry, progress, stop).await;
+                    outcome.entries.push((entry, result));
+                }
+            }
+            Err(error) => outcome.trouble = Some(error),
+        }
+        outcome
+    }
+
+    /// Whether nothing is to be fetched for an entry.
+    async fn without_depot(&self, entry: &ManifestEntry, progress: &Progress) -> Result<bool> {
+        if !self.book.wants(entry).await? {
+            self.unwanted(entry, progress).await;
+            return Ok(true);
+        }
+        let here = self.copier.volume.stat(&entry.hash).await;
+        if here.map_err(|source| Error::Volume { source })?.is_none() {
+            return Ok(false);
+        }
+        let mut portion = progress.portion();
+        portion.had(entry.size);
+        self.arrived(entry).await?;
+        portion.keep();
+        Ok(true)
+    }
+
+    async fn receive(
+        &self,
+        mut body: Body<'_>,
+        entries: Vec<ManifestEntry>,
+        progress: &Progress,
+        stop: &Stop,
+        outcome: &mut Outcome,
+    ) {
+        let mut storing = FuturesUnordered::new();
+        let mut buffer = BytesMut::new();
+        for entry in entries {
+            // What has come is stored while more comes.
+            let frame = loop {
+                tokio::select! {
+                    frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)), if storing.len() < AT_ONCE => {
+                        break frame.unwrap_or(Err(Error::Stopped));
+                    }
+                    Some(stored) = storing.next() => outcome.entries.push(stored),
+                }
+            };
+            match frame {
+                Ok(Ok(bytes)) => {
+                    progress.received(bytes.len());
+                    let paid = stop.run_until_cancelled(self.copier.pace.pay(bytes.len())).await;
+                    storing.push(async move {
+                        let stored = self.store(&entry, &bytes, progress).await;
+                        (entry, stored)
+                    });
+                    if paid.is_none() {
+                        outcome.trouble = Some(Error::Stopped);
+                        break;
+                    }
+                }
+                Ok(Err(detail)) => outcome.entries.push((entry, Err(Error::Refused { detail }))),
+                Err(error) => {
+                    outcome.trouble = Some(error);
+                    break;
+                }
+            }
+        }
+        while let Some(stored) = storing.next().await {
+            outcome.entries.push(stored);
+        }
+    }
+
+    async fn store(&self, entry: &ManifestEntry, bytes: &Bytes, progress: &Progress) -> Result<()> {
+        let place = self.copier.room.take(entry.size)?;
+        let stored = self.copier.volume.put(&entry.hash, bytes).await;
+        stored.map_err(|source| self.copier.bad(source))?;
+        place.fill();
+        let mut portion = progress.portion();
+        portion.add(entry.size);
+        self.arrived(entry).await?;
+        portion.keep();
+        Ok(())
+    }
+}
+
+/// The next object, or the reason why it is not given. Nothing is taken from the buffer before all of it is there, so it
+/// can be dropped and called again.
+async fn frame(body: &mut Body<'_>, buffer: &mut BytesMut) -> Result<Result<Bytes, String>> {
+    loop {
+        if let Some(head) = buffer.first_chunk::<HEAD>() {
+            let (kind, mut length) = (head[0], &head[1..]);
+            let refused = kind != 0;
+            let length = usize::try_from(length.get_u32()).unwrap_or(usize::MAX);
+            let chunk = usize::try_from(CHUNK).unwrap_or(usize::MAX);
+            if length > if refused { REASON_BYTES } else { chunk } {
+                return Err(Error::Answer {
+                    what: format!("a frame of {length} bytes"),
+                });
+            }
+            if buffer.len() >= HEAD + length {
+                buffer.advance(HEAD);
+                let bytes = buffer.split_to(length).freeze();
+                return Ok(if refused {
+                    Err(String::from_utf8_lossy(&bytes).into_owned())
+                } else {
+                    Ok(bytes)
+                });
+            }
+        }
+        buffer.extend_from_slice(&body.next().await?);
+    }
+}

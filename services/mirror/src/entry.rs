@@ -1,0 +1,84 @@
+//! One asset: is it wanted, its bytes, and what its arrival leaves behind.
+
+use common::chassis::Stop;
+use common::telemetry::chain;
+use common::volume::ManifestEntry;
+
+use crate::depot::Depot;
+use crate::error::{Error, Result};
+use crate::pass::Worker;
+use crate::progress::Progress;
+use crate::round::LOOK;
+
+impl Worker {
+    /// Mirrors one asset; ends early when it is taken back meanwhile.
+    pub(crate) async fn single(
+        &self,
+        depot: &Depot,
+        entry: &ManifestEntry,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Result<()> {
+        if !self.book.wants(entry).await? {
+            self.unwanted(entry, progress).await;
+            return Ok(());
+        }
+        let own = stop.child_token();
+        let bring = self.copier.bring(depot, entry, progress, &own);
+        tokio::pin!(bring);
+        let brought = tokio::select! {
+            brought = &mut bring => brought,
+            () = self.taken_back(entry) => {
+                own.cancel();
+                match bring.await {
+                    Err(Error::Stopped) => Err(Error::Unwanted),
+                    other => other,
+                }
+            }
+        };
+        match brought {
+            Err(Error::Unwanted) => {
+                self.unwanted(entry, progress).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.arrived(entry).await,
+        }
+    }
+
+    /// Ends when the team does not want the asset any more.
+    async fn taken_back(&self, entry: &ManifestEntry) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // A table that does not answer is told by those who need it.
+            if let Ok(false) = self.book.wants(entry).await {
+                return;
+            }
+        }
+    }
+
+    pub(crate) async fn unwanted(&self, entry: &ManifestEntry, progress: &Progress) {
+        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, "not wanted any more");
+        progress.unwanted(entry.size);
+        self.copier.forget(entry).await;
+    }
+
+    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
+        self.book.arrived(entry).await?;
+        self.control.count("assets_mirrored", 1);
+        tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, bytes = entry.size, "mirrored");
+        Ok(())
+    }
+
+    /// Says what went wrong with an asset.
+    pub(crate) fn failed(&self, entry: &ManifestEntry, error: &Error, last: bool, progress: &Progress) {
+        let text = chain(error);
+        tracing::error!(asset_id = %entry.asset_id, request_id = %entry.request_id, error = text, last, "asset not mirrored");
+        self.control
+            .error(format!("asset {} ({}): {text}", entry.asset_id, entry.file_name));
+        self.control.count("tries_failed", 1);
+        if last {
+            progress.over();
+        }
+    }
+}

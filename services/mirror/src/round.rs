@@ -1,0 +1,296 @@
+//! One round: the manifest page by page, and the copies of what it lists, as it is listed.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use common::budget::Hold;
+use common::chassis::{ByteSize, Stop};
+use common::schemas::{AssetId, RequestId};
+use common::volume::ManifestEntry;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+
+use crate::batch::Outcome;
+use crate::command::{Command, Work};
+use crate::depot::{Depot, Page};
+use crate::error::{Concerns, Error, Result};
+use crate::lanes::lanes;
+use crate::pass::Worker;
+use crate::progress::Progress;
+use crate::tls;
+
+/// The manifest is read on when fewer entries than this wait.
+const LISTED: usize = 10_000;
+/// How often it is looked whether an asset is still wanted, in what order they are, and whether the link is still open.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// There was nothing to do.
+    Empty,
+    /// All that was tried worked.
+    Worked,
+    /// Some entries failed.
+    Failed,
+}
+
+/// What happened.
+enum Step {
+    Page {
+        page: Result<Page>,
+        took: Duration,
+    },
+    Worked {
+        taken: Vec<ManifestEntry>,
+        outcome: Outcome,
+    },
+    /// Assets may not cross any more.
+    Shut(Hold),
+    /// In what order the team wants them.
+    Orders(HashMap<AssetId, i32>),
+}
+
+/// How the round stands.
+#[derive(Debug)]
+struct Standing {
+    round: Round,
+    /// What concerns all.
+    trouble: Option<Error>,
+    no_room: Option<Error>,
+    reading: bool,
+    copies: usize,
+    /// Single copies, each with what makes it give way.
+    running: HashMap<RequestId, (AssetId, Stop)>,
+    /// Ends the other copies too when there is trouble that concerns all; they go on in the next round where they stopped.
+    halt: Stop,
+}
+
+impl Standing {
+    fn trouble(&mut self, error: Error) {
+        self.halt.cancel();
+        self.trouble.get_or_insert(error);
+    }
+}
+
+impl Worker {
+    /// Lists what is open, and copies it.
+    pub(crate) async fn round(
+        &self,
+        command: &mut Command,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Result<Round> {
+        tls::check_dates(&self.settings.tls)?;
+        let mut cap = self.settings.bytes_per_second.map(ByteSize::bytes);
+        if let Some(door) = &self.door {
+            let budget = door.budget().await?;
+            cap = budget.cap.into_iter().chain(cap).min();
+        }
+        let depot = match command.depot.take() {
+            Some(depot) => depot,
+            None => Depot::open(&self.settings)?,
+        };
+        if self.copier.room.limited() {
+            let usage = self.copier.volume.usage().await;
+            let usage = usage.map_err(|source| Error::Volume { source })?;
+            self.copier.room.holds(usage.bytes);
+        }
+        if command.listing.stale() || (command.queue.len() == 0 && command.listing.next().is_none()) {
+            command.queue.clear();
+            command.listing.begin();
+        }
+        command.queue.order(self.book.orders().await?);
+        let mut standing = Standing {
+            round: Round::Empty,
+            trouble: None,
+            no_room: None,
+            reading: false,
+            copies: 0,
+            running: HashMap::new(),
+            halt: stop.child_token(),
+        };
+        let halt = standing.halt.clone();
+        let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
+        steps.push(self.look_at_orders().boxed());
+        if let Some(door) = &self.door {
+            steps.push(async { Step::Shut(door.shut(LOOK).await) }.boxed());
+        }
+        loop {
+            if let Some((after, limit)) = command.listing.next()
+                && !standing.reading
+                && !halt.is_cancelled()
+                && command.queue.len() < LISTED
+            {
+                standing.reading = true;
+                steps.push(read(&depot, after, limit, &halt).boxed());
+            }
+            let most = lanes(self.settings.parallel, cap, progress.rate());
+            while standing.copies < most && !halt.is_cancelled() {
+                let Some(work) = command.queue.take() else { break };
+                standing.copies += 1;
+                let own = halt.child_token();
+                if let Work::One(entry) = &work {
+                    let running = (entry.asset_id.clone(), own.clone());
+                    standing.running.insert(entry.request_id.clone(), running);
+                }
+                steps.push(self.work(&depot, work, progress, own).boxed());
+            }
+            if !standing.reading && standing.copies == 0 {
+                break;
+            }
+            match steps.next().await {
+                None => break,
+                Some(Step::Shut(hold)) => standing.trouble(Error::Held { hold }),
+                Some(Step::Orders(orders)) => {
+                    command.queue.order(orders);
+                    if standing.copies >= most {
+                        give_way(command, &standing.running);
+                    }
+                    steps.push(self.look_at_orders().boxed());
+                }
+                Some(Step::Page { page, took }) => {
+                    standing.reading = false;
+                    match page {
+                        Ok(page) => self.take_in(page, took, command, progress),
+                        Err(error) => standing.trouble(error),
+                    }
+                }
+                Some(Step::Worked { taken, outcome }) => {
+                    self.worked(taken, outcome, command, &mut standing, progress);
+                }
+            }
+        }
+        drop(steps);
+        if standing.trouble.is_none() {
+            command.depot = Some(depot);
+        }
+        let room = standing.no_room.filter(|_| standing.round != Round::Failed);
+        match standing.trouble.or(room) {
+            Some(error) => Err(error),
+            None if stop.is_cancelled() => Err(Error::Stopped),
+            None => Ok(standing.round),
+        }
+    }
+
+    /// Takes in the entries of a page that are to be worked on.
+    fn take_in(&self, page: Page, took: Duration, command: &mut Command, progress: &Progress) {
+        self.control.running();
+        if page.unreadable > 0 {
+            let unreadable = page.unreadable;
+            self.control
+                .error(format!("{unreadable} entries of the manifest cannot be read"));
+        }
+        for entry in page.entries {
+            if command.open(&entry, || progress.found(entry.size)) {
+                command.wait(entry);
+            }
+        }
+        command.listing.read(page.next, took);
+    }
+
+    /// Notes what became of entries.
+    fn worked(
+        &self,
+        taken: Vec<ManifestEntry>,
+        outcome: Outcome,
+        command: &mut Command,
+        standing: &mut Standing,
+        progress: &Progress,
+    ) {
+        standing.copies -= 1;
+        if standing.round == Round::Empty {
+            standing.round = Round::Worked;
+        }
+        let mut left = HashMap::new();
+        for entry in taken {
+            command.queue.give_back(&entry.hash);
+            standing.running.remove(&entry.request_id);
+            left.insert(entry.request_id.clone(), entry);
+        }
+        for (entry, result) in outcome.entries {
+            left.remove(&entry.request_id);
+            let Err(error) = result else {
+                command.done(&entry);
+                progress.over();
+                continue;
+            };
+            match error.concerns() {
+                Concerns::Asset => {
+                    standing.round = Round::Failed;
+                    self.failed(&entry, &error, command.failed(&entry), progress);
+                }
+                Concerns::Room => standing.no_room = Some(error),
+                Concerns::Nobody => command.again(entry),
+                _ => {
+                    if matches!(error, Error::Cut { .. }) {
+                        command.moved(&entry);
+                    }
+                    command.again(entry);
+                    standing.trouble(error);
+                }
+            }
+        }
+        left.into_values().for_each(|entry| command.again(entry));
+        if let Some(error) = outcome.trouble {
+            standing.trouble(error);
+        }
+    }
+
+    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, stop: Stop) -> Step {
+        match work {
+            Work::One(entry) => {
+                let result = self.single(depot, &entry, progress, &stop).await;
+                let taken = vec![entry.clone()];
+                let outcome = Outcome {
+                    entries: vec![(entry, result)],
+                    trouble: None,
+                };
+                Step::Worked { taken, outcome }
+            }
+            Work::Many(taken) => {
+                let outcome = self.batch(depot, taken.clone(), progress, &stop).await;
+                Step::Worked { taken, outcome }
+            }
+        }
+    }
+
+    /// What the team wants first, a moment from now.
+    async fn look_at_orders(&self) -> Step {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // A table that does not answer is told by those who need it.
+            if let Ok(orders) = self.book.orders().await {
+                return Step::Orders(orders);
+            }
+        }
+    }
+}
+
+async fn read(depot: &Depot, after: Option<String>, limit: usize, halt: &Stop) -> Step {
+    let began = Instant::now();
+    let page = depot.manifest(after.as_deref(), limit);
+    let page = halt
+        .run_until_cancelled(page)
+        .await
+        .unwrap_or(Err(Error::Stopped));
+    Step::Page {
+        page,
+        took: began.elapsed(),
+    }
+}
+
+/// When something that is wanted sooner waits, the copy that is wanted least stops; it goes on later, at its byte.
+fn give_way(command: &Command, running: &HashMap<RequestId, (AssetId, Stop)>) {
+    let priority = |asset_id: &AssetId| command.queue.priority(asset_id);
+    let least = running.values().min_by_key(|(asset_id, _)| priority(asset_id));
+    if let Some((asset_id, stop)) = least
+        && command
+            .queue
+            .highest()
+            .is_some_and(|highest| highest > priority(asset_id))
+    {
+        stop.cancel();
+    }
+}

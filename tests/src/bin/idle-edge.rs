@@ -1,0 +1,96 @@
+//! What an edge with its link up and nothing to say moves: all of its services together, both lines counted.
+//!
+//! ```text
+//! deploy/engines/engines up --lines --dir DIR && set -a && . DIR/env && set +a
+//! cargo run --package e2e --bin idle-edge -- --seconds 600
+//! ```
+
+#![expect(clippy::print_stdout, reason = "what it prints is its result")]
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use e2e::catalogue::Catalogue;
+use e2e::installation::{Installation, Plan, Shape};
+use e2e::{pair, scenario};
+
+const EDGE: &str = "edge-1";
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Watches an idle edge.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// How long.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// How long it is let come to rest before.
+    #[arg(long, default_value_t = 60)]
+    rest: u64,
+    /// Each service its own process, on Kafka and Cassandra, instead of one process on embedded engines.
+    #[arg(long)]
+    services: bool,
+    /// Fail when it would be more than so many bytes a day.
+    #[arg(long)]
+    most: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let directory = e2e::kept_on_failure()?;
+    let catalogue = Catalogue::made(directory.path(), 12, 12, 100).await?;
+    let plan = Plan {
+        catalogue: &catalogue,
+        batch: 12,
+        interval: "1h",
+        edges: 1,
+    };
+    let shape = if cli.services {
+        Shape::EachService
+    } else {
+        Shape::SmallEdges
+    };
+    let mut installation = Installation::start(shape, directory.path(), &plan).await?;
+    scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
+    let lines = pair::lay_lines(directory.path(), EDGE, true, "", 1).await?;
+    let names: Vec<String> = installation
+        .processes
+        .iter()
+        .map(|process| process.name.clone())
+        .filter(|name| name.starts_with(EDGE))
+        .collect();
+    for name in names {
+        let process = installation.process(&name)?;
+        process.stop(Duration::from_secs(60)).await?;
+        process.again()?;
+    }
+    installation.answers(LIMIT).await?;
+    tokio::time::sleep(Duration::from_secs(cli.rest)).await;
+    let before: Vec<_> = lines.iter().map(|line| line.carried()).collect();
+    tokio::time::sleep(Duration::from_secs(cli.seconds)).await;
+    let mut day = 0;
+    for ((line, before), name) in lines.iter().zip(&before).zip(["core's broker", "depot"]) {
+        let carried = line.carried().since(before);
+        let daily = carried.bytes() * 86_400 / cli.seconds;
+        println!(
+            "{name}: {} B up, {} B down in {} s, {} pieces, {} connections: {:.2} MB a day",
+            carried.up,
+            carried.down,
+            cli.seconds,
+            carried.pieces,
+            carried.connections,
+            daily as f64 / 1e6
+        );
+        day += daily;
+    }
+    println!(
+        "{shape:?}: {:.2} MB a day, as TCP carries it with TLS",
+        day as f64 / 1e6
+    );
+    installation.nothing_has_ended()?;
+    installation.keeps(directory);
+    installation.stop().await?;
+    ensure!(cli.most.is_none_or(|most| day <= most), "more than asked for");
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! An edge and a core that are brokers only, and what a link needs to be at work between them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use broker::{Broker, Settings, TopicSpec};
+use prometheus::Registry;
+use schemas::{SiteId, Topic};
+use testkit::proxy::{Proxy, Tap};
+
+use crate::installation::engine;
+use crate::process::{Process, program};
+
+/// Opens a broker as a tool of these scenarios.
+///
+/// # Errors
+/// When the URL is none.
+pub async fn open(url: &str, client: &str) -> Result<Broker> {
+    Ok(Broker::open(&Settings::url(url), client, &Registry::new()).await?)
+}
+
+/// A line before a real broker, which tells whoever comes over the line to come again that way. `variable` is
+/// `KAFKA`, `KAFKA_EDGE` or `KAFKA_EDGE_2`; `_TLS` after it is the encrypted one.
+///
+/// # Errors
+/// When engines were started without `--lines`, or the line's port is taken.
+pub async fn line(
+    variable: &str,
+    encrypted: bool,
+    seed: u64,
+    tap: Option<std::sync::Arc<dyn Tap>>,
+) -> Result<Proxy> {
+    let of = |end: &str| {
+        let name = format!("{variable}_{end}{}", if encrypted { "_TLS" } else { "" });
+        engine(&name).context("engines must be started with --lines")
+    };
+    let (listen, upstream) = (of("LINE")?, of("FAR")?);
+    Proxy::tapped(&listen, &upstream, seed, tap)
+        .await
+        .with_context(|| format!("no line can be laid at {listen}"))
+}
+
+/// Makes the topics that a link wants at both sides, and those of its routes with `partitions` each.
+///
+/// # Errors
+/// When a broker does not take one.
+pub async fn enrol(
+    site: &SiteId,
+    core: &Broker,
+    edge: &Broker,
+    at_core: &[&str],
+    at_edge: &[&str],
+    partitions: i32,
+) -> Result<()> {
+    let spec = |topic: &Topic| {
+        let spec = TopicSpec::new(&topic.name, topic.partitions.unwrap_or(3));
+        if topic.compacted { spec.compacted() } else { spec }
+    };
+    for topic in Topic::core().iter().chain(&Topic::core_for(site)) {
+        core.create_topic(&spec(topic)).await?;
+    }
+    for topic in &Topic::edge(site) {
+        edge.create_topic(&spec(topic)).await?;
+    }
+    for (broker, topics) in [(core, at_core), (edge, at_edge)] {
+        for topic in topics {
+            broker.create_topic(&TopicSpec::new(*topic, partitions)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a line between an edge of an installation and the core's broker, and one between it and the depot; its processes
+/// find them when they are started again. `routes` are added to the link's.
+///
+/// # Errors
+/// When the edge's settings are not those of an [`crate::installation::Installation`], or a line cannot be laid.
+pub async fn lay_lines(
+    directory: &Path,
+    edge: &str,
+    encrypted: bool,
+    routes: &str,
+    seed: u64,
+) -> Result<Vec<Proxy>> {
+    let file = directory.join(format!("{edge}.toml"));
+    let mut settings = std::fs::read_to_string(&file)?;
+    let records = line("KAFKA", encrypted, seed, None).await?;
+    let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
+    let mut through = format!("[link]\n[link.core]\nurl = \"kafka://{}\"\n", records.address());
+    if encrypted {
+        through += &format!(
+            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+            engine("ENGINES_TLS_CA")?,
+            engine("ENGINES_TLS_CERTIFICATE")?,
+            engine("ENGINES_TLS_KEY")?
+        );
+    }
+    ensure!(
+        settings.contains(&core),
+        "no [link.core] as expected in:\n{settings}"
+    );
+    settings = settings.replace(&core, &(through + routes));
+    let depot = settings
+        .split_once("depot = \"https://")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(address, _)| address.to_owned())
+        .context("the mirror's settings name no depot")?;
+    let files = Proxy::start("127.0.0.1:0", &depot, seed ^ 1).await?;
+    settings = settings.replace(&depot, &files.address().to_string());
+    std::fs::write(&file, settings)?;
+    Ok(vec![records, files])
+}
+
+/// The settings of a link of its own: `routes` and `more` are TOML.
+pub fn settings(site: &SiteId, edge: &str, core: &str, more: &str, routes: &str) -> String {
+    format!(
+        "[common]\nsite = \"{site}\"\n[common.log]\nformat = \"json\"\nlevel = \"info\"\n\
+         [common.broker]\nurl = {edge:?}\n\
+         [link]\n{more}\n[link.core]\nurl = {core:?}\n{routes}"
+    )
+}
+
+/// A route of one topic.
+pub fn route(name: &str, direction: &str, topic: &str, rename: &str) -> String {
+    format!(
+        "[[link.extra_routes]]\nname = {name:?}\ndirection = {direction:?}\ntopics = [{topic:?}]\nrename = {rename:?}\n"
+    )
+}
+
+/// Starts a link with these settings; `binary` instead of the one that was built beside this program.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start_link(settings: &str, directory: &Path, binary: Option<&Path>) -> Result<Process> {
+    let file = directory.join("link.toml");
+    std::fs::write(&file, settings)?;
+    let binary = match binary {
+        Some(path) => path.to_path_buf(),
+        None => program("link")?,
+    };
+    let words = vec!["--config".to_owned(), text(file)];
+    Process::start("link", binary, words, directory)
+}
+
+fn text(path: PathBuf) -> String {
+    path.display().to_string()
+}

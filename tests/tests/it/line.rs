@@ -1,0 +1,251 @@
+//! Two routes each way and a mirror at work at once, over a line that fails in every way, between sites that are killed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use broker::{Broker, TopicSpec};
+use e2e::catalogue::Catalogue;
+use e2e::installation::{Installation, Plan, Shape, engine};
+use e2e::load::{self, Load};
+use e2e::process::program;
+use e2e::storm::{Fault, Storm, strike};
+use e2e::{faults, pair, scenario};
+
+const LIMIT: Duration = Duration::from_secs(300);
+const EDGE: &str = "edge-1";
+/// Records that go into a small edge's topics each time it lies dead: nobody else may write to them.
+const FILLING: usize = 150;
+/// Assets that are asked for while faults come.
+const ASSETS: usize = 20;
+
+/// How many faults: `FIELDLINE_FAULTS`, or 20.
+fn count() -> usize {
+    std::env::var_os("FIELDLINE_FAULTS")
+        .and_then(|text| text.to_str()?.parse().ok())
+        .unwrap_or(20)
+}
+
+/// The topics of the routes under test, by their names where they are written.
+fn at_core() -> Vec<String> {
+    vec!["news".into(), format!("{EDGE}.orders")]
+}
+
+fn at_edge() -> Vec<String> {
+    vec!["readings".into(), "events".into()]
+}
+
+fn routes() -> String {
+    pair::route("news", "down", "news", "same")
+        + &pair::route("orders", "down", "orders", "strip")
+        + &pair::route("readings", "up", "readings", "prefix")
+        + &pair::route("events", "up", "events", "prefix")
+}
+
+async fn make(broker: &Broker, topics: &[String]) -> Result<()> {
+    for topic in topics {
+        broker.create_topic(&TopicSpec::new(topic, 3)).await?;
+    }
+    Ok(())
+}
+
+/// The broker of an edge that is one process, which must not be running.
+fn own_broker(directory: &Path) -> String {
+    format!("sqlite://{}/broker.db", directory.join(EDGE).display())
+}
+
+async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
+    let (seed, count) = (faults::seed(), count());
+    println!("FIELDLINE_SEED={seed} FIELDLINE_FAULTS={count}");
+    let directory = e2e::kept_on_failure()?;
+    let path = directory.path().to_owned();
+    let catalogue = Catalogue::made(&path, 30, 24, 400).await?;
+    let plan = Plan {
+        catalogue: &catalogue,
+        batch: 10,
+        interval: "200ms",
+        edges: 1,
+    };
+    let mut installation = Installation::start(shape, &path, &plan).await?;
+    scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
+    let small = shape == Shape::SmallEdges;
+    let of_edge: Vec<String> = installation
+        .processes
+        .iter()
+        .map(|process| process.name.clone())
+        .filter(|name| name.starts_with(EDGE))
+        .collect();
+    for name in &of_edge {
+        installation.process(name)?.kill();
+    }
+    let lines = pair::lay_lines(&path, EDGE, encrypted, &routes(), seed).await?;
+    let core_url = engine("KAFKA_URL")?;
+    let edge_url = if small {
+        own_broker(&path)
+    } else {
+        engine("KAFKA_EDGE_URL")?
+    };
+    {
+        let (core, edge) = (
+            pair::open(&core_url, "core").await?,
+            pair::open(&edge_url, "edge").await?,
+        );
+        make(&core, &at_core()).await?;
+        let arriving: Vec<String> = at_edge().iter().map(|topic| format!("{EDGE}.{topic}")).collect();
+        make(&core, &arriving).await?;
+        make(&edge, &at_edge()).await?;
+        load::fill(&edge, &at_edge(), FILLING, seed).await?;
+    }
+    for name in &of_edge {
+        installation.process(name)?.again()?;
+    }
+    installation.answers(LIMIT).await?;
+
+    let mut loads = vec![Load::start(&core_url, at_core(), seed ^ 2).await?];
+    if !small {
+        loads.push(Load::start(&edge_url, at_edge(), seed ^ 3).await?);
+    }
+    let mut ids: Vec<String> = installation.edges[0]
+        .assets()
+        .await?
+        .iter()
+        .filter_map(|asset| asset["asset_id"].as_str().map(str::to_owned))
+        .collect();
+    ids.sort();
+    ids.truncate(ASSETS);
+    let mut asked = 0;
+    let mut storm = if small {
+        Storm::new(seed, &[EDGE, "core.depot"], &["core"], encrypted)
+    } else {
+        let services = ["edge-1.link", "edge-1.mirror", "core.depot"];
+        Storm::new(seed, &services, &["core", "edge"], encrypted)
+    };
+    for number in 1..=count {
+        // One after the other, so that the mirror has something to do to the end.
+        let due = ids[asked..(number * ids.len()).div_ceil(count)].to_vec();
+        asked += due.len();
+        for id in due {
+            installation.edges[0].ask(&id, "request").await?;
+        }
+        // Told again and again: a command that came when nothing was ready yet has ended.
+        let _told_later = installation.edges[0]
+            .post("/api/mirror/start", serde_json::json!({}))
+            .await;
+        let fault = storm.next_fault();
+        println!("fault {number} of {count}: {fault:?}");
+        if small && fault == Fault::Process(EDGE.to_owned()) {
+            installation.process(EDGE)?.kill();
+            let edge = pair::open(&edge_url, "edge").await?;
+            load::fill(&edge, &at_edge(), FILLING, seed + number as u64).await?;
+            drop(edge);
+            installation.process(EDGE)?.again()?;
+        } else {
+            strike(&fault, &lines, &mut installation).await?;
+        }
+        tokio::time::sleep(storm.pause()).await;
+        installation.nothing_has_ended()?;
+    }
+    for load in loads {
+        load.stop().await;
+    }
+    installation.answers(LIMIT).await?;
+    let asked = vec![ids];
+    scenario::answered(&installation, &asked, LIMIT).await?;
+    scenario::mirror(&installation, &asked, LIMIT).await?;
+    scenario::all_is_right(&installation, &catalogue, &asked).await?;
+    let pipeline = scenario::pipeline(&installation.core).await?;
+    let hashes: Vec<&str> = asked[0]
+        .iter()
+        .filter_map(|id| pipeline.get(id)?["hash"].as_str())
+        .collect();
+    ensure!(hashes.len() == ASSETS, "{} assets have a hash", hashes.len());
+
+    let core = [
+        "news=news",
+        "edge-1.orders=orders",
+        "edge-1.ASSET_RESPONSE=ASSET_RESPONSE",
+    ];
+    let edge = [
+        "readings=edge-1.readings",
+        "events=edge-1.events",
+        "ASSET_REQUEST=edge-1.ASSET_REQUEST",
+        "ASSET_RECEIPT=edge-1.ASSET_RECEIPT",
+    ];
+    if small {
+        // The embedded broker can be read when its process has ended; so all must have been carried before.
+        settled(&core_url).await?;
+        installation.process(EDGE)?.stop(Duration::from_secs(60)).await?;
+    }
+    check(&core_url, &edge_url, &core, &[], &[])?;
+    let volumes = &installation.edge_volumes;
+    check(&edge_url, &core_url, &edge, volumes, &hashes)?;
+    installation.keeps(directory);
+    installation.stop().await
+}
+
+/// Waits until nothing more arrives at the core.
+async fn settled(core: &str) -> Result<()> {
+    let core = pair::open(core, "core").await?;
+    let mut before = Vec::new();
+    let mut quiet = 0;
+    while quiet < 10 {
+        let mut now = Vec::new();
+        for topic in ["edge-1.readings", "edge-1.events"] {
+            for partition in 0..3 {
+                now.push(core.watermarks(topic, partition).await?.high);
+            }
+        }
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// By a program of its own, which reads brokers and volumes only.
+fn check(
+    source: &str,
+    destination: &str,
+    topics: &[&str],
+    volumes: &[PathBuf],
+    hashes: &[&str],
+) -> Result<()> {
+    let mut command = Command::new(program("check-carried")?);
+    let wait = if source.starts_with("kafka") && destination.starts_with("kafka") {
+        "120"
+    } else {
+        "0"
+    };
+    command.args(["--source", source, "--destination", destination, "--wait", wait]);
+    for topic in topics {
+        command.args(["--topic", topic]);
+    }
+    for volume in volumes {
+        command.arg("--volume").arg(volume);
+    }
+    for hash in hashes {
+        command.args(["--hash", hash]);
+    }
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    ensure!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn all_is_carried_once_over_a_line_that_fails_between_two_kafkas() -> Result<()> {
+    survives(Shape::EachService, true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn all_is_carried_once_over_a_line_that_fails_from_a_small_edge() -> Result<()> {
+    survives(Shape::SmallEdges, false).await
+}

@@ -16,13 +16,6 @@ pub fn seed() -> u64 {
         .unwrap_or_else(|| rand::rng().random())
 }
 
-/// How often each is killed: `FIELDLINE_CHAOS_ROUNDS`, or twice.
-pub fn rounds() -> usize {
-    std::env::var_os("FIELDLINE_CHAOS_ROUNDS")
-        .and_then(|text| text.to_str()?.parse().ok())
-        .unwrap_or(2)
-}
-
 /// What can be killed.
 #[derive(Debug, Clone)]
 enum Victim {

@@ -1,9 +1,9 @@
 //! The project's own commands: what needs a decision, and so is no line of the Makefile.
 
 mod bench;
-mod browser;
 mod bench_link;
 mod bench_mirror;
+mod browser;
 mod bucket;
 mod chaos;
 mod engines;

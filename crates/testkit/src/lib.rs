@@ -43,6 +43,23 @@ pub fn free_port() -> u16 {
         .unwrap_or_else(|| panic!("no free port"))
 }
 
+/// How often a crash test kills: `FIELDLINE_CHAOS_ROUNDS`, or as usual.
+///
+/// # Panics
+/// When the variable holds no number.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are told by the environment how long to go on"
+)]
+pub fn rounds(usual: usize) -> usize {
+    match std::env::var("FIELDLINE_CHAOS_ROUNDS") {
+        Ok(rounds) => rounds
+            .parse()
+            .unwrap_or_else(|_| panic!("FIELDLINE_CHAOS_ROUNDS is {rounds:?}, which is no number")),
+        Err(_) => usual,
+    }
+}
+
 /// A directory that goes away with the value.
 ///
 /// # Panics

@@ -17,7 +17,6 @@ use crate::sqlite::open;
 
 const DIRECTORY: &str = "FIELDLINE_CRASH_DIRECTORY";
 const ROUND: &str = "FIELDLINE_CRASH_ROUND";
-const ROUNDS: &str = "FIELDLINE_CHAOS_ROUNDS";
 const SENDERS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -148,13 +147,12 @@ async fn check(broker: &Broker, told: &Told) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_nothing_acknowledged_is_lost() {
-    let rounds = environment(ROUNDS).map_or(4, |rounds| rounds.parse().unwrap());
     let seed: u64 = rand::random();
     eprintln!("seed {seed}");
     let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
     let directory = tempfile::tempdir().unwrap();
     let mut told = Told::default();
-    for round in 0..rounds {
+    for round in 0..testkit::rounds(4) {
         let mut child = spawn(directory.path(), round);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Killed while opening now and then, mostly while sending.

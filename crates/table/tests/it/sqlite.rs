@@ -227,8 +227,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let place = tempfile::tempdir().unwrap();
     let url = file(place.path());
     let mut acked = BTreeMap::new();
-    let rounds = std::env::var("FIELDLINE_CHAOS_ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
-    for round in 0..rounds {
+    for round in 0..testkit::rounds(8) {
         let mut writer = child("sqlite::what_was_acknowledged_survives_kill_9", &url);
         let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
         let wait = Duration::from_micros(random.random_range(0..300_000));

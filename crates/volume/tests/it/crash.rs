@@ -114,9 +114,7 @@ async fn a_killed_writer_loses_nothing_it_stored_and_shows_nothing_partial() {
     eprintln!("seed {seed}");
     let home = testkit::temp_dir();
     let (mut stored, mut verified) = (0, 0u64);
-    let rounds = std::env::var_os("FIELDLINE_CHAOS_ROUNDS")
-        .map_or(5, |rounds| rounds.into_string().unwrap().parse().unwrap());
-    for round in 0..rounds {
+    for round in 0..testkit::rounds(5) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["crash::child", "--exact", "--nocapture"])
             .env(CHILD, format!("{seed} {}", home.path().display()))
@@ -134,7 +132,7 @@ async fn a_killed_writer_loses_nothing_it_stored_and_shows_nothing_partial() {
             }
         });
         let mut kill_at = None;
-        let pause = Duration::from_micros(seed.wrapping_mul(round + 1) % 250_000);
+        let pause = Duration::from_micros(seed.wrapping_mul(round as u64 + 1) % 250_000);
         loop {
             let left = kill_at.map_or(Duration::from_secs(60), |at: std::time::Instant| {
                 at.saturating_duration_since(std::time::Instant::now())

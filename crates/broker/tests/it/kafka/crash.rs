@@ -88,9 +88,7 @@ async fn killed_producers_lose_nothing_acknowledged_and_keep_transactions_whole(
     let (topic, id) = (unique("crash"), unique("id"));
     broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
     let mut committed = Vec::new();
-    let rounds = std::env::var_os("FIELDLINE_CHAOS_ROUNDS")
-        .map_or(4, |rounds| rounds.into_string().unwrap().parse().unwrap());
-    for round in 1..=rounds {
+    for round in 1..=testkit::rounds(4) {
         let mut child = child("commits_batches_until_killed", &topic, &id);
         committed.extend(heard(&mut child, "committed ", 3 * round));
         drop(child);

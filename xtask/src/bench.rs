@@ -39,10 +39,10 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let engines = Engines::start("bench").await?;
-    let mut command = bench(&["--engines"]);
-    command.envs(engines.environment());
-    let outcome = succeed(command).await;
-    engines.stop().await?;
-    outcome
+    Engines::during("bench", async |engines| {
+        let mut command = bench(&["--engines"]);
+        command.envs(engines.environment());
+        succeed(command).await
+    })
+    .await
 }

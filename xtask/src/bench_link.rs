@@ -33,7 +33,6 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     .await?;
     let build = ["build", "--release", "--package", "e2e", "--bin", "bench-link"];
     succeed(cargo(&build)).await?;
-    let engines = Engines::brokers("bench-link", &["core", "edge"]).await?;
     let run = [
         "run",
         "--release",
@@ -45,8 +44,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ];
     let more = arguments.more.iter().map(String::as_str);
     let mut command = cargo(&run.into_iter().chain(more).collect::<Vec<_>>());
-    command.envs(engines.environment());
-    let outcome = succeed(command).await;
-    engines.stop().await?;
-    outcome
+    Engines::with("bench-link", &["core", "edge"], async |engines| {
+        command.envs(engines.environment());
+        succeed(command).await
+    })
+    .await
 }

@@ -40,27 +40,22 @@ pub(crate) struct Screenshots {
 pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
     let real = arguments.engines == Kind::Real;
     build(arguments.release, real).await?;
-    let engines = if real {
-        Some(Engines::start("browser").await?)
-    } else {
-        None
-    };
     let mut words = vec!["-m", "pytest", "tests/python/browser"];
     words.extend(arguments.pytest.iter().map(String::as_str));
     let mut command = python(&words, arguments.release);
-    if let Some(engines) = &engines {
-        command
-            .envs(engines.environment())
-            .env("FIELDLINE_ENGINES", "real");
-    }
     if let Some(assets) = arguments.assets {
         command.env("FIELDLINE_BROWSER_ASSETS", assets.to_string());
     }
-    let outcome = succeed(command).await;
-    if let Some(engines) = engines {
-        engines.stop().await?;
+    if !real {
+        return succeed(command).await;
     }
-    outcome
+    Engines::during("browser", async |engines| {
+        command
+            .envs(engines.environment())
+            .env("FIELDLINE_ENGINES", "real");
+        succeed(command).await
+    })
+    .await
 }
 
 /// Builds the programs, and takes a picture of every page and state.

@@ -62,17 +62,15 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let engines = Engines::start("chaos").await?;
-    let mut command = scenarios(&["--ignored"]);
-    command.envs(engines.environment());
-    let mut outcome = succeed(command).await;
-    if outcome.is_ok() {
-        let mut command = suites(&["kafka::crash::killed", "--ignored"], arguments.rounds);
-        command.envs(engines.environment());
-        outcome = succeed(command).await;
-    }
-    engines.stop().await?;
-    outcome
+    Engines::during("chaos", async |engines| {
+        let suites = suites(&["kafka::crash::killed", "--ignored"], arguments.rounds);
+        for mut command in [scenarios(&["--ignored"]), suites] {
+            command.envs(engines.environment());
+            succeed(command).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// The crash suites of the crates that wrap an engine: without a filter those of the embedded engines.

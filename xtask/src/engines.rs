@@ -37,18 +37,27 @@ impl Engines {
         missing
     }
 
-    /// Starts all of them with empty data, in a directory named after `purpose`.
-    pub(crate) async fn start(purpose: &str) -> anyhow::Result<Self> {
-        Self::with(purpose, &[]).await
+    /// Does `work` with all of them, which begin with empty data in a directory named after `purpose`.
+    pub(crate) async fn during(
+        purpose: &str,
+        work: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        Self::with(purpose, &[], work).await
     }
 
-    /// Starts these brokers alone.
-    pub(crate) async fn brokers(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
-        Self::with(purpose, names).await
+    /// The same with these brokers alone; with all engines when none is named.
+    pub(crate) async fn with(
+        purpose: &str,
+        names: &[&str],
+        work: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let engines = Self::start(purpose, names).await?;
+        let outcome = work(&engines).await;
+        engines.stop().await?;
+        outcome
     }
 
-    /// Starts those named, or all.
-    async fn with(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
+    async fn start(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
         let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let mut engines = Self {
             dir: dir.join(format!("engines-{purpose}")),
@@ -92,7 +101,7 @@ impl Engines {
     }
 
     /// Stops them and forgets their data.
-    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+    async fn stop(&self) -> anyhow::Result<()> {
         let mut command = self.script("down");
         let status = command
             .arg("--wipe")

@@ -21,11 +21,11 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "the core needs real engines; missing: {}",
         missing.join(", ")
     );
-    let engines = Engines::start("scale").await?;
-    let flags = ["run", "--release", "--package", "e2e", "--bin", "scale", "--"];
-    let mut command = cargo(&flags);
-    command.args(&arguments.arguments).envs(engines.environment());
-    let outcome = succeed(command).await;
-    engines.stop().await?;
-    outcome
+    Engines::during("scale", async |engines| {
+        let flags = ["run", "--release", "--package", "e2e", "--bin", "scale", "--"];
+        let mut command = cargo(&flags);
+        command.args(&arguments.arguments).envs(engines.environment());
+        succeed(command).await
+    })
+    .await
 }

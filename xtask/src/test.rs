@@ -60,20 +60,12 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         say("==================================================================");
         return Ok(());
     }
-    let engines = Engines::start("test").await?;
-    let outcome = async {
+    Engines::during("test", async |engines| {
         let bucket = Bucket::start().await?;
-        tests(
-            arguments,
-            &["--no-fail-fast"],
-            &["--ignored"],
-            Some((&engines, &bucket)),
-        )
-        .await
-    };
-    let outcome = outcome.await;
-    engines.stop().await?;
-    outcome
+        let with = Some((engines, &bucket));
+        tests(arguments, &["--no-fail-fast"], &["--ignored"], with).await
+    })
+    .await
 }
 
 async fn tests(

@@ -112,6 +112,16 @@ impl Site {
         }
     }
 
+    /// How many assets it knows.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn total(&self) -> Result<u64> {
+        self.get("/api/assets?limit=1").await?["total"]
+            .as_u64()
+            .context("no total")
+    }
+
     /// How many assets are in a state.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("xtask", 50),
     // Known by tests only, see below.
     ("testkit", 5),
+    ("fixtures", 35),
     ("services/*", 40),
 ];
 

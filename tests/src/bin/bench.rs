@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape};
 use e2e::scenario;
-use e2e::site::{Site, eventually};
+use e2e::site::eventually;
 
 /// Measures the asset exchange.
 #[derive(Debug, Parser)]
@@ -39,12 +39,6 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn total(site: &Site) -> Result<u64> {
-    site.get("/api/assets?limit=1").await?["total"]
-        .as_u64()
-        .context("no total")
-}
-
 async fn run(shape: Shape, cli: &Cli) -> Result<()> {
     let limit = Duration::from_secs(cli.limit);
     let directory = tempfile::tempdir()?;
@@ -61,7 +55,7 @@ async fn run(shape: Shape, cli: &Cli) -> Result<()> {
     let wanted = u64::try_from(cli.assets)?;
     for edge in &installation.edges {
         eventually(limit, "the edge knows every asset", || async {
-            let known = total(edge).await?;
+            let known = edge.total().await?;
             ensure!(known == wanted, "{} knows {known} of {wanted}", edge.name);
             Ok(())
         })

@@ -66,9 +66,8 @@ async fn run(edges: usize, cli: &Cli) -> Result<Vec<Row>> {
     for edge in &installation.edges {
         let what = format!("{} knows every asset", edge.name);
         eventually(Duration::from_secs(cli.limit), &what, || async {
-            let known = edge.get("/api/assets?limit=1").await?["total"].as_u64();
-            let known = usize::try_from(known.context("no total")?)?;
-            ensure!(known == cli.assets, "{known} of {}", cli.assets);
+            let known = edge.total().await?;
+            ensure!(known == cli.assets as u64, "{known} of {}", cli.assets);
             Ok(())
         })
         .await?;

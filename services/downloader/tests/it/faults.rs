@@ -1,7 +1,10 @@
 //! Connections that break, servers that are busy, stops in the middle.
 
 use crate::server::{Server, long_body};
-use crate::site::{Site, eventually};
+use fixtures::LIMIT;
+use testkit::eventually;
+
+use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn download_resumes_by_range_where_it_was_cut() {
@@ -55,7 +58,7 @@ async fn stop_in_the_middle_leaves_nothing_and_the_next_start_finishes() {
     let site = Site::new(address).await;
     let running = site.start();
     let id = site.announce(1, format!("http://{address}/slow")).await;
-    eventually(async || {
+    eventually(LIMIT, async || {
         if server.asked("/slow").is_empty() {
             Err("not asked yet")
         } else {

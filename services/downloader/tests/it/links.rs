@@ -64,7 +64,7 @@ async fn every_bad_link_fails_with_its_reason_and_none_stops_the_rest() {
     }
     let mut unlinked = testkit::announced(90, "");
     unlinked.link = None;
-    site.send(&unlinked).await;
+    site.announces(&unlinked).await;
     let good = site.announce(91, at("/redirect?/file/good.txt")).await;
 
     let running = site.start();

@@ -8,7 +8,10 @@ use downloader::preview;
 use image::{DynamicImage, ImageFormat, RgbImage};
 
 use crate::server::Server;
-use crate::site::{Site, eventually};
+use fixtures::LIMIT;
+use testkit::eventually;
+
+use crate::site::Site;
 
 fn png(width: u32, height: u32) -> Vec<u8> {
     let picture = RgbImage::from_fn(width, height, |x, y| {
@@ -36,7 +39,7 @@ async fn picture_is_stored_previewed_and_recorded() {
         link: Some(format!("http://{address}/file/picture")),
         ..announced
     };
-    site.send(&announced).await;
+    site.announces(&announced).await;
     let asset = site.downloaded(&announced.asset_id).await;
     assert_eq!(site.bytes(&asset).await, bytes);
     assert_eq!(asset.hash, Some(testkit::hash(&bytes)));
@@ -110,11 +113,12 @@ async fn record_that_cannot_be_decoded_becomes_a_dead_letter() {
     server.put("good.txt", b"good".to_vec());
     let id = testkit::asset_id(1);
     // The same key, so that the good one is behind the bad one.
-    site.send_bytes(id.as_str(), b"not avro at all".to_vec()).await;
+    site.send_bytes(topic::ASSET_PIPELINE, &id, b"not avro at all".to_vec())
+        .await;
     site.announce(1, format!("http://{address}/file/good.txt")).await;
     let running = site.start();
     site.downloaded(&id).await;
-    let letters = eventually(async || {
+    let letters = eventually(LIMIT, async || {
         let mut letters = Vec::new();
         let dead = format!("{}.dead-letter", topic::ASSET_PIPELINE);
         site.broker
@@ -143,7 +147,7 @@ async fn delivery_twice_is_the_same_as_once() {
     let id = site.announce(1, &link).await;
     let first = site.downloaded(&id).await;
     site.announce(1, &link).await;
-    let outcomes = eventually(async || {
+    let outcomes = eventually(LIMIT, async || {
         let outcomes = site.outcomes(&id).await;
         if outcomes.len() < 2 {
             Err("one outcome".to_owned())
@@ -171,12 +175,12 @@ async fn announcement_with_its_outcome_behind_it_is_passed_over() {
         state: AssetState::Broadcast,
         ..testkit::downloaded(1, b"bytes")
     };
-    site.send(&broadcast).await;
+    site.announces(&broadcast).await;
     let running = site.start();
     let other = site.announce(2, format!("http://{address}/file/other.txt")).await;
     site.downloaded(&other).await;
     // Every partition is handled to its end when the group has committed it.
-    eventually(async || {
+    eventually(LIMIT, async || {
         let committed = site
             .broker
             .committed("core.downloader", topic::ASSET_PIPELINE)
@@ -206,7 +210,7 @@ async fn other_states_and_tombstones_are_passed_over() {
     let (server, address) = Server::start().await;
     let site = Site::new(address).await;
     server.put("good.txt", b"good".to_vec());
-    site.send(&testkit::downloaded(1, b"bytes")).await;
+    site.announces(&testkit::downloaded(1, b"bytes")).await;
     let tombstone = broker::Outgoing::tombstone(topic::ASSET_PIPELINE, testkit::asset_id(2).as_str());
     site.broker.producer().unwrap().send(tombstone).await.unwrap();
     let running = site.start();

@@ -1,40 +1,26 @@
-//! A core in a temporary directory, with one downloader at a time.
+//! A core with one downloader at a time.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::ops::Deref;
 
-use common::broker::{self, Broker, Outgoing, TopicSpec};
-use common::chassis::{self, Host, Stop};
-use common::schemas::{Asset, AssetId, AssetPreview, AssetState, Topic, decode, encode, topic};
-use common::volume::{self, Volume};
+use common::broker;
+use common::schemas::{Asset, AssetId, AssetPreview, AssetState, decode, topic};
 use downloader::{Downloader, Settings};
-use testkit::TempDir;
-use tokio::time::{Instant, sleep};
+use fixtures::{LIMIT, Running};
+use testkit::eventually;
 
 pub(crate) struct Site {
-    pub(crate) dir: TempDir,
-    pub(crate) broker: Broker,
-    pub(crate) volume: Volume,
+    site: fixtures::Site,
     settings: Settings,
-}
-
-pub(crate) struct Running {
-    stop: Stop,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Site {
     /// A site whose downloader may reach `server`, takes at most a mebibyte, and does not wait long.
     pub(crate) async fn new(server: SocketAddr) -> Self {
-        let dir = testkit::temp_dir();
-        let broker = broker::Settings::url(testkit::sqlite(dir.path(), "broker.db"));
-        let volume = volume::Settings {
-            url: testkit::directory(dir.path(), "volume"),
-            ..Default::default()
-        };
+        let site = fixtures::Site::core().await;
         let settings = Settings {
-            broker,
-            volume,
+            broker: site.broker_settings.clone(),
+            volume: site.volume_settings.clone(),
             allow: vec![server.to_string()],
             max_bytes: "1MiB".parse().unwrap(),
             attempts: 3,
@@ -42,49 +28,22 @@ impl Site {
             idle_timeout: "5s".parse().unwrap(),
             ..Settings::default()
         };
-        let broker = Broker::open(&settings.broker, "test", &Default::default())
-            .await
-            .unwrap();
-        for wanted in Topic::core() {
-            let spec = TopicSpec::new(wanted.name, wanted.partitions.unwrap_or(3));
-            broker
-                .create_topic(&if wanted.compacted { spec.compacted() } else { spec })
-                .await
-                .unwrap();
-        }
-        let volume = Volume::open(&settings.volume).await.unwrap();
-        Self {
-            dir,
-            broker,
-            volume,
-            settings,
-        }
+        Self { site, settings }
     }
 
     pub(crate) fn start(&self) -> Running {
-        let host = Host::detached("downloader", "core");
-        let stop = host.stop();
-        Running {
-            stop,
-            task: tokio::spawn(chassis::run_in::<Downloader>(host, self.settings.clone())),
-        }
-    }
-
-    pub(crate) async fn send(&self, asset: &Asset) {
-        self.send_bytes(asset.asset_id.as_str(), encode(asset).unwrap())
-            .await;
-    }
-
-    pub(crate) async fn send_bytes(&self, key: &str, value: Vec<u8>) {
-        let record = Outgoing::new(topic::ASSET_PIPELINE, key, value);
-        self.broker.producer().unwrap().send(record).await.unwrap();
+        self.site.start::<Downloader>(self.settings.clone())
     }
 
     /// Announces entry `number` with a link.
     pub(crate) async fn announce(&self, number: u32, link: impl AsRef<str>) -> AssetId {
         let asset = testkit::announced(number, link.as_ref());
-        self.send(&asset).await;
+        self.announces(&asset).await;
         asset.asset_id
+    }
+
+    pub(crate) async fn announces(&self, asset: &Asset) {
+        self.send(topic::ASSET_PIPELINE, &asset.asset_id, asset).await;
     }
 
     /// All outcomes of an asset so far.
@@ -104,7 +63,7 @@ impl Site {
     }
 
     pub(crate) async fn outcome(&self, asset_id: &AssetId) -> Asset {
-        eventually(async || {
+        eventually(LIMIT, async || {
             self.outcomes(asset_id)
                 .await
                 .pop()
@@ -126,18 +85,10 @@ impl Site {
     }
 
     pub(crate) async fn preview(&self, asset_id: &AssetId) -> Option<AssetPreview> {
-        let mut newest = None;
-        let visit = |record: broker::Record| {
-            let preview = decode::<AssetPreview>(&record.value.unwrap()).unwrap();
-            newest = Some(preview)
-                .filter(|preview| preview.asset_id == *asset_id)
-                .or_else(|| newest.take());
-        };
-        self.broker
-            .read_to_end(topic::ASSET_PREVIEW, visit)
-            .await
-            .unwrap();
-        newest
+        let previews = self.records::<AssetPreview>(topic::ASSET_PREVIEW).await;
+        previews
+            .into_iter()
+            .rfind(|preview| preview.asset_id == *asset_id)
     }
 
     /// What is in the volume under the asset's hash.
@@ -152,7 +103,7 @@ impl Site {
 
     /// Files that are not whole yet.
     pub(crate) fn staged(&self) -> usize {
-        let staging = self.dir.path().join("volume/staging");
+        let staging = self.directory.path().join("volume/staging");
         std::fs::read_dir(staging).map_or(0, |files| {
             files
                 .filter(|file| {
@@ -164,20 +115,10 @@ impl Site {
     }
 }
 
-impl Running {
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-}
+impl Deref for Site {
+    type Target = fixtures::Site;
 
-pub(crate) async fn eventually<T, E: std::fmt::Display>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match attempt().await {
-            Ok(value) => return value,
-            Err(error) if Instant::now() > deadline => panic!("{error}"),
-            Err(_) => sleep(Duration::from_millis(20)).await,
-        }
+    fn deref(&self) -> &fixtures::Site {
+        &self.site
     }
 }

@@ -41,7 +41,7 @@ async fn sample_is_announced_once_and_its_links_are_real() {
         sample::encode(sample::index("contours-02.png").unwrap()).unwrap()
     );
 
-    site.waiting("catalogue exhausted").await;
+    site.says("catalogue exhausted").await;
     running.stop().await;
 }
 
@@ -69,10 +69,10 @@ async fn restart_neither_repeats_nor_undoes() {
     site.broker.producer().unwrap().send(record).await.unwrap();
 
     let running = site.start(site.feed("sample:"));
-    let status = site.waiting("catalogue exhausted").await;
+    let status = site.says("catalogue exhausted").await;
     assert_eq!(status.state, ServiceState::Waiting);
     running.stop().await;
-    let records = site.records().await;
+    let records = site.pipeline().await;
     let announced: Vec<_> = records
         .iter()
         .filter(|asset| asset.state == AssetState::Announced)
@@ -86,9 +86,9 @@ async fn restart_neither_repeats_nor_undoes() {
 
     // And once more, with nothing left to say.
     let running = site.start(site.feed("sample:"));
-    site.waiting("catalogue exhausted").await;
+    site.says("catalogue exhausted").await;
     running.stop().await;
-    assert_eq!(site.records().await.len(), records.len());
+    assert_eq!(site.pipeline().await.len(), records.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn repeat_announces_other_assets_with_the_same_links() {
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_is_announced_with_its_sidecars_and_served_safely() {
     let site = Site::new().await;
-    let files = site.dir.path().join("files");
+    let files = site.directory.path().join("files");
     std::fs::create_dir_all(files.join("below")).unwrap();
     let write = |name: &str, text: &str| std::fs::write(files.join(name), text).unwrap();
     write("winter_storm.txt", "0123456789");
@@ -135,11 +135,11 @@ async fn directory_is_announced_with_its_sidecars_and_served_safely() {
     write("lonely.json", "{}");
     write(".hidden", "x");
     write("below/secret.txt", "x");
-    std::fs::write(site.dir.path().join("outside.txt"), "secret").unwrap();
-    std::os::unix::fs::symlink(site.dir.path().join("outside.txt"), files.join("link.txt")).unwrap();
+    std::fs::write(site.directory.path().join("outside.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink(site.directory.path().join("outside.txt"), files.join("link.txt")).unwrap();
 
     let running = site.start(site.feed(format!("dir://{}", files.display())));
-    let status = site.waiting("catalogue exhausted").await;
+    let status = site.says("catalogue exhausted").await;
     assert!(
         status.last_error.unwrap().contains("broken.txt"),
         "the bad sidecar is named"
@@ -223,7 +223,7 @@ const SEARCH: &str = r#"{"collection": {"items": [
 #[tokio::test(flavor = "multi_thread")]
 async fn nasa_search_is_announced_with_links_rewritten() {
     let site = Site::new().await;
-    let path = site.dir.path().join("search.json");
+    let path = site.directory.path().join("search.json");
     std::fs::write(&path, SEARCH).unwrap();
     let settings = Settings {
         rewrite: vec![Rewrite {
@@ -233,7 +233,7 @@ async fn nasa_search_is_announced_with_links_rewritten() {
         ..site.feed(format!("nasa-file://{}", path.display()))
     };
     let running = site.start(settings);
-    site.waiting("catalogue exhausted").await;
+    site.says("catalogue exhausted").await;
     running.stop().await;
     let assets = site.announced(2).await;
     assert_eq!(assets.len(), 2);

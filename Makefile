@@ -28,7 +28,7 @@ lint: ## Format check, lints, documentation, and the rules of the workspace
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
-	$(CARGO) test --package e2e --test workspace --locked
+	$(CARGO) test --workspace --test workspace --locked
 
 check: lint ## What lint does, and all tests that need no engine
 	$(CARGO) build --workspace --bins --locked

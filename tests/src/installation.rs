@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use broker::TopicSpec;
 use serde_json::json;
 use testkit::free_port;
 
@@ -35,9 +34,6 @@ pub const CORE_SERVICES: &[&str] = &[
 ];
 /// The services of an edge.
 pub const EDGE_SERVICES: &[&str] = &["viewer", "listener", "requester", "mirror", "link"];
-
-/// A topic, a group and a transactional id that nobody else has.
-const PROBE: &str = "installation-probe";
 
 /// A core, its edges, and the processes they are.
 #[derive(Debug)]
@@ -175,7 +171,6 @@ impl Installation {
         };
         for name in engines {
             empty_engine(name)?;
-            coordinates(name).await?;
         }
         let certs = directory.join("certs");
         let mut words = vec!["certs", "--dir", "certs", "--server", "127.0.0.1"];
@@ -336,28 +331,6 @@ fn token_file(directory: &Path, site: &str) -> PathBuf {
 /// Goes after the settings, whose last section is the viewer's.
 fn token_setting(directory: &Path, site: &str) -> String {
     format!("token_file = \"{}\"\n", token_file(directory, site).display())
-}
-
-/// Waits until a fresh broker has the coordinators of groups and transactions: it makes them when it is first asked, and
-/// until then a service that asks at its start ends.
-async fn coordinates(name: &str) -> Result<()> {
-    let url = engine(match name {
-        "core" => "KAFKA_URL",
-        "edge" => "KAFKA_EDGE_URL",
-        _ => "KAFKA_EDGE_2_URL",
-    })?;
-    let broker = crate::pair::open(&url, "installation").await?;
-    broker.create_topic(&TopicSpec::new(PROBE, 1)).await?;
-    eventually(
-        Duration::from_secs(60),
-        &format!("{name} coordinates"),
-        || async {
-            broker.committed(PROBE, PROBE).await?;
-            broker.transactions(PROBE).await?;
-            Ok(())
-        },
-    )
-    .await
 }
 
 fn core_settings(place: &Place, plan: &Plan<'_>, certs: &Path, port: u16, depot: u16) -> String {

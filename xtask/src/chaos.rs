@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "--package",
             "e2e",
             "--test",
-            "it",
+            "scenarios",
             "--",
             "crash::",
             "line::",

@@ -20,14 +20,23 @@ pub(crate) struct Arguments {
     package: Vec<String>,
 }
 
+/// The tests of crate `e2e`. They are chosen by name and not by crate: cargo compiles what they need once more for one
+/// crate alone than for all together.
+const SCENARIOS: [&str; 6] = ["--test", "scenarios", "--test", "settings", "--test", "workspace"];
+
 impl Arguments {
-    /// What cargo tests, besides the scenarios of crate `e2e`.
     fn crates(&self) -> Vec<&str> {
         if self.package.is_empty() {
-            return vec!["--workspace", "--exclude", "e2e"];
+            return vec!["--workspace"];
         }
-        let others = self.package.iter().filter(|name| *name != "e2e");
-        others.flat_map(|name| ["--package", name.as_str()]).collect()
+        self.package
+            .iter()
+            .flat_map(|name| ["--package", name.as_str()])
+            .collect()
+    }
+
+    fn only_scenarios(&self) -> bool {
+        !self.package.is_empty() && self.package.iter().all(|name| name == "e2e")
     }
 
     fn scenarios(&self) -> bool {
@@ -82,12 +91,23 @@ async fn tests(
         command
     };
     let crates = arguments.crates();
-    if !crates.is_empty() {
-        succeed(command(&crates, &[])).await?;
+    if !arguments.only_scenarios() {
+        succeed(command(
+            &[&crates, ["--lib", "--bins", "--test", "it"].as_slice()].concat(),
+            &[],
+        ))
+        .await?;
+        if engines.is_none() {
+            succeed(command(&[&crates, ["--doc"].as_slice()].concat(), &[])).await?;
+        }
     }
     if arguments.scenarios() {
         // One at a time: each is many processes, and those that kill engines kill them for all.
-        succeed(command(&["--package", "e2e"], &["--test-threads=1"])).await?;
+        succeed(command(
+            &[&crates, SCENARIOS.as_slice()].concat(),
+            &["--test-threads=1"],
+        ))
+        .await?;
     }
     Ok(())
 }

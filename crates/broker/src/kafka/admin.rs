@@ -8,13 +8,13 @@ use rdkafka::TopicPartitionList;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
 };
-use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
+use super::commits::{committed, coordinator_moves};
 use super::context::{Quiet, lock};
 use super::lifeline::Lifeline;
 use super::{ANSWER, Admin, Shared, blocking};
@@ -346,7 +346,7 @@ impl Shared {
             };
             self.context.or_unreachable(error, source)
         };
-        let found = observer.committed_offsets(asked, ANSWER).map_err(failed)?;
+        let found = committed(&observer, &asked, ANSWER, coordinator_moves).map_err(failed)?;
         let offsets = found
             .elements()
             .into_iter()

@@ -32,6 +32,11 @@ impl Lifeline {
         }
     }
 
+    /// Gives the client up for another reason.
+    pub(super) fn sever(&self) {
+        self.0.store(LOOKS, Ordering::Relaxed);
+    }
+
     /// Whether the client is beyond help.
     pub(super) fn cut(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= LOOKS

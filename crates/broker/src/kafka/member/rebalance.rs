@@ -11,7 +11,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::super::ANSWER;
+use super::super::commits::committed;
 use super::super::context::lock;
 use super::desk::{Command, Desk};
 use super::thread;
@@ -84,6 +84,8 @@ impl ConsumerContext for GroupContext {
             }
         };
         if let Err(error) = done {
+            // Without an answer to the group the client would wait for ever.
+            desk.lifeline.sever();
             desk.tell(Err(desk.failed("rebalance", error)));
         }
     }
@@ -101,7 +103,9 @@ fn assign(
     let committed = if partitions.is_empty() {
         None
     } else {
-        Some(committed(consumer, list)?)
+        // Without an assignment the member would stay without one, so only what ends it ends the asking.
+        let wait = |_: &KafkaError| !desk.closing() && !consumer.assignment_lost();
+        Some(committed(consumer, list, HAND_OVER, wait)?)
     };
     let without = match membership.from {
         StartWithout::Beginning => Offset::Beginning,
@@ -165,21 +169,6 @@ fn hold(
         desk.tell(Ok(GroupEvent::Assigned(new)));
     }
     Ok(())
-}
-
-/// What the group has committed. A coordinator that is just moving answers at the second or third attempt.
-fn committed(
-    consumer: &BaseConsumer<GroupContext>,
-    list: &TopicPartitionList,
-) -> KafkaResult<TopicPartitionList> {
-    let mut attempts = 3;
-    loop {
-        attempts -= 1;
-        match consumer.committed_offsets(list.clone(), ANSWER) {
-            Err(error) if attempts > 0 => tracing::debug!(%error, "committed offsets are asked for again"),
-            answer => return answer,
-        }
-    }
 }
 
 /// Tells the owner that partitions are to be handed over and waits, obeying its commits, until it has released them.

@@ -6,6 +6,7 @@
 
 mod board;
 mod control;
+mod enrolled;
 mod error;
 mod follow;
 mod report;
@@ -13,5 +14,6 @@ mod supervise;
 mod told;
 
 pub use control::{Control, ask, finished, order};
+pub use enrolled::{Enrolled, NeedsEnrolment};
 pub use error::{Error, Result};
 pub use told::{Told, finished_key, subject};

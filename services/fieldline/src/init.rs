@@ -11,6 +11,7 @@ use common::table::{self, Session, Write};
 use common::volume::{self, Volume};
 use serde::{Deserialize, Serialize};
 
+use crate::certs;
 use crate::cli;
 use crate::output::line;
 use crate::sites::{self, Role};
@@ -302,6 +303,11 @@ pub(crate) async fn run(command: &cli::Init) -> Result<()> {
                     .await
                     .with_context(|| format!("cannot enrol {edge}"))?;
                 line(format!("{site}: {edge} is enrolled"));
+                if let Some(out) = &command.out {
+                    let path = out.join(format!("{edge}.enrolment"));
+                    certs::write(&certs::enrolment(directory, edge, &command.core)?, &path)?;
+                    line(format!("{site}: give {edge} its enrolment {}", path.display()));
+                }
             }
         }
     }

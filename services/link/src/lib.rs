@@ -8,6 +8,7 @@
 mod backoff;
 mod carrier;
 mod checkpoint;
+mod enrolled;
 mod error;
 mod lanes;
 pub mod offsets;

@@ -4,6 +4,7 @@ mod arrival;
 mod backoff;
 mod command;
 mod depot;
+mod enrolled;
 mod error;
 mod pace;
 mod pass;

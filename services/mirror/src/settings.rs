@@ -18,8 +18,10 @@ pub struct Settings {
     pub table: table::Settings,
     /// The edge's volume.
     pub volume: volume::Settings,
-    /// Where the core's depot is, as `https://host:7443`.
+    /// Where the core's depot is, as `https://host:7443`; without it, the site's enrolment says so.
     pub depot: String,
+    /// The file of the site's enrolment, usually in `[common]`; it counts where `depot` is not set.
+    pub enrolment: Option<PathBuf>,
     /// This site's certificate, and whom it trusts.
     pub tls: Tls,
     /// Assets copied at once.
@@ -59,6 +61,7 @@ impl Default for Settings {
             table: table::Settings::default(),
             volume: volume::Settings::default(),
             depot: String::new(),
+            enrolment: None,
             tls: Tls::default(),
             parallel: 2,
             bytes_per_second: None,
@@ -96,7 +99,8 @@ impl chassis::Settings for Settings {
                     .map(|problem| format!("{key}.{problem}")),
             );
         }
-        if self.address().is_none() {
+        let enrolled = self.enrolment.is_some() && self.depot.is_empty();
+        if self.address().is_none() && !enrolled {
             problems.push(format!(
                 "depot: {:?} is no address of a depot; write it as https://host:7443",
                 self.depot
@@ -107,7 +111,7 @@ impl chassis::Settings for Settings {
             ("certificate", &self.tls.certificate),
             ("key", &self.tls.key),
         ] {
-            if path.as_os_str().is_empty() {
+            if path.as_os_str().is_empty() && !enrolled {
                 problems.push(format!("tls.{key}: name a PEM file; `fieldline certs` makes it"));
             }
         }

@@ -1,6 +1,7 @@
 //! A service's line to its site, over the embedded broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod enrolled;
 mod line;
 mod supervise;
 

@@ -188,7 +188,7 @@ fn an_enrolment_reads_what_it_wrote_for_its_owner_alone_and_overwrites_nothing_s
     );
 }
 
-type Change = dyn Fn(&mut serde_json::Value);
+type Change<'a> = dyn Fn(&mut serde_json::Value) + 'a;
 
 #[test]
 fn a_wrong_enrolment_is_told_what_where_and_what_would_be_right_and_never_its_key() {

@@ -10,6 +10,7 @@ use tracing_subscriber::{Layer, Registry};
 use crate::levels::Levels;
 use crate::lines::{Lines, Sink};
 use crate::service::Services;
+use crate::tail::Tails;
 use crate::{Result, Telemetry};
 
 /// Collects what the current thread logs until it is dropped; a test's tasks belong on a current-thread runtime.
@@ -25,7 +26,8 @@ impl Capture {
     pub fn start(level: &str) -> Result<Self> {
         let levels = Levels::new(level)?;
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let layer = Lines::new(Sink::Memory(Arc::clone(&lines))).with_filter(levels.clone());
+        let tails = Tails::default();
+        let layer = Lines::new(Sink::Memory(Arc::clone(&lines)), tails.clone()).with_filter(levels.clone());
         let guard = tracing::subscriber::set_default(Registry::default().with(Services).with(layer));
         // Another test's subscriber may have let callsites remember that nobody listens.
         tracing::callsite::rebuild_interest_cache();
@@ -33,6 +35,7 @@ impl Capture {
             lines,
             telemetry: Telemetry {
                 levels,
+                tails,
                 exporter: None,
             },
             _guard: guard,

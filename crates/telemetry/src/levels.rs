@@ -10,6 +10,7 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::service::{Owner, marks, owner};
+use crate::tail;
 use crate::{Error, Result};
 
 /// Libraries whose debug lines nobody asked for by asking for `debug`; name one to hear it.
@@ -141,7 +142,7 @@ impl Levels {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Levels {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
         let wanted = |level: &Level| level.targets.would_enable(metadata.target(), metadata.level());
-        if marks(metadata) {
+        if marks(metadata) || tail::hides(metadata) {
             return true;
         }
         let table = self.read();
@@ -157,7 +158,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Levels {
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         let table = self.read();
-        if marks(metadata) {
+        if marks(metadata) || tail::hides(metadata) {
             Interest::always()
         } else if *metadata.level() > table.maximum() {
             Interest::never()

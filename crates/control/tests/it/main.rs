@@ -3,6 +3,7 @@
 
 mod enrolled;
 mod line;
+mod logs;
 mod supervise;
 
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(crate) async fn bare() -> (TempDir, Broker) {
 }
 
 pub(crate) async fn make_topics(broker: &Broker) {
-    for name in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS] {
+    for name in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS, topic::SERVICE_LOG] {
         let spec = TopicSpec {
             cleanup: Cleanup::Compact,
             ..TopicSpec::new(name, 1)

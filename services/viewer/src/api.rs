@@ -79,6 +79,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/assets/{id}/expiry", post(commands::expiry))
         .route("/api/requests", get(sites::requests))
         .route("/api/services", get(services::list))
+        .route("/api/services/{name}/logs", get(services::logs))
         .route("/api/services/{name}/start", post(services::start))
         .route("/api/services/{name}/stop", post(services::stop))
         .route("/api/services/{name}/log-level", post(services::log_level))
@@ -153,6 +154,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         commands::withdraw,
         commands::expiry,
         services::list,
+        services::logs,
         services::start,
         services::stop,
         glance::mirror,

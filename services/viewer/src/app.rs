@@ -52,6 +52,8 @@ pub(crate) struct App {
     /// Where the core's newest record of each asset lies; empty at an edge.
     pub(crate) places: crate::headquarters::Places,
     pub(crate) services: Services,
+    /// Their last log lines.
+    pub(crate) logs: crate::logs::Logs,
     /// What is told to the pages that are open.
     pub(crate) hub: crate::events::Hub,
     pub(crate) lanes: crate::events::Lanes,

@@ -9,6 +9,7 @@ mod guard;
 mod headquarters;
 mod health;
 mod index;
+mod logs;
 mod pace;
 mod page;
 mod problem;

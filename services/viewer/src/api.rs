@@ -16,6 +16,7 @@ mod input;
 mod records;
 mod services;
 mod session;
+mod set_up;
 mod site;
 mod sites;
 mod topics;
@@ -90,6 +91,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/link", get(glance::link))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
+        .route("/api/set-up", get(set_up::state))
+        .route("/api/set-up/test", post(set_up::test))
+        .route("/api/set-up/connect", post(set_up::connect))
         .route("/api/sites", get(sites::list).post(sites::enrol))
         .route("/api/sites/{site}/revoke", post(sites::revoke))
         .route("/api/topics", get(topics::list).post(topics::create))
@@ -164,6 +168,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         glance::link,
         services::link_pause,
         services::link_resume,
+        set_up::state,
+        set_up::test,
+        set_up::connect,
         sites::list,
         sites::enrol,
         sites::revoke,

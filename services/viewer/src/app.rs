@@ -64,6 +64,8 @@ pub(crate) struct App {
     pub(crate) strangers: crate::audit::Strangers,
     /// Held while an asset's request is looked at and changed, so that two clicks are one request.
     pub(crate) asking: tokio::sync::Mutex<()>,
+    /// Held while a set-up is tested or kept: one at a time is enough for people.
+    pub(crate) setting_up: tokio::sync::Mutex<()>,
     /// How many streams of records may be open.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     pub(crate) stop: Stop,

@@ -15,6 +15,7 @@ mod page;
 mod problem;
 mod service;
 mod services;
+mod set_up;
 mod settings;
 mod sign_in;
 mod site_status;

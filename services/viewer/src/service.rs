@@ -90,6 +90,7 @@ impl chassis::Service for Viewer {
             lanes: events::Lanes::default(),
             usage: events::Usage::default(),
             asking: tokio::sync::Mutex::new(()),
+            setting_up: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
             page: crate::page::Page::load(),

@@ -4,6 +4,7 @@
 mod audit;
 mod callers;
 mod core_site;
+mod core_stand_in;
 mod edge_site;
 mod events;
 mod evict;
@@ -11,4 +12,5 @@ mod logs;
 mod people;
 mod rig;
 mod rights;
+mod set_up;
 mod topics;

@@ -72,12 +72,14 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             |service: &&Service| matches!(service.state, "running" | "paused" | "draining" | "starting");
         match instances.iter().find(|service| works(service)) {
             Some(service) => found.extend(recent(service, signs.now)),
-            None => found.extend(
-                instances
-                    .iter()
-                    .max_by_key(|service| service.reported_at)
-                    .map(|last| ill(name, last)),
-            ),
+            None => {
+                let last = instances.iter().max_by_key(|service| service.reported_at);
+                // That the site is not connected is one trouble, however many services wait for it.
+                let told = last
+                    .map(|last| ill(name, last))
+                    .filter(|trouble| !found.contains(trouble));
+                found.extend(told);
+            }
         }
     }
     if signs.dead_letters > 0 {
@@ -182,6 +184,13 @@ fn ill(name: &str, service: &Service) -> Trouble {
             what: format!("{name} has announced everything that its catalogue has"),
             remedy: "it looks again now and then, and goes on by itself".into(),
         },
+        _ if not_connected(service).is_some() => error(
+            format!(
+                "this site is not connected to headquarters: {}",
+                not_connected(service).unwrap_or_default()
+            ),
+            "an operator connects it under Set-up on this site's page",
+        ),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -190,6 +199,11 @@ fn ill(name: &str, service: &Service) -> Trouble {
             "it goes on by itself when that is there",
         ),
     }
+}
+
+/// Why the site has no core yet, where that is what the service waits for.
+fn not_connected(service: &Service) -> Option<&str> {
+    service.detail.as_deref()?.strip_prefix("not connected: ")
 }
 
 fn recent(service: &Service, now: i64) -> Option<Trouble> {
@@ -306,6 +320,18 @@ mod tests {
             ["error", "error", "warning"]
         );
         assert!(told[2].what.contains("the core"));
+    }
+
+    #[test]
+    fn a_site_that_is_not_connected_is_told_once() {
+        let mut waiting = ["link", "mirror"].map(|name| service(name, "a", "waiting"));
+        for service in &mut waiting {
+            service.detail = Some("not connected: give this site its enrolment".into());
+        }
+        let told = found(&waiting);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].severity, "error");
+        assert!(told[0].what.ends_with("not connected to headquarters: give this site its enrolment"));
     }
 
     #[test]

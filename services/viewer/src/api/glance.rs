@@ -260,6 +260,11 @@ fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
             )
         }
         "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),
+        "running" if last_contact_at.is_none() && now - service.started_at < CONTACT_MS => (
+            "down",
+            Some("it has just started, and has not heard from the core yet".to_owned()),
+            Some("wait a moment"),
+        ),
         "running" => (
             "down",
             error().or_else(|| Some("the core does not answer".to_owned())),

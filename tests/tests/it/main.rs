@@ -12,4 +12,5 @@ mod crash;
 mod demo;
 mod exchange;
 mod fenced;
+mod set_up;
 mod torn;

@@ -7,7 +7,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::levels::Levels;
+use crate::levels::{Kept, Levels};
 use crate::lines::{Lines, Sink};
 use crate::service::Services;
 use crate::tail::Tails;
@@ -27,7 +27,8 @@ impl Capture {
         let levels = Levels::new(level)?;
         let lines = Arc::new(Mutex::new(Vec::new()));
         let tails = Tails::default();
-        let layer = Lines::new(Sink::Memory(Arc::clone(&lines)), tails.clone()).with_filter(levels.clone());
+        let sink = Sink::Memory(Arc::clone(&lines));
+        let layer = Lines::new(sink, tails.clone(), levels.clone()).with_filter(Kept(levels.clone()));
         let guard = tracing::subscriber::set_default(Registry::default().with(Services).with(layer));
         // Another test's subscriber may have let callsites remember that nobody listens.
         tracing::callsite::rebuild_interest_cache();

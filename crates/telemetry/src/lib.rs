@@ -20,9 +20,9 @@ use std::sync::Arc;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer as _, Registry};
 
-use levels::Levels;
+use levels::{Kept, Levels};
 use lines::{Lines, Sink};
 use service::Services;
 pub use service::service_span;
@@ -77,20 +77,14 @@ pub fn init(settings: &Settings, name: &str) -> Result<Telemetry> {
         Format::Json => false,
     };
     let tails = Tails::default();
-    let logs: Box<dyn Layer<_> + Send + Sync> = if terminal {
-        Lines::new(Sink::Nowhere, tails.clone())
-            .and_then(tracing_subscriber::fmt::layer())
-            .with_filter(levels.clone())
-            .boxed()
-    } else {
-        Lines::new(Sink::Stdout, tails.clone())
-            .with_filter(levels.clone())
-            .boxed()
-    };
+    let sink = if terminal { Sink::Nowhere } else { Sink::Stdout };
+    let lines = Lines::new(sink, tails.clone(), levels.clone()).with_filter(Kept(levels.clone()));
+    let text = terminal.then(|| tracing_subscriber::fmt::layer().with_filter(levels.clone()));
     let traces = exporter.as_deref().map(Exporter::layer);
     Registry::default()
         .with(Services)
-        .with(logs)
+        .with(lines)
+        .with(text)
         .with(traces)
         .try_init()
         .map_err(Error::Twice)?;

@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::levels::Levels;
 use crate::service::{Owner, marks, owner};
 use crate::tail::{self, Line, Tails};
 
@@ -56,14 +57,16 @@ impl Sink {
 pub(crate) struct Lines {
     sink: Sink,
     tails: Tails,
+    levels: Levels,
     dispatch: OnceLock<WeakDispatch>,
 }
 
 impl Lines {
-    pub(crate) fn new(sink: Sink, tails: Tails) -> Self {
+    pub(crate) fn new(sink: Sink, tails: Tails, levels: Levels) -> Self {
         Self {
             sink,
             tails,
+            levels,
             dispatch: OnceLock::new(),
         }
     }
@@ -163,7 +166,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             self.tails
                 .keep(&owner, Line::new(at, event.metadata(), &message, &fields));
         }
-        if matches!(self.sink, Sink::Nowhere) {
+        if matches!(self.sink, Sink::Nowhere) || !self.levels.wants(event.metadata(), &owner) {
             return;
         }
         let trace_id = self.trace_id(context.event_span(event).map(|span| span.id()));

@@ -1,7 +1,7 @@
 //! The last lines of each service, kept in memory for where nobody reads the process's output.
 //!
 //! Bounded in lines, in bytes and in services, whatever the level. What is logged inside [`untold`] is not kept: the work
-//! of passing lines on must not be a reason to pass on more.
+//! of passing lines on must not be a reason to pass on more. Lines at level info and above are kept at any level.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,6 +210,19 @@ mod tests {
         assert!(capture.telemetry().tail("core", "feed", 1).is_none());
         assert!(capture.telemetry().tail("edge", "feed", 0).is_none());
         assert_eq!(capture.with_message("passed on").len(), 1);
+    }
+
+    #[test]
+    fn what_a_quiet_service_did_is_kept_and_not_written() {
+        let capture = Capture::start("warn").unwrap();
+        service_span("core", "feed").in_scope(|| {
+            tracing::info_span!("process", topic = "t").in_scope(|| tracing::info!("started"));
+            tracing::debug!("detail");
+        });
+        let tail = capture.telemetry().tail("core", "feed", 0).unwrap();
+        assert_eq!((tail.count, &*tail.lines[0].message), (1, "started"));
+        assert!(tail.lines[0].fields.contains("topic"));
+        assert!(capture.lines().is_empty());
     }
 
     #[test]

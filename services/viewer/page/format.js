@@ -44,6 +44,12 @@ export function moment(at) {
   return at ? new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
 }
 
+// The time of day, to the millisecond.
+export function clock(at) {
+  const date = new Date(at);
+  return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
 const STATES = {
   requesting: "Requesting…",
   requested: "Requested",

@@ -149,7 +149,7 @@ pub(crate) struct Asked {
 /// Requests an asset, or takes the request back. Asking again for what was asked for says the same, and repairs what a
 /// crash between the writes left.
 pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Option<&str>) -> Result<Asked> {
-    let _one_at_a_time = app.asking.lock().await;
+    let _one_at_a_time = app.turns.of(id).await;
     let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
     let facts = asset(app, id).await?.ok_or_else(unknown)?;
     let now = now_ms();
@@ -217,6 +217,7 @@ pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Opti
 /// are being deleted; after a crash in between, evicting again deletes them.
 pub(crate) async fn evict(app: &App, id: &AssetId) -> Result<(&'static str, i64)> {
     let _one_at_a_time = app.asking.lock().await;
+    let _turn = app.turns.of(id).await;
     let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
     let facts = asset(app, id).await?.ok_or_else(unknown)?;
     let now = now_ms();

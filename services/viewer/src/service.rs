@@ -89,6 +89,7 @@ impl chassis::Service for Viewer {
             hub: events::Hub::new(host.started_at()),
             lanes: events::Lanes::default(),
             usage: events::Usage::default(),
+            turns: Default::default(),
             asking: tokio::sync::Mutex::new(()),
             setting_up: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),

@@ -47,11 +47,11 @@ function Log({ service }) {
       </div>
     </div>
     ${all.length
-      ? html`<ol class="lines" ref=${box} tabindex="0" role="log" aria-live="off" aria-label="Lines of ${service}" onScroll=${({ target }) => { atEnd.current = target.scrollTop + target.clientHeight >= target.scrollHeight - 8; }}>
+      ? html`<div class="lines" ref=${box} tabindex="0" role="region" aria-label="Lines of ${service}" onScroll=${({ target }) => { atEnd.current = target.scrollTop + target.clientHeight >= target.scrollHeight - 8; }}><ol>
           ${lines.map((one, at) => html`<li key=${`${one.instance}/${one.at}/${at}`} class=${one.level}>
             <time datetime=${new Date(one.at).toISOString()} title=${moment(one.at)}>${clock(one.at)}</time> <b class="level">${one.level}</b> <span>${one.message} <span class="quiet">${words(one.fields)}${instances.length > 1 ? ` instance=${one.instance}` : ""}</span></span>
           </li>`)}
-        </ol>`
+        </ol></div>`
       : null}
     ${data && all.length > 0 && lines.length === 0 ? html`<p class="quiet">No warning and no error among the last lines.</p>` : null}
   </section>`;

@@ -8,6 +8,7 @@ use common::broker::{self, Broker, Outgoing, Position, Tls};
 use common::identity::{BrokerAddress, Enrolment};
 use common::schemas::{SiteId, at_core, topic};
 use common::telemetry;
+use futures_util::future::try_join_all;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use super::{Failed, Ladder, StepName};
 
 /// The longest that the broker's answers about rights and topics are waited for, all together.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Whose rights are tried: Kafka's rules name clients by their groups too.
+const LINK: &str = "link";
 /// How long a reader waits for a record; that there is none is no failure.
 const READ: Duration = Duration::from_secs(1);
 
@@ -169,8 +172,9 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
                 "the servers that a Kafka tells of must be reached from here too: check its advertised.listeners".to_owned()
             }
             _ => format!(
-                "headquarters must let CN={site} read and write topics that begin with {site}., read ASSET_BROADCAST and \
-                 ASSET_PREVIEW, and use transactional ids that begin with {site}."
+                "headquarters must let CN={site} read, write and describe topics that begin with {site}., read and describe \
+                 ASSET_BROADCAST and ASSET_PREVIEW (with their settings), use transactional ids that begin with {site}., \
+                 and read as group {LINK}.reader"
             ),
         };
         Failed::new(
@@ -201,7 +205,7 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
             key: Some(unpacked.key),
         };
     }
-    let broker = Broker::open(&settings, "set-up", &prometheus::Registry::new())
+    let broker = Broker::open(&settings, LINK, &prometheus::Registry::new())
         .await
         .map_err(|error| refused("the broker cannot be opened", &error))?;
     broker
@@ -252,16 +256,14 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
     ))
 }
 
+/// Reads each topic with a reader of its own, so that a refusal names the right one.
 async fn read(broker: &Broker, names: &[String]) -> broker::Result<()> {
-    let mut positions = Vec::new();
-    for name in names {
+    let each = names.iter().map(|name| async move {
         broker.watermarks(name, 0).await?;
-        positions.push(Position::end(name, 0));
-    }
-    if !positions.is_empty() {
-        broker.reader(&positions).await?.next(1, READ).await?;
-    }
-    Ok(())
+        let mut reader = broker.reader(&[Position::end(name, 0)]).await?;
+        reader.next(1, READ).await.map(drop)
+    });
+    try_join_all(each).await.map(drop)
 }
 
 /// Writes a record to each topic in a transaction that is given up, so that nobody ever reads them.

@@ -88,6 +88,18 @@ impl Core {
         Self { authority, dir }
     }
 
+    /// A core whose certificates another authority issues, which lies in a directory.
+    pub(crate) fn signed_by(authority: &Path) -> Self {
+        let dir = testkit::temp_dir();
+        let certs = dir.path().join("certs");
+        std::fs::create_dir(&certs).unwrap();
+        for file in ["ca.crt", "ca.key"] {
+            std::fs::copy(authority.join(file), certs.join(file)).unwrap();
+        }
+        let authority = Authority::load(&certs).unwrap();
+        Self { authority, dir }
+    }
+
     /// Waits until a certificate that is valid until about now is valid no longer.
     pub(crate) async fn outlives(&self, path: &str) {
         let pem = std::fs::read_to_string(self.dir.path().join(path)).unwrap();

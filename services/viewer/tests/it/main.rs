@@ -8,6 +8,7 @@ mod core_stand_in;
 mod edge_site;
 mod events;
 mod evict;
+mod kafka;
 mod logs;
 mod people;
 mod rig;

@@ -27,7 +27,7 @@ async fn edge() -> (Rig, PathBuf) {
     (rig, place)
 }
 
-async fn test(rig: &Rig, enrolment: &str) -> Value {
+pub(crate) async fn test(rig: &Rig, enrolment: &str) -> Value {
     let (status, answer) = rig
         .post("/api/set-up/test", json!({"enrolment": enrolment}))
         .await;
@@ -37,7 +37,7 @@ async fn test(rig: &Rig, enrolment: &str) -> Value {
 }
 
 /// What became of a step.
-fn step<'a>(answer: &'a Value, target: &str, step: &str) -> &'a Value {
+pub(crate) fn step<'a>(answer: &'a Value, target: &str, step: &str) -> &'a Value {
     let steps = answer["steps"].as_array().unwrap();
     steps
         .iter()
@@ -46,7 +46,7 @@ fn step<'a>(answer: &'a Value, target: &str, step: &str) -> &'a Value {
 }
 
 /// That this step failed, in these words, and that none after it was tried.
-fn fails(answer: &Value, target: &str, name: &str, words: &str) {
+pub(crate) fn fails(answer: &Value, target: &str, name: &str, words: &str) {
     let failed = step(answer, target, name);
     assert_eq!(failed["state"], "failed", "{answer:#}");
     assert!(failed["detail"].as_str().unwrap().contains(words), "{failed:#}");

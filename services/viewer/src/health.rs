@@ -331,7 +331,11 @@ mod tests {
         let told = found(&waiting);
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].severity, "error");
-        assert!(told[0].what.ends_with("not connected to headquarters: give this site its enrolment"));
+        assert!(
+            told[0]
+                .what
+                .ends_with("not connected to headquarters: give this site its enrolment")
+        );
     }
 
     #[test]

@@ -91,4 +91,12 @@ impl Transactions {
         self.engine = Some(engine);
         Ok(placements)
     }
+
+    /// Sends the batch in a transaction that is given up: whether the broker takes it, with no reader ever seeing it.
+    pub async fn rehearse(mut self, batch: Vec<Outgoing>) -> Result<()> {
+        let mut engine = self.engine.take().ok_or_else(|| Error::Spent {
+            transactional_id: self.transactional_id.clone(),
+        })?;
+        engine.begin(batch).await.map(drop)
+    }
 }

@@ -6,6 +6,11 @@ use std::time::Duration;
 /// The size of the largest record a topic takes when its specification does not say.
 pub const MAX_MESSAGE_BYTES: u32 = 8 * 1024 * 1024;
 
+/// Records that travel over a link are kept longer than the longest outage that is planned for.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Pages that were away for longer read the whole table again.
+const CHANGES_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
 /// What happens to old records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cleanup {
@@ -50,6 +55,19 @@ impl TopicSpec {
             retention_bytes: None,
             max_message_bytes: MAX_MESSAGE_BYTES,
             config: BTreeMap::new(),
+        }
+    }
+
+    /// A topic that every site has, with these partitions where their number is the site's choice.
+    pub fn of(topic: &schemas::Topic, partitions: i32, replication: i32) -> Self {
+        let mut made = Self::new(topic.name.clone(), topic.partitions.unwrap_or(partitions));
+        made.replication = replication;
+        if topic.compacted {
+            made.compacted()
+        } else if topic.name == schemas::topic::ASSET_CHANGES {
+            made.retention(CHANGES_RETENTION)
+        } else {
+            made.retention(RETENTION)
         }
     }
 

@@ -48,7 +48,10 @@ enum Command {
 /// The whole of a service's `main`: 0 clean, 64 bad arguments, 78 bad settings, 3 fenced by another instance, 1 failed.
 ///
 /// SIGTERM and SIGINT begin an orderly stop; a second one ends the process at once.
-pub fn main<S: Service>() -> ExitCode {
+pub fn main<S: Service>() -> ExitCode
+where
+    S::Settings: Clone,
+{
     let cli = match parse(S::NAME) {
         Ok(cli) => cli,
         Err(error) => {
@@ -156,7 +159,10 @@ pub fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-fn start<S: Service>(loaded: Loaded<S::Settings>) -> ExitCode {
+fn start<S: Service>(loaded: Loaded<S::Settings>) -> ExitCode
+where
+    S::Settings: Clone,
+{
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start the runtime: {error}"), FAILED),
@@ -177,7 +183,10 @@ fn start<S: Service>(loaded: Loaded<S::Settings>) -> ExitCode {
     code
 }
 
-async fn serve<S: Service>(loaded: Loaded<S::Settings>, telemetry: Telemetry) -> ExitCode {
+async fn serve<S: Service>(loaded: Loaded<S::Settings>, telemetry: Telemetry) -> ExitCode
+where
+    S::Settings: Clone,
+{
     let stop = Stop::new();
     if let Err(error) = stop_on_signals(stop.clone()) {
         return complain(
@@ -185,11 +194,19 @@ async fn serve<S: Service>(loaded: Loaded<S::Settings>, telemetry: Telemetry) ->
             FAILED,
         );
     }
-    let host = Host::new(S::NAME, loaded.host.clone(), telemetry, stop);
-    match Box::pin(run::<S>(host, loaded)).await {
-        End::Clean => ExitCode::SUCCESS,
-        End::Failed(_) => FAILED.into(),
-        End::Fenced(_) => FENCED.into(),
+    loop {
+        let host = Host::new(
+            S::NAME,
+            loaded.host.clone(),
+            telemetry.clone(),
+            stop.child_token(),
+        );
+        match Box::pin(run::<S>(host, loaded.clone())).await {
+            End::Clean => return ExitCode::SUCCESS,
+            End::Again => {}
+            End::Failed(_) => return FAILED.into(),
+            End::Fenced(_) => return FENCED.into(),
+        }
     }
 }
 

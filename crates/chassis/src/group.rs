@@ -235,6 +235,10 @@ impl Keeper {
             let started = Instant::now();
             let failure = match run.await {
                 End::Clean => return None,
+                End::Again => {
+                    run = self.make(restarts, None);
+                    continue;
+                }
                 End::Fenced(failure) => return Some(self.name(&failure)),
                 End::Failed(failure) => failure,
             };

@@ -251,6 +251,14 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Drops the tasks at once: another host takes their place.
+    pub(crate) async fn abandon(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
+        tasks.shutdown().await;
+    }
+}
+
 impl Debug for Host {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let state = *self.0.state.borrow();

@@ -18,7 +18,7 @@ pub use cli::{environment, main, provide_tls, runtime};
 pub use group::{Entry, Group, Member};
 pub use health::Readiness;
 pub use host::{Host, HostState, now_ms};
-pub use run::{Fenced, Service, run_in};
+pub use run::{Again, Fenced, Service, run_in};
 pub use sections::{Config, Invalid, Loaded};
 pub use settings::{HostSettings, Settings, prefixed};
 pub use tokio_util::sync::CancellationToken as Stop;

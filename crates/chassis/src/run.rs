@@ -28,10 +28,17 @@ pub trait Service: Sized + Send + 'static {
 #[error("fenced by another instance")]
 pub struct Fenced;
 
+/// Put on an error (`error.context(Again)`, or returned as it is) that means: what the service was built from has
+/// changed, so it is built anew, at once and in a host of its own. It is no failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("to be built anew")]
+pub struct Again;
+
 /// Why a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
     Clean,
+    Again,
     Failed(String),
     Fenced(String),
 }
@@ -45,6 +52,7 @@ pub async fn run_in<S: Service>(host: Host, settings: S::Settings) -> anyhow::Re
     };
     match run::<S>(host, loaded).await {
         End::Clean => Ok(()),
+        End::Again => Err(Again.into()),
         End::Failed(text) => Err(anyhow::anyhow!(text)),
         End::Fenced(text) => Err(anyhow::anyhow!(text).context(Fenced)),
     }
@@ -53,8 +61,20 @@ pub async fn run_in<S: Service>(host: Host, settings: S::Settings) -> anyhow::Re
 pub(crate) async fn run<S: Service>(host: Host, loaded: Loaded<S::Settings>) -> End {
     let span = host.span();
     async {
-        if let Err(error) = live::<S>(&host, loaded).await {
-            host.fail(&error);
+        match live::<S>(&host, loaded).await {
+            Ok(()) => {}
+            Err(error) if error.downcast_ref::<Again>().is_some() && host.failure().is_none() => {
+                // It says that it drains, and nothing after that: the next host goes on with the report.
+                let stopped = host.stop().is_cancelled();
+                host.advance(HostState::Draining);
+                if !stopped {
+                    host.stop().cancel();
+                    host.abandon().await;
+                    tracing::info!("to be built anew");
+                    return End::Again;
+                }
+            }
+            Err(error) => host.fail(&error),
         }
         let failure = host.failure();
         host.advance(if failure.is_some() {

@@ -17,7 +17,7 @@ use crate::{HostSettings, Service, Settings};
 const COMMON: &str = "common";
 
 /// Keys of `[common]` that some services have and others do not.
-const SHARED: [&str; 3] = ["broker", "table", "volume"];
+const SHARED: [&str; 4] = ["broker", "table", "volume", "enrolment"];
 
 /// Settings that cannot work: every problem found, each with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]

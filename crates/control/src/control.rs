@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
-use crate::report;
 use crate::told::{Told, finished_key};
+use crate::{logs, report};
 
 /// A service's line to its site; clones are the same.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ impl Control {
         };
         let producer = broker.producer().map_err(read)?;
         host.spawn("control", follower.run());
+        host.spawn("logs", logs::run(host.clone(), producer.clone()));
         host.spawn(
             "status",
             report::run(host.clone(), producer, Arc::clone(&control.board)),

@@ -62,7 +62,8 @@ pub(crate) async fn run(host: Host, producer: Producer, board: Arc<Board>) -> an
     }
 }
 
-async fn end_of(host: &Host) {
+/// Waits until the host has stopped or failed.
+pub(crate) async fn end_of(host: &Host) {
     let ended = |state: &HostState| matches!(state, HostState::Stopped | HostState::Failed);
     // Its sender lives as long as the host.
     drop(host.state().wait_for(ended).await);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("there is a certificate at {path} already; nothing was changed")]
+    #[error("there is a file at {path} already; nothing was changed")]
     Exists { path: PathBuf },
     #[error("there is no certificate at {path} to renew")]
     Missing { path: PathBuf },
@@ -32,6 +32,14 @@ pub enum Error {
     NotClient,
     #[error("the certificate's common name is no site's")]
     Site { source: schemas::IdError },
+    #[error("an enrolment has 32 KiB at most; choose the file that `fieldline site add --out` wrote")]
+    EnrolmentSize,
+    #[error(
+        "the enrolment is no JSON (line {line}, column {column}); choose the file that `fieldline site add --out` wrote, whole"
+    )]
+    EnrolmentSyntax { line: usize, column: usize },
+    #[error("the enrolment's {place} {problem}")]
+    Enrolment { place: String, problem: String },
 }
 
 /// The result of this crate's functions.

@@ -53,7 +53,10 @@ pub(crate) fn write(path: &Path, text: &str, readers: Readers, existing: Existin
         path: path.to_owned(),
         source,
     };
-    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
     let mode = match readers {
         Readers::Owner => 0o600,
         Readers::Everyone => 0o644,

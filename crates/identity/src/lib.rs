@@ -5,12 +5,19 @@
 //! endings `.crt` (certificate), `.key` (PKCS#8) and `.pem` (both in one, as Kafka's PEM stores want it). Keys are
 //! ECDSA P-256, readable by their owner alone. Files appear whole or not at all; nothing here overwrites a key, and a
 //! renewal keeps it, so certificate and key match at every moment.
+//!
+//! An [`Enrolment`] is what an edge is given: one document with the core's addresses, the authority, and the site's own
+//! certificate and key.
 
+mod address;
 mod authority;
 mod certificate;
+mod enrolment;
 mod error;
 mod files;
 
+pub use address::BrokerAddress;
 pub use authority::{Authority, Issued, Validity};
 pub use certificate::{Details, details, fingerprint, fingerprint_der, read_site};
+pub use enrolment::{Enrolment, FORMAT, Unpacked};
 pub use error::{Error, Result};

@@ -249,6 +249,28 @@ pub struct ServiceStatus {
 }
 record!(ServiceStatus, "service_status");
 
+/// One log line of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field's text is in schemas/service_log.v1.avsc")]
+pub struct LogLine {
+    pub at: i64,
+    pub level: String,
+    pub target: String,
+    pub message: String,
+    pub fields: BTreeMap<String, String>,
+}
+
+/// The last log lines of one instance of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field's text is in schemas/service_log.v1.avsc")]
+pub struct ServiceLog {
+    pub service: String,
+    pub instance: String,
+    pub as_of: i64,
+    pub lines: Vec<LogLine>,
+}
+record!(ServiceLog, "service_log");
+
 /// What a service should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -17,6 +17,7 @@ pub mod names {
     pub const ASSET_CHANGES: &str = "asset-changes";
     pub const SERVICE_STATUS: &str = "service-status";
     pub const SERVICE_CONTROL: &str = "service-control";
+    pub const SERVICE_LOG: &str = "service-log";
     pub const SITE_STATUS: &str = "site-status";
     pub const CHECKPOINTS: &str = "checkpoints";
 }
@@ -50,6 +51,7 @@ impl Topic {
             topic(names::ASSET_CHANGES, false, None),
             topic(names::SERVICE_STATUS, true, Some(1)),
             topic(names::SERVICE_CONTROL, true, Some(1)),
+            topic(names::SERVICE_LOG, true, Some(1)),
         ]
     }
 
@@ -75,6 +77,7 @@ impl Topic {
             topic(names::ASSET_CHANGES, false, None),
             topic(names::SERVICE_STATUS, true, Some(1)),
             topic(names::SERVICE_CONTROL, true, Some(1)),
+            topic(names::SERVICE_LOG, true, Some(1)),
             topic(names::SITE_STATUS, true, Some(1)),
             topic(at_core(edge, names::CHECKPOINTS), true, Some(1)),
         ]

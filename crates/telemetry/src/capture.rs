@@ -7,9 +7,10 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::levels::Levels;
+use crate::levels::{Kept, Levels};
 use crate::lines::{Lines, Sink};
 use crate::service::Services;
+use crate::tail::Tails;
 use crate::{Result, Telemetry};
 
 /// Collects what the current thread logs until it is dropped; a test's tasks belong on a current-thread runtime.
@@ -25,7 +26,9 @@ impl Capture {
     pub fn start(level: &str) -> Result<Self> {
         let levels = Levels::new(level)?;
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let layer = Lines::new(Sink::Memory(Arc::clone(&lines))).with_filter(levels.clone());
+        let tails = Tails::default();
+        let sink = Sink::Memory(Arc::clone(&lines));
+        let layer = Lines::new(sink, tails.clone(), levels.clone()).with_filter(Kept(levels.clone()));
         let guard = tracing::subscriber::set_default(Registry::default().with(Services).with(layer));
         // Another test's subscriber may have let callsites remember that nobody listens.
         tracing::callsite::rebuild_interest_cache();
@@ -33,6 +36,7 @@ impl Capture {
             lines,
             telemetry: Telemetry {
                 levels,
+                tails,
                 exporter: None,
             },
             _guard: guard,

@@ -10,6 +10,7 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::service::{Owner, marks, owner};
+use crate::tail;
 use crate::{Error, Result};
 
 /// Libraries whose debug lines nobody asked for by asking for `debug`; name one to hear it.
@@ -127,6 +128,13 @@ impl Levels {
         self.read().process.text.clone()
     }
 
+    /// Whether a line of `owner` is to be written.
+    pub(crate) fn wants(&self, metadata: &Metadata<'_>, owner: &Owner) -> bool {
+        let table = self.read();
+        let level = table.services.get(owner).unwrap_or(&table.process);
+        level.targets.would_enable(metadata.target(), metadata.level())
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +149,7 @@ impl Levels {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Levels {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
         let wanted = |level: &Level| level.targets.would_enable(metadata.target(), metadata.level());
-        if marks(metadata) {
+        if marks(metadata) || tail::hides(metadata) {
             return true;
         }
         let table = self.read();
@@ -157,7 +165,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Levels {
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         let table = self.read();
-        if marks(metadata) {
+        if marks(metadata) || tail::hides(metadata) {
             Interest::always()
         } else if *metadata.level() > table.maximum() {
             Interest::never()
@@ -176,6 +184,33 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Levels {
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(self.read().maximum().max(LevelFilter::INFO))
+    }
+}
+
+/// What is worth keeping: what the levels let through, and what services say at level info whatever their level is. State
+/// changes are few, and without them nobody could tell from a quiet service's last lines what it did.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept(pub(crate) Levels);
+
+fn kept(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= tracing::Level::INFO
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for Kept {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        kept(metadata) || Filter::<S>::enabled(&self.0, metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if kept(metadata) {
+            Interest::always()
+        } else {
+            Filter::<S>::callsite_enabled(&self.0, metadata)
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Filter::<S>::max_level_hint(&self.0)
     }
 }
 

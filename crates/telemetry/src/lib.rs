@@ -3,7 +3,7 @@
 //! [`init`] installs the one subscriber of the process. A host enters [`service_span`] around all that a service does;
 //! that span gives each log line its `site` and `service`, and lets a level be set for one service alone. Logs are JSON
 //! lines on standard output (text on a terminal). Traces go out by OTLP when an endpoint is set and cost nothing when
-//! none is. Metrics have no global: each host owns a registry, and [`metrics::text`] renders several as one page.
+//! none is. Each service's last lines are kept in memory, bounded, to be asked for. Metrics have no global: each host owns a registry, and [`metrics::text`] renders several as one page.
 
 pub mod capture;
 mod levels;
@@ -11,6 +11,7 @@ mod lines;
 pub mod metrics;
 mod service;
 mod settings;
+mod tail;
 mod traces;
 
 use std::io::IsTerminal;
@@ -19,13 +20,15 @@ use std::sync::Arc;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::{Layer as _, Registry};
 
-use levels::Levels;
+use levels::{Kept, Levels};
 use lines::{Lines, Sink};
 use service::Services;
 pub use service::service_span;
 pub use settings::{Format, Log, Settings, Traces};
+use tail::Tails;
+pub use tail::{Line, MAX_BYTES, MAX_LINES, Tail, untold};
 use traces::Exporter;
 
 /// The result of this crate's operations.
@@ -59,6 +62,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     levels: Levels,
+    tails: Tails,
     exporter: Option<Arc<Exporter>>,
 }
 
@@ -72,21 +76,23 @@ pub fn init(settings: &Settings, name: &str) -> Result<Telemetry> {
         Format::Pretty => true,
         Format::Json => false,
     };
-    let logs: Box<dyn Layer<_> + Send + Sync> = if terminal {
-        tracing_subscriber::fmt::layer()
-            .with_filter(levels.clone())
-            .boxed()
-    } else {
-        Lines::new(Sink::Stdout).with_filter(levels.clone()).boxed()
-    };
+    let tails = Tails::default();
+    let sink = if terminal { Sink::Nowhere } else { Sink::Stdout };
+    let lines = Lines::new(sink, tails.clone(), levels.clone()).with_filter(Kept(levels.clone()));
+    let text = terminal.then(|| tracing_subscriber::fmt::layer().with_filter(levels.clone()));
     let traces = exporter.as_deref().map(Exporter::layer);
     Registry::default()
         .with(Services)
-        .with(logs)
+        .with(lines)
+        .with(text)
         .with(traces)
         .try_init()
         .map_err(Error::Twice)?;
-    Ok(Telemetry { levels, exporter })
+    Ok(Telemetry {
+        levels,
+        tails,
+        exporter,
+    })
 }
 
 impl Telemetry {
@@ -94,6 +100,7 @@ impl Telemetry {
     pub fn detached() -> Self {
         Self {
             levels: Levels::default(),
+            tails: Tails::default(),
             exporter: None,
         }
     }
@@ -116,6 +123,11 @@ impl Telemetry {
     /// The level of all services that have none of their own.
     pub fn process_level(&self) -> String {
         self.levels.process()
+    }
+
+    /// A service's last lines, unless there are no others than the `count` that were ever kept when one last asked.
+    pub fn tail(&self, site: &str, service: &str, count: u64) -> Option<Tail> {
+        self.tails.beyond(site, service, count)
     }
 
     /// Sends what traces are still held; blocks for a few seconds at most.

@@ -1,7 +1,9 @@
-//! Logs as JSON, one object a line: the event's own fields, then those of the spans around it, the nearest first.
+//! Logs as JSON, one object a line: the event's own fields, then those of the spans around it, the nearest first. Also
+//! where nobody reads JSON, each service's last lines are kept from here.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use opentelemetry::trace::TraceContextExt;
 use serde::ser::{SerializeMap, Serializer};
@@ -16,7 +18,9 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::service::{Owner, owner};
+use crate::levels::Levels;
+use crate::service::{Owner, marks, owner};
+use crate::tail::{self, Line, Tails};
 
 /// Names that every line has; a field of that name is not written twice.
 const TAKEN: [&str; 7] = [
@@ -34,6 +38,8 @@ const TAKEN: [&str; 7] = [
 pub(crate) enum Sink {
     Stdout,
     Memory(Arc<Mutex<Vec<String>>>),
+    /// Another layer writes them.
+    Nowhere,
 }
 
 impl Sink {
@@ -42,6 +48,7 @@ impl Sink {
             // A log that cannot be written must not end the service that wrote it.
             Self::Stdout => drop(writeln!(std::io::stdout().lock(), "{line}")),
             Self::Memory(lines) => lines.lock().unwrap_or_else(PoisonError::into_inner).push(line),
+            Self::Nowhere => {}
         }
     }
 }
@@ -49,13 +56,17 @@ impl Sink {
 #[derive(Debug)]
 pub(crate) struct Lines {
     sink: Sink,
+    tails: Tails,
+    levels: Levels,
     dispatch: OnceLock<WeakDispatch>,
 }
 
 impl Lines {
-    pub(crate) fn new(sink: Sink) -> Self {
+    pub(crate) fn new(sink: Sink, tails: Tails, levels: Levels) -> Self {
         Self {
             sink,
+            tails,
+            levels,
             dispatch: OnceLock::new(),
         }
     }
@@ -135,7 +146,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         event.record(&mut fields);
         let Fields(mut fields) = fields;
         let message = fields.remove("message").unwrap_or_default();
+        let mut told = true;
         for span in context.event_scope(event).into_iter().flatten() {
+            told &= !tail::hides(span.metadata());
+            // What the service's own span says, every line has.
+            if marks(span.metadata()) {
+                continue;
+            }
             if let Some(Fields(outer)) = span.extensions().get::<Fields>() {
                 for (name, value) in outer {
                     fields.entry(name).or_insert_with(|| value.clone());
@@ -143,6 +160,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             }
         }
         let owner = owner(context.event_span(event), Owner::clone).unwrap_or_default();
+        if told && !owner.service.is_empty() {
+            let since_1970 = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+            let at = i64::try_from(since_1970).unwrap_or(i64::MAX);
+            self.tails
+                .keep(&owner, Line::new(at, event.metadata(), &message, &fields));
+        }
+        if matches!(self.sink, Sink::Nowhere) || !self.levels.wants(event.metadata(), &owner) {
+            return;
+        }
         let trace_id = self.trace_id(context.event_span(event).map(|span| span.id()));
         let mut timestamp = String::new();
         if SystemTime.format_time(&mut Writer::new(&mut timestamp)).is_err() {

@@ -10,7 +10,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::{Error, Result, Traces, service};
+use crate::{Error, Result, Traces, service, tail};
 
 #[derive(Debug)]
 pub(crate) struct Exporter(SdkTracerProvider);
@@ -52,8 +52,9 @@ impl Exporter {
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         // The span around a service lasts as long as the service: as a parent it would make one trace of everything.
-        let wanted =
-            filter_fn(|metadata| !service::marks(metadata) && *metadata.level() <= LevelFilter::INFO);
+        let wanted = filter_fn(|metadata| {
+            !service::marks(metadata) && !tail::hides(metadata) && *metadata.level() <= LevelFilter::INFO
+        });
         tracing_opentelemetry::layer()
             .with_tracer(self.0.tracer("fieldline"))
             .with_filter(wanted)

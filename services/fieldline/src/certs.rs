@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use common::schemas::SiteId;
-use identity::{Authority, Issued};
+use identity::{Authority, Enrolment, Issued};
 use serde_json::json;
 
-use crate::cli::{Certs, Site};
+use crate::cli::{Certs, CoreAddresses, Site};
 use crate::client::Client;
 use crate::output::{line, show, table, text};
 
@@ -79,17 +79,67 @@ pub(crate) fn site_certificate(directory: &Path, site: &SiteId) -> Result<String
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// The enrolment of an edge that has its certificate.
+pub(crate) fn enrolment(directory: &Path, site: &SiteId, core: &CoreAddresses) -> Result<Enrolment> {
+    let (Some(broker), Some(depot)) = (&core.broker, &core.depot) else {
+        bail!(
+            "an enrolment says where the core is\nhint: give --broker URL and --depot URL, as the edge reaches them"
+        );
+    };
+    let read = |path: std::path::PathBuf| {
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let own = |ending: &str| read(directory.join("sites").join(format!("{site}.{ending}")));
+    Enrolment::new(
+        site.clone(),
+        broker,
+        depot,
+        &read(directory.join("ca.crt"))?,
+        &own("crt")?,
+        &own("key")?,
+    )
+    .with_context(|| format!("cannot make the enrolment of {site}"))
+}
+
+/// Writes an enrolment; one that is there with another content is kept.
+pub(crate) fn write(enrolment: &Enrolment, path: &Path) -> Result<()> {
+    match enrolment.write(path) {
+        Err(identity::Error::Exists { path }) => bail!(
+            "there is another enrolment at {}; nothing was changed\nhint: move it away first, or write to another file",
+            path.display()
+        ),
+        written => written.with_context(|| format!("cannot write the enrolment of {}", enrolment.site())),
+    }
+}
+
 /// `fieldline site …`.
 pub(crate) async fn site(command: &Site) -> Result<()> {
     match command {
-        Site::Add { site, certs, api } => {
+        Site::Add {
+            site,
+            certs,
+            out,
+            core,
+            api,
+        } => {
             let fingerprint = identity::fingerprint(&site_certificate(certs, site)?)?;
+            let document = match out {
+                Some(path) => Some((path, enrolment(certs, site, core)?)),
+                None => None,
+            };
             let body = json!({"site": site, "certificate_sha256": fingerprint});
             let answer = Client::new(api)?.post("/api/sites", body).await?;
-            show(api.json, &answer, |_| {
-                line(format!(
+            if let Some((path, enrolment)) = &document {
+                write(enrolment, path)?;
+            }
+            show(api.json, &answer, |_| match &document {
+                Some((path, _)) => line(format!(
+                    "{site} is enrolled; give it {} and nobody else: it holds the site's key",
+                    path.display()
+                )),
+                None => line(format!(
                     "{site} is enrolled; give it ca.crt and its own certificate and key"
-                ))
+                )),
             });
         }
         Site::Revoke { site, reason, api } => {

@@ -193,6 +193,9 @@ pub(crate) struct Demo {
     /// Extra settings for the core, merged over the demo's own (TOML).
     #[arg(long)]
     pub(crate) core_config: Option<PathBuf>,
+    /// An edge that starts without its enrolment, to try the set-up on its page; may be repeated.
+    #[arg(long, value_name = "EDGE")]
+    pub(crate) not_connected: Vec<SiteId>,
     /// Print where the sites are as one line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -224,6 +227,22 @@ pub(crate) struct Init {
     /// Directory of the certificates.
     #[arg(long)]
     pub(crate) certs: Option<PathBuf>,
+    /// Directory to write the enrolment of each enrolled edge to, as <site>.enrolment: give it to that site alone.
+    #[arg(long, value_name = "DIR", requires_all = ["enrol", "broker", "depot"])]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) core: CoreAddresses,
+}
+
+/// Where an edge finds the core.
+#[derive(Debug, Args)]
+pub(crate) struct CoreAddresses {
+    /// The core's broker as the edge reaches it: kafka://host:9093, or kafka+plain:// where the way needs no TLS.
+    #[arg(long, value_name = "URL", requires = "out")]
+    pub(crate) broker: Option<String>,
+    /// The core's depot as the edge reaches it: https://host:7443.
+    #[arg(long, value_name = "URL", requires = "out")]
+    pub(crate) depot: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +267,11 @@ pub(crate) enum Site {
         /// Directory of the certificate authority.
         #[arg(long, default_value = "certs")]
         certs: PathBuf,
+        /// Write the edge's enrolment to this file: all that the site needs to connect, its key included.
+        #[arg(long, value_name = "FILE", requires_all = ["broker", "depot"])]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        core: CoreAddresses,
         #[command(flatten)]
         api: Api,
     },

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use common::chassis::Config;
+use common::identity::BrokerAddress;
 use common::schemas::SiteId;
 use common::telemetry;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::certs;
-use crate::cli::{Api, Demo};
+use crate::cli::{Api, CoreAddresses, Demo};
 use crate::client::Client;
 use crate::init;
 use crate::output::{line, text};
@@ -33,6 +34,8 @@ struct Place {
     url: String,
     token_file: PathBuf,
     link: String,
+    /// What to give it at its set-up, where it starts without.
+    enrolment: Option<PathBuf>,
 }
 
 /// TOML of the engines and logs of one site.
@@ -73,17 +76,46 @@ fn core(demo: &Demo, directory: &Path, certs: &Path) -> Result<Config> {
 fn edge(demo: &Demo, number: u16, directory: &Path, certs: &Path) -> Result<Config> {
     let name = format!("edge-{number}");
     let mut text = common(&name, directory);
-    let core = directory.join("core").display().to_string();
-    write!(
-        text,
-        "[link.core]\nurl = \"sqlite://{core}/broker.db\"\n\
-         [mirror]\ndepot = \"https://127.0.0.1:{}\"\n[mirror.tls]\n{}\
-         [viewer]\nlisten = \"127.0.0.1:{}\"\n",
-        demo.depot_port,
-        tls(certs, &format!("sites/{name}")),
-        demo.port + number
-    )?;
-    init::with_token_file(Config::parse(&text)?)
+    write!(text, "[viewer]\nlisten = \"127.0.0.1:{}\"\n", demo.port + number)?;
+    let mut config = Config::parse(&text)?;
+    if demo.starts_without(&name) {
+        let place = directory.join(&name).join("site.enrolment").display().to_string();
+        config = config.with(Config::parse(&format!("[common]\nenrolment = {place:?}\n"))?);
+    } else {
+        let core = directory.join("core").display().to_string();
+        config = config.with(Config::parse(&format!(
+            "[link.core]\nurl = \"sqlite://{core}/broker.db\"\n\
+             [mirror]\ndepot = \"https://127.0.0.1:{}\"\n[mirror.tls]\n{}",
+            demo.depot_port,
+            tls(certs, &format!("sites/{name}")),
+        ))?);
+    }
+    init::with_token_file(config)
+}
+
+impl Demo {
+    fn starts_without(&self, edge: &str) -> bool {
+        self.not_connected.iter().any(|name| name.as_str() == edge)
+    }
+}
+
+/// Where the enrolment of an edge lies that starts without it.
+fn offered(directory: &Path, edge: &str) -> PathBuf {
+    directory.join(format!("{edge}.enrolment"))
+}
+
+/// Writes what the edges that start without it are to be given.
+fn offer(demo: &Demo, directory: &Path, certs: &Path) -> Result<()> {
+    let core = CoreAddresses {
+        broker: Some(BrokerAddress::File(directory.join("core").join("broker.db")).to_string()),
+        depot: Some(format!("https://127.0.0.1:{}", demo.depot_port)),
+    };
+    for edge in &demo.not_connected {
+        let enrolment = certs::enrolment(certs, edge, &core)?;
+        // An earlier demo's may name another port.
+        enrolment.replace(&offered(directory, edge.as_str()))?;
+    }
+    Ok(())
 }
 
 /// `fieldline demo`.
@@ -100,8 +132,15 @@ pub(crate) async fn run(demo: &Demo) -> Result<()> {
     let edges: Vec<SiteId> = (1..=demo.edges)
         .map(|number| format!("edge-{number}").parse())
         .collect::<Result<_, _>>()?;
+    if let Some(unknown) = demo.not_connected.iter().find(|name| !edges.contains(name)) {
+        bail!(
+            "there is no {unknown} here\nhint: the edges are edge-1 to edge-{}",
+            demo.edges
+        );
+    }
     certs::prepare(&certs, &["127.0.0.1".to_owned(), "localhost".to_owned()], &edges)?;
 
+    offer(demo, &directory, &certs)?;
     let core = core(demo, &directory, &certs)?;
     let host = init::host_settings(&core)?;
     let telemetry = telemetry::init(&host.telemetry(), "fieldline").context("cannot set up logs")?;
@@ -142,7 +181,12 @@ fn forget(directory: &Path) -> Result<()> {
         })
         .collect();
     for path in made {
-        std::fs::remove_dir_all(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        let gone = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        gone.with_context(|| format!("cannot delete {}", path.display()))?;
     }
     Ok(())
 }
@@ -162,6 +206,7 @@ async fn places(demo: &Demo, directory: &Path) -> Result<Vec<Place>> {
             .with_context(|| format!("the page of {site} did not start"))?;
         places.push(Place {
             link: link(&url, &ticket),
+            enrolment: demo.starts_without(&site).then(|| offered(directory, &site)),
             site,
             kind,
             url,
@@ -200,7 +245,7 @@ fn welcome(demo: &Demo, directory: &Path, places: &[Place]) -> Result<()> {
             .map(|place| {
                 json!({
                     "site": place.site, "kind": place.kind, "url": place.url, "link": place.link,
-                    "token_file": place.token_file,
+                    "token_file": place.token_file, "enrolment": place.enrolment,
                 })
             })
             .collect();
@@ -213,6 +258,15 @@ fn welcome(demo: &Demo, directory: &Path, places: &[Place]) -> Result<()> {
     ));
     for place in places {
         line(format!("  {:<8}{}", place.site, place.link));
+    }
+    for place in places {
+        if let Some(enrolment) = &place.enrolment {
+            line(format!(
+                "\n{} is not connected: open its page, and give it {}",
+                place.site,
+                enrolment.display()
+            ));
+        }
     }
     line(format!(
         "\nIn another terminal, as the field team of edge-1:\n\n  \

@@ -1,25 +1,21 @@
 //! Making what a site needs: topics, tables, a volume. Twice changes nothing.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use common::broker::{self, Broker, TopicSpec};
 use common::chassis::{Config, Host, HostSettings, Service, Settings as _, Span, Stop};
-use common::schemas::{CORE_TABLES, EDGE_TABLES, SiteId, Topic, topic};
+use common::schemas::{CORE_TABLES, EDGE_TABLES, SiteId, Topic};
 use common::table::{self, Session, Write};
 use common::volume::{self, Volume};
 use serde::{Deserialize, Serialize};
 
+use crate::certs;
 use crate::cli;
 use crate::output::line;
 use crate::sites::{self, Role};
 use crate::token;
-
-/// Records that travel over a link are kept longer than the longest outage that is planned for.
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Pages that were away for longer read the whole table again.
-const CHANGES_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How topics are made.
 #[derive(Debug, Clone, Copy)]
@@ -175,15 +171,7 @@ fn make_token(config: &Config) -> Result<Option<PathBuf>> {
 }
 
 fn specification(topic: &Topic, shape: &Shape) -> TopicSpec {
-    let mut made = TopicSpec::new(topic.name.clone(), topic.partitions.unwrap_or(shape.partitions));
-    made.replication = shape.replication;
-    if topic.compacted {
-        made.compacted()
-    } else if topic.name == topic::ASSET_CHANGES {
-        made.retention(CHANGES_RETENTION)
-    } else {
-        made.retention(RETENTION)
-    }
+    TopicSpec::of(topic, shape.partitions, shape.replication)
 }
 
 /// What was made.
@@ -302,6 +290,11 @@ pub(crate) async fn run(command: &cli::Init) -> Result<()> {
                     .await
                     .with_context(|| format!("cannot enrol {edge}"))?;
                 line(format!("{site}: {edge} is enrolled"));
+                if let Some(out) = &command.out {
+                    let path = out.join(format!("{edge}.enrolment"));
+                    certs::write(&certs::enrolment(directory, edge, &command.core)?, &path)?;
+                    line(format!("{site}: give {edge} its enrolment {}", path.display()));
+                }
             }
         }
     }

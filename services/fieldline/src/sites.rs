@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use common::chassis::{Config, Entry, Group, Stop};
+use common::control::Enrolled;
 use common::telemetry;
 
 use crate::cli::Sites;
@@ -32,8 +33,8 @@ impl Role {
                 Entry::of::<viewer::Viewer>(),
                 Entry::of::<listener::Listener>(),
                 Entry::of::<requester::Requester>(),
-                Entry::of::<mirror::Mirror>(),
-                Entry::of::<link::Link>(),
+                Entry::of::<Enrolled<mirror::Mirror>>(),
+                Entry::of::<Enrolled<link::Link>>(),
             ],
         }
     }

@@ -9,6 +9,7 @@ mod backoff;
 mod batches;
 mod carrier;
 mod checkpoint;
+mod enrolled;
 mod error;
 mod lanes;
 pub mod offsets;

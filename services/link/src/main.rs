@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::chassis::main::<link::Link>()
+    common::chassis::main::<common::control::Enrolled<link::Link>>()
 }

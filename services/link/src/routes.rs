@@ -173,6 +173,7 @@ fn carriable(name: &str) -> Result<(), String> {
         topic::CHECKPOINTS,
         topic::SERVICE_STATUS,
         topic::SERVICE_CONTROL,
+        topic::SERVICE_LOG,
         topic::ASSET_CHANGES,
     ];
     if internal
@@ -302,6 +303,7 @@ mod tests {
     fn sites_own_topics_and_bad_names_are_refused() {
         for name in [
             "service-control",
+            "service-log",
             "checkpoints",
             "edge-1.checkpoints",
             "",

@@ -1,5 +1,7 @@
 //! What can be set for a link.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use common::broker;
@@ -13,8 +15,10 @@ use crate::routes::{Route, builtin, expand};
 pub struct Settings {
     /// This edge's own broker.
     pub broker: broker::Settings,
-    /// The core's broker.
+    /// The core's broker; without one, the site's enrolment says where it is.
     pub core: broker::Settings,
+    /// The file of the site's enrolment, usually in `[common]`; it counts where `core` names no broker.
+    pub enrolment: Option<PathBuf>,
     /// Routes beside those that every edge has.
     pub extra_routes: Vec<Route>,
     /// Whether record batches are carried as they are where both brokers are Kafka; else each record is read and sent.
@@ -42,6 +46,7 @@ impl Default for Settings {
         Self {
             broker: broker::Settings::default(),
             core: broker::Settings::default(),
+            enrolment: None,
             extra_routes: Vec::new(),
             whole_batches: true,
             max_records: 1000,
@@ -66,7 +71,9 @@ impl Settings {
 impl chassis::Settings for Settings {
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
-        for (key, broker) in [("broker", &self.broker), ("core", &self.core)] {
+        let enrolled = self.enrolment.is_some() && self.core.url.is_empty();
+        let core = (!enrolled).then_some(("core", &self.core));
+        for (key, broker) in [("broker", &self.broker)].into_iter().chain(core) {
             let found = broker.validate().err().unwrap_or_default();
             problems.extend(found.into_iter().map(|problem| format!("{key}.{problem}")));
         }
@@ -111,6 +118,9 @@ mod tests {
         assert!(settings.validate().is_err());
         settings.broker.url = "sqlite:///tmp/edge.db".into();
         settings.core.url = "sqlite:///tmp/core.db".into();
+        assert_eq!(settings.validate(), Ok(()));
+        settings.core.url = String::new();
+        settings.enrolment = Some("/etc/fieldline/site.enrolment".into());
         assert_eq!(settings.validate(), Ok(()));
         settings.core.url = settings.broker.url.clone();
         assert!(settings.validate().unwrap_err()[0].contains("own broker"));

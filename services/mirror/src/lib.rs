@@ -6,6 +6,7 @@ mod batch;
 mod command;
 mod depot;
 mod door;
+mod enrolled;
 mod entry;
 mod error;
 mod lanes;

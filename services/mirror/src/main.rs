@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::chassis::main::<mirror::Mirror>()
+    common::chassis::main::<common::control::Enrolled<mirror::Mirror>>()
 }

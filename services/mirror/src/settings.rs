@@ -19,8 +19,10 @@ pub struct Settings {
     pub table: table::Settings,
     /// The edge's volume.
     pub volume: volume::Settings,
-    /// Where the core's depot is, as `https://host:7443`.
+    /// Where the core's depot is, as `https://host:7443`; without it, the site's enrolment says so.
     pub depot: String,
+    /// The file of the site's enrolment, usually in `[common]`; it counts where `depot` is not set.
+    pub enrolment: Option<PathBuf>,
     /// This site's certificate, and whom it trusts.
     pub tls: Tls,
     /// The door of the site's link, as "127.0.0.1:7450": connections go through it, under the link's budget; straight to
@@ -65,6 +67,7 @@ impl Default for Settings {
             table: table::Settings::default(),
             volume: volume::Settings::default(),
             depot: String::new(),
+            enrolment: None,
             tls: Tls::default(),
             door: None,
             parallel: 4,
@@ -104,7 +107,8 @@ impl chassis::Settings for Settings {
                     .map(|problem| format!("{key}.{problem}")),
             );
         }
-        if self.address().is_none() {
+        let enrolled = self.enrolment.is_some() && self.depot.is_empty();
+        if self.address().is_none() && !enrolled {
             problems.push(format!(
                 "depot: {:?} is no address of a depot; write it as https://host:7443",
                 self.depot
@@ -115,7 +119,7 @@ impl chassis::Settings for Settings {
             ("certificate", &self.tls.certificate),
             ("key", &self.tls.key),
         ] {
-            if path.as_os_str().is_empty() {
+            if path.as_os_str().is_empty() && !enrolled {
                 problems.push(format!("tls.{key}: name a PEM file; `fieldline certs` makes it"));
             }
         }

@@ -10,6 +10,7 @@ import { Assets } from "./views/assets.js";
 import { Asset } from "./views/asset.js";
 import { Delivered, Link, Mirror } from "./views/edge.js";
 import { Edges, Lanes, Requests } from "./views/core.js";
+import { SetUp } from "./views/set-up.js";
 import { Audit, DeadLetters, Services, Users } from "./views/operate.js";
 
 const BOTH = [
@@ -19,7 +20,7 @@ const BOTH = [
   ["users", "Users", Users, "users"],
 ];
 const VIEWS = {
-  edge: [["home", "Overview", Home], ["assets", "Assets", Assets], ["delivered", "Delivered", Delivered], ["mirror", "Mirror", Mirror], ["link", "Link", Link], ...BOTH],
+  edge: [["home", "Overview", Home], ["assets", "Assets", Assets], ["delivered", "Delivered", Delivered], ["mirror", "Mirror", Mirror], ["link", "Link", Link], ["set-up", "Set-up", SetUp], ...BOTH],
   core: [["home", "Overview", Home], ["lanes", "Lanes", Lanes], ["assets", "Assets", Assets], ["requests", "Requests", Requests], ["edges", "Edges", Edges], ...BOTH],
 };
 const THEMES = { auto: "dark", dark: "light", light: "auto" };
@@ -46,7 +47,7 @@ function Staleness() {
   const { data: link } = useLive("/api/link", "link");
   if (!link || !STALE[link.state]) return null;
   const at = link.last_contact_at;
-  return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href="#/link">Why, and what to do</a></span></div>`;
+  return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href=${link.state === "not_connected" ? "#/set-up" : "#/link"}>${link.state === "not_connected" ? "Set it up" : "Why, and what to do"}</a></span></div>`;
 }
 
 function Connection({ edge }) {
@@ -89,6 +90,13 @@ function Shell({ session, onSession }) {
   useEffect(() => {
     live.open();
     return live.close;
+  }, []);
+  // Whoever can connect a site that is not connected begins with that.
+  useEffect(() => {
+    if (session.kind !== "edge" || !session.rights.includes("set_up") || !["", "home"].includes(name)) return;
+    get("/api/set-up").then((state) => {
+      if (!state.connected && state.place) location.replace("#/set-up");
+    }, () => {});
   }, []);
   return html`<div class="shell">
     <a class="skip" href="#title" onClick=${(event) => { event.preventDefault(); document.getElementById("title")?.focus(); }}>Skip to the content</a>

@@ -44,6 +44,12 @@ export function moment(at) {
   return at ? new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
 }
 
+// The time of day, to the millisecond.
+export function clock(at) {
+  const date = new Date(at);
+  return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
 const STATES = {
   requesting: "Requesting…",
   requested: "Requested",
@@ -66,8 +72,8 @@ export function stateName(state) {
 
 // Which of five colours a state has.
 export function tone(state) {
-  if (["mirrored", "running", "broadcast", "delivered", "done", "up"].includes(state)) return "good";
-  if (["requesting", "requested", "ready", "downloaded", "starting", "draining"].includes(state)) return "busy";
+  if (["mirrored", "running", "broadcast", "delivered", "done", "up", "passed", "connected"].includes(state)) return "good";
+  if (["requesting", "requested", "ready", "downloaded", "starting", "draining", "trying"].includes(state)) return "busy";
   if (["failed", "silent", "refused", "down"].includes(state)) return "bad";
   if (["waiting", "expired", "withdrawn", "paused", "cancelled"].includes(state)) return "warn";
   return "calm";

@@ -2,49 +2,67 @@
 import { html, useEffect, useRef, useState, useCallback } from "./html.js";
 import { get } from "./api.js";
 import * as live from "./live.js";
-import { ago, moment, stateName, tone } from "./format.js";
+import { ago, bytes, count, moment, stateName, tone } from "./format.js";
 
-// Reads `path`, then follows events of `kind`; after a lost connection or a gap it is read again.
-export function useLive(path, kind, merge = (_, pushed) => pushed) {
+// Reads `source`, a path or a function that reads, then follows events of `kind`; after a lost connection or a gap it
+// is read again, and so it is when `merge` answers nothing. A function must stay the same from call to call.
+export function useLive(source, kind, merge = (_, pushed) => pushed) {
   const [value, setValue] = useState({ data: null, problem: null, loading: true });
+  const latest = useRef(null);
   const load = useCallback(async () => {
-    if (!path) return;
+    if (!source) return;
     try {
-      const data = await get(path);
+      const data = await (typeof source === "string" ? get(source) : source());
+      latest.current = data;
       setValue({ data, problem: null, loading: false });
     } catch (problem) {
       setValue((old) => ({ ...old, problem, loading: false }));
     }
-  }, [path]);
+  }, [source]);
   useEffect(() => {
     setValue((old) => ({ ...old, loading: true }));
     load();
-    const offs = [
-      live.on("reset", load),
-      live.on("connection", ({ connected }) => connected && load()),
-    ];
-    if (kind) {
-      offs.push(live.on(kind, (pushed) => setValue((old) => ({ ...old, data: merge(old.data, pushed), problem: null }))));
-    }
+    const hear = (pushed) => {
+      const data = merge(latest.current, pushed);
+      if (data === undefined) return load();
+      latest.current = data;
+      return setValue((old) => ({ ...old, data, problem: null }));
+    };
+    const offs = [live.on("reset", load), live.on("connection", ({ connected }) => connected && load())];
+    if (kind) offs.push(live.on(kind, hear));
     return () => offs.forEach((off) => off());
   }, [load, kind]);
   return { ...value, reload: load };
 }
 
-// The site's time, told again every second: only words change with it.
-export function useNow(every = 1000) {
-  const [now, setNow] = useState(live.now());
-  useEffect(() => {
-    const timer = setInterval(() => setNow(live.now()), every);
-    return () => clearInterval(timer);
-  }, [every]);
-  return now;
+// One clock for all that shows how old something is. It ticks while anything does.
+const clock = new Set();
+let ticking = null;
+
+function onTick(listener) {
+  clock.add(listener);
+  ticking ??= setInterval(() => clock.forEach((one) => one()), 1000);
+  return () => {
+    clock.delete(listener);
+    if (clock.size) return;
+    clearInterval(ticking);
+    ticking = null;
+  };
+}
+
+// What `tell` makes of the site's time, told again when that changes: words seldom do.
+export function useTime(tell) {
+  const [, draw] = useState(0);
+  const shown = useRef(null);
+  shown.current = { tell, words: tell(live.now()) };
+  useEffect(() => onTick(() => shown.current.tell(live.now()) !== shown.current.words && draw((number) => number + 1)), []);
+  return shown.current.words;
 }
 
 export function Age({ at }) {
-  const now = useNow();
+  const words = useTime((now) => ago(at, now));
   if (!at) return html`<span class="quiet">never</span>`;
-  return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${ago(at, now)}</time>`;
+  return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${words}</time>`;
 }
 
 export function Chip({ state, label, testid }) {
@@ -66,6 +84,19 @@ export function Notice({ problem, onRetry }) {
     <strong>${problem.message}</strong>
     ${problem.hint ? html`<span>${problem.hint}</span>` : null}
     ${onRetry ? html`<button class="small" onClick=${onRetry}>Try again</button>` : null}
+  </div>`;
+}
+
+// How full the volume is, as of when it was measured.
+export function Disk() {
+  const { data: disk } = useLive("/api/volume", "volume");
+  if (!disk) return null;
+  const whole = disk.quota_bytes ?? disk.total_bytes;
+  const taken = disk.quota_bytes !== null ? disk.used_bytes : whole - disk.free_bytes;
+  const low = whole !== null && (whole - taken) / whole < 0.1;
+  return html`<div class="disk" data-testid="disk">
+    ${whole === null ? null : html`<meter min="0" max=${whole} value=${taken} high=${whole * 0.9} aria-label="How full the disk is"></meter>`}
+    <p class="quiet">Assets take <b>${bytes(disk.used_bytes)}</b> in ${count(disk.objects)} ${disk.objects === 1 ? "file" : "files"}${disk.free_bytes === null ? "" : html` · <b class=${low ? "bad-text" : ""}>${bytes(disk.free_bytes)}</b> of ${bytes(disk.total_bytes)} free`}${disk.quota_bytes === null ? "" : ` · at most ${bytes(disk.quota_bytes)}`} · as of <${Age} at=${disk.as_of} /></p>
   </div>`;
 }
 
@@ -91,7 +122,7 @@ export function Toasts() {
 }
 
 // A button that cannot be pressed twice, and that says what went wrong.
-export function Action({ run, done, children, kind = "", testid, disabled, title }) {
+export function Action({ run, done, children, kind = "", testid, disabled, title, pressed }) {
   const [busy, setBusy] = useState(false);
   const press = async () => {
     setBusy(true);
@@ -104,7 +135,7 @@ export function Action({ run, done, children, kind = "", testid, disabled, title
       setBusy(false);
     }
   };
-  return html`<button type="button" class=${kind} data-testid=${testid} title=${title} disabled=${disabled || busy} aria-busy=${busy} onClick=${press}>${children}</button>`;
+  return html`<button type="button" class=${kind} data-testid=${testid} title=${title} disabled=${disabled || busy} aria-pressed=${pressed} aria-busy=${busy} onClick=${press}>${children}</button>`;
 }
 
 // Asks in a dialog; `fields` are inputs. Resolves with their values, or null.

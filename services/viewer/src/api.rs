@@ -16,6 +16,7 @@ mod input;
 mod records;
 mod services;
 mod session;
+mod set_up;
 mod site;
 mod sites;
 mod topics;
@@ -79,6 +80,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/assets/{id}/expiry", post(commands::expiry))
         .route("/api/requests", get(sites::requests))
         .route("/api/services", get(services::list))
+        .route("/api/services/{name}/logs", get(services::logs))
         .route("/api/services/{name}/start", post(services::start))
         .route("/api/services/{name}/stop", post(services::stop))
         .route("/api/services/{name}/log-level", post(services::log_level))
@@ -89,6 +91,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/link", get(glance::link))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
+        .route("/api/set-up", get(set_up::state))
+        .route("/api/set-up/test", post(set_up::test))
+        .route("/api/set-up/connect", post(set_up::connect))
         .route("/api/sites", get(sites::list).post(sites::enrol))
         .route("/api/sites/{site}/revoke", post(sites::revoke))
         .route("/api/topics", get(topics::list).post(topics::create))
@@ -153,6 +158,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         commands::withdraw,
         commands::expiry,
         services::list,
+        services::logs,
         services::start,
         services::stop,
         glance::mirror,
@@ -162,6 +168,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         glance::link,
         services::link_pause,
         services::link_resume,
+        set_up::state,
+        set_up::test,
+        set_up::connect,
         sites::list,
         sites::enrol,
         sites::revoke,

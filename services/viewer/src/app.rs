@@ -11,7 +11,7 @@ use common::volume::Volume;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::index::Index;
+use crate::index::{Index, pack};
 use crate::problem::{Problem, Result};
 use crate::services::Services;
 use crate::settings::Settings;
@@ -19,6 +19,8 @@ use crate::sign_in::SignIn;
 
 /// How long a request waits for the index's first reading.
 const INDEX_LIMIT: Duration = Duration::from_secs(10);
+/// How many assets' requests may be changed at the same time.
+const TURNS: usize = 64;
 
 /// What a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -52,6 +54,8 @@ pub(crate) struct App {
     /// Where the core's newest record of each asset lies; empty at an edge.
     pub(crate) places: crate::headquarters::Places,
     pub(crate) services: Services,
+    /// Their last log lines.
+    pub(crate) logs: crate::logs::Logs,
     /// What is told to the pages that are open.
     pub(crate) hub: crate::events::Hub,
     pub(crate) lanes: crate::events::Lanes,
@@ -60,11 +64,33 @@ pub(crate) struct App {
     pub(crate) page: crate::page::Page,
     pub(crate) sign_in: SignIn,
     pub(crate) strangers: crate::audit::Strangers,
-    /// Held while an asset's request is looked at and changed, so that two clicks are one request.
+    pub(crate) turns: Turns,
+    /// Held while a site is enrolled or revoked, or bytes are given back.
     pub(crate) asking: tokio::sync::Mutex<()>,
+    /// Held while a set-up is tested or kept: one at a time is enough for people.
+    pub(crate) setting_up: tokio::sync::Mutex<()>,
     /// How many streams of records may be open.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     pub(crate) stop: Stop,
+}
+
+/// Whose turn it is to look at an asset's request and change it, so that two clicks are one request. Assets share few
+/// turns, and those that share none are changed at the same time: their writes go into one commit.
+#[derive(Debug)]
+pub(crate) struct Turns([tokio::sync::Mutex<()>; TURNS]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Default::default()))
+    }
+}
+
+impl Turns {
+    /// Waits for an asset's turn.
+    pub(crate) async fn of(&self, id: &AssetId) -> tokio::sync::MutexGuard<'_, ()> {
+        let turn = usize::from(pack(id)[0]) % TURNS;
+        self.0[turn].lock().await
+    }
 }
 
 impl App {

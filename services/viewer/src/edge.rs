@@ -120,22 +120,11 @@ pub(crate) async fn follow(app: &App) -> anyhow::Result<()> {
         ));
     }
     let mut reader = app.broker.reader(&positions).await?;
-    for bucket in 0..AssetId::BUCKETS {
-        let mut after: Option<Value> = None;
-        loop {
-            let mut select = Select::from("assets")
-                .partition("bucket", bucket)
-                .columns(&INDEXED)
-                .limit(PAGE);
-            select.after = after.take().map(|id| vec![id]);
-            let rows = app.table.select(select).await?;
-            rows.iter().for_each(|row| index(app, &facts(row)));
-            match rows.last() {
-                Some(last) if rows.len() == PAGE => after = Some(last.value("asset_id").clone()),
-                _ => break,
-            }
-        }
-    }
+    walk(app, &INDEXED, |facts| {
+        index(app, &facts);
+        false
+    })
+    .await?;
     app.index.loaded();
     loop {
         let records = reader.next(500, Duration::from_secs(10)).await?;
@@ -160,7 +149,7 @@ pub(crate) struct Asked {
 /// Requests an asset, or takes the request back. Asking again for what was asked for says the same, and repairs what a
 /// crash between the writes left.
 pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Option<&str>) -> Result<Asked> {
-    let _one_at_a_time = app.asking.lock().await;
+    let _one_at_a_time = app.turns.of(id).await;
     let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
     let facts = asset(app, id).await?.ok_or_else(unknown)?;
     let now = now_ms();
@@ -228,6 +217,7 @@ pub(crate) async fn ask(app: &App, id: &AssetId, action: RequestAction, by: Opti
 /// are being deleted; after a crash in between, evicting again deletes them.
 pub(crate) async fn evict(app: &App, id: &AssetId) -> Result<(&'static str, i64)> {
     let _one_at_a_time = app.asking.lock().await;
+    let _turn = app.turns.of(id).await;
     let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
     let facts = asset(app, id).await?.ok_or_else(unknown)?;
     let now = now_ms();
@@ -260,20 +250,29 @@ pub(crate) async fn evict(app: &App, id: &AssetId) -> Result<(&'static str, i64)
 
 /// Whether any asset that is mirrored has these bytes.
 async fn named(app: &App, hash: &Hash) -> Result<bool, table::Error> {
+    let columns = ["asset_id", "hash", "mirrored_at", "mirrored_hash", "evicted_at"];
+    walk(app, &columns, |facts| {
+        facts.mirrored_at.is_some() && facts.mirrored_hash.or(facts.hash).as_ref() == Some(hash)
+    })
+    .await
+}
+
+/// Shows `enough` these columns, `asset_id` among them, of every row, in bounded reads, until it says so. Whether it did.
+async fn walk(
+    app: &App,
+    columns: &[&'static str],
+    mut enough: impl FnMut(EdgeAsset) -> bool + Send,
+) -> Result<bool, table::Error> {
     for bucket in 0..AssetId::BUCKETS {
         let mut after: Option<Value> = None;
         loop {
-            let columns = ["asset_id", "hash", "mirrored_at", "mirrored_hash", "evicted_at"];
             let mut select = Select::from("assets")
                 .partition("bucket", bucket)
-                .columns(&columns)
+                .columns(columns)
                 .limit(PAGE);
             select.after = after.take().map(|id| vec![id]);
             let rows = app.table.select(select).await?;
-            let has = |facts: EdgeAsset| {
-                facts.mirrored_at.is_some() && facts.mirrored_hash.or(facts.hash).as_ref() == Some(hash)
-            };
-            if rows.iter().any(|row| has(facts(row))) {
+            if rows.iter().any(|row| enough(facts(row))) {
                 return Ok(true);
             }
             match rows.last() {

@@ -28,8 +28,9 @@ const MAX_BYTES: usize = 1024 * 1024;
 const QUEUE: usize = 64;
 
 /// The kinds of events.
-pub(crate) const NAMES: [&str; 10] = [
-    "hello", "assets", "services", "problems", "sites", "requests", "lanes", "link", "mirror", "volume",
+pub(crate) const NAMES: [&str; 11] = [
+    "hello", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror",
+    "volume",
 ];
 /// Tells a listener to read anew what it shows.
 pub(crate) const RESET: &str = "reset";
@@ -95,15 +96,20 @@ impl Hub {
 
     /// Tells all who listen.
     pub(crate) fn publish<T: Serialize>(&self, name: &'static str, what: &T) {
-        self.put(name, what, false);
+        self.put(name, what, None::<&()>);
     }
 
     /// Tells all who listen, unless it is what was said last.
     pub(crate) fn changed<T: Serialize>(&self, name: &'static str, what: &T) {
-        self.put(name, what, true);
+        self.put(name, what, Some(what));
     }
 
-    fn put<T: Serialize>(&self, name: &'static str, what: &T, only_changed: bool) {
+    /// Tells all who listen, unless `seen`, the part of it that readers see change, is as it was last.
+    pub(crate) fn changed_in<T: Serialize, S: Serialize>(&self, name: &'static str, what: &T, seen: &S) {
+        self.put(name, what, Some(seen));
+    }
+
+    fn put<T: Serialize, S: Serialize>(&self, name: &'static str, what: &T, seen: Option<&S>) {
         let data = match serde_json::to_string(what) {
             Ok(data) => data,
             Err(error) => {
@@ -112,8 +118,8 @@ impl Hub {
             }
         };
         let mut past = self.past();
-        if only_changed {
-            let hash = blake3::hash(data.as_bytes());
+        if let Some(seen) = seen {
+            let hash = blake3::hash(&serde_json::to_vec(seen).unwrap_or_default());
             if past.said.insert(name, hash) == Some(hash) {
                 return;
             }
@@ -215,5 +221,8 @@ mod tests {
         hub.changed("mirror", &1);
         hub.changed("link", &2);
         assert_eq!(hub.past().newest, 3);
+        hub.changed_in("services", &1, &"seen");
+        hub.changed_in("services", &2, &"seen");
+        assert_eq!(hub.past().newest, 4);
     }
 }

@@ -9,6 +9,12 @@ use crate::view::{Service, Trouble};
 const RECENT_MS: i64 = 10 * 60 * 1000;
 /// How long an edge may say nothing before that is worth a word.
 const EDGE_SILENT_MS: i64 = 3 * 60 * 1000;
+/// A disk that has less than this share left, and less than these bytes, is nearly full.
+const NEARLY_FULL: (u64, u64) = (10, 10 << 30);
+/// One that has less than this is as good as full.
+const FULL: (u64, u64) = (2, 1 << 30);
+/// How feed says that it has announced everything there is: it looks again now and then, and nothing is wrong.
+const EXHAUSTED: &str = "catalogue exhausted";
 
 /// The services that a site of a kind has.
 fn expected(kind: Kind) -> &'static [&'static str] {
@@ -25,9 +31,24 @@ pub(crate) struct Signs<'a> {
     pub(crate) services: &'a [Service],
     pub(crate) dead_letters: i64,
     pub(crate) index_full: bool,
+    /// Assets that could not be downloaded (core).
+    pub(crate) failed: usize,
+    /// Bytes of what is ready to be mirrored (edge).
+    pub(crate) ready_bytes: u64,
+    /// The volume's disk; none where nobody knows.
+    pub(crate) disk: Option<Disk>,
+    /// Whoever reaches the address is operator.
+    pub(crate) open_to_all: bool,
     /// When each enrolled edge last reported; none if it never has.
     pub(crate) edges: &'a [(String, Option<i64>)],
     pub(crate) now: i64,
+}
+
+/// A disk, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Disk {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
 }
 
 /// Finds what is wrong, errors first.
@@ -51,18 +72,37 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             |service: &&Service| matches!(service.state, "running" | "paused" | "draining" | "starting");
         match instances.iter().find(|service| works(service)) {
             Some(service) => found.extend(recent(service, signs.now)),
-            None => found.extend(
-                instances
-                    .iter()
-                    .max_by_key(|service| service.reported_at)
-                    .map(|last| ill(name, last)),
-            ),
+            None => {
+                let last = instances.iter().max_by_key(|service| service.reported_at);
+                // That the site is not connected is one trouble, however many services wait for it.
+                let told = last
+                    .map(|last| ill(name, last))
+                    .filter(|trouble| !found.contains(trouble));
+                found.extend(told);
+            }
         }
     }
     if signs.dead_letters > 0 {
         found.push(warning(
             format!("{} records could not be processed", signs.dead_letters),
             "`fieldline dead-letters list` says why; redrive them once the cause is mended",
+        ));
+    }
+    if signs.failed > 0 {
+        let what = match signs.failed {
+            1 => "1 asset could not be downloaded".to_owned(),
+            many => format!("{many} assets could not be downloaded"),
+        };
+        found.push(warning(
+            what,
+            "Assets, state Failed, says why; no edge is told of them. Mend the source and let the catalogue name them anew",
+        ));
+    }
+    found.extend(signs.disk.and_then(|disk| room(disk, signs.ready_bytes)));
+    if signs.open_to_all {
+        found.push(warning(
+            "sign-in is off: whoever can open this page is operator",
+            "set viewer.sign_in = \"users\" and start the viewer anew",
         ));
     }
     if signs.index_full {
@@ -84,8 +124,42 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             "its link may be down or paused; nothing is lost, it goes on when the link is up",
         ));
     }
-    found.sort_by_key(|trouble| trouble.severity != "error");
+    found.sort_by_key(|trouble| match trouble.severity {
+        "error" => 0,
+        "warning" => 1,
+        _ => 2,
+    });
     found
+}
+
+/// What there is to say of a disk.
+fn room(disk: Disk, ready: u64) -> Option<Trouble> {
+    let remedy = "evict assets that are no longer needed, or give the volume a larger disk";
+    let below = |(share, bytes): (u64, u64)| disk.free < disk.total / 100 * share && disk.free < bytes;
+    let left = format!("{} of {} are left", bytes(disk.free), bytes(disk.total));
+    if below(FULL) {
+        Some(error(format!("the disk is full: {left}"), remedy))
+    } else if ready > disk.free {
+        let what = format!(
+            "what is ready to be mirrored does not fit: it takes {}, and {left}",
+            bytes(ready)
+        );
+        Some(warning(what, remedy))
+    } else {
+        below(NEARLY_FULL).then(|| warning(format!("the disk is nearly full: {left}"), remedy))
+    }
+}
+
+/// Bytes as people read them.
+#[expect(clippy::cast_precision_loss, reason = "words for people")]
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (count as f64 / 1024.0, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
 }
 
 fn ill(name: &str, service: &Service) -> Trouble {
@@ -105,6 +179,18 @@ fn ill(name: &str, service: &Service) -> Trouble {
             format!("start {name}, or see its log"),
         ),
         "stopped" => error(format!("{name} is stopped"), format!("start {name}")),
+        _ if service.detail.as_deref() == Some(EXHAUSTED) => Trouble {
+            severity: "info",
+            what: format!("{name} has announced everything that its catalogue has"),
+            remedy: "it looks again now and then, and goes on by itself".into(),
+        },
+        _ if not_connected(service).is_some() => error(
+            format!(
+                "this site is not connected to headquarters: {}",
+                not_connected(service).unwrap_or_default()
+            ),
+            "an operator connects it under Set-up on this site's page",
+        ),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -113,6 +199,11 @@ fn ill(name: &str, service: &Service) -> Trouble {
             "it goes on by itself when that is there",
         ),
     }
+}
+
+/// Why the site has no core yet, where that is what the service waits for.
+fn not_connected(service: &Service) -> Option<&str> {
+    service.detail.as_deref()?.strip_prefix("not connected: ")
 }
 
 fn recent(service: &Service, now: i64) -> Option<Trouble> {
@@ -170,6 +261,21 @@ mod tests {
         }
     }
 
+    fn nothing(kind: Kind) -> Signs<'static> {
+        Signs {
+            kind,
+            services: &[],
+            dead_letters: 0,
+            index_full: false,
+            failed: 0,
+            ready_bytes: 0,
+            disk: None,
+            open_to_all: false,
+            edges: &[],
+            now: 0,
+        }
+    }
+
     fn found(services: &[Service]) -> Vec<Trouble> {
         let others = ["listener", "requester", "mirror", "link"].map(|name| service(name, "0", "running"));
         let names: Vec<_> = services.iter().map(|service| service.service.clone()).collect();
@@ -179,12 +285,8 @@ mod tests {
             .chain(services.to_vec())
             .collect();
         troubles(&Signs {
-            kind: Kind::Edge,
             services: &all,
-            dead_letters: 0,
-            index_full: false,
-            edges: &[],
-            now: 0,
+            ..nothing(Kind::Edge)
         })
     }
 
@@ -221,16 +323,61 @@ mod tests {
     }
 
     #[test]
+    fn a_site_that_is_not_connected_is_told_once() {
+        let mut waiting = ["link", "mirror"].map(|name| service(name, "a", "waiting"));
+        for service in &mut waiting {
+            service.detail = Some("not connected: give this site its enrolment".into());
+        }
+        let told = found(&waiting);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].severity, "error");
+        assert!(
+            told[0]
+                .what
+                .ends_with("not connected to headquarters: give this site its enrolment")
+        );
+    }
+
+    #[test]
     fn what_never_reported_and_what_could_not_be_processed_is_told() {
         let edges = [("edge-1".to_owned(), None), ("edge-2".to_owned(), Some(0))];
         let signs = Signs {
-            kind: Kind::Core,
-            services: &[],
             dead_letters: 2,
             index_full: true,
+            failed: 3,
+            open_to_all: true,
             edges: &edges,
             now: EDGE_SILENT_MS + 1,
+            ..nothing(Kind::Core)
         };
-        assert_eq!(troubles(&signs).len(), 5 + 1 + 1 + 2);
+        assert_eq!(troubles(&signs).len(), 5 + 1 + 1 + 1 + 1 + 2);
+    }
+
+    #[test]
+    fn a_feed_that_has_announced_everything_is_good_to_know_and_not_wrong() {
+        let feed = Service {
+            detail: Some(EXHAUSTED.into()),
+            ..service("feed", "0", "waiting")
+        };
+        let told = found(&[feed]);
+        assert_eq!((told.len(), told[0].severity), (1, "info"));
+    }
+
+    #[test]
+    fn a_disk_is_told_of_before_it_is_full_and_when_what_is_ready_does_not_fit() {
+        const GIB: u64 = 1 << 30;
+        let told = |free: u64, total: u64, ready: u64| {
+            room(Disk { free, total }, ready).map(|trouble| (trouble.severity, trouble.what))
+        };
+        assert_eq!(told(50 * GIB, 4000 * GIB, 0), None, "a large disk with room");
+        assert_eq!(told(GIB, 8 * GIB, 0), None);
+        assert_eq!(told(GIB / 2, 8 * GIB, 0).unwrap().0, "warning");
+        assert_eq!(told(GIB / 10, 8 * GIB, 0).unwrap().0, "error");
+        let (severity, what) = told(2 * GIB, 8 * GIB, 3 * GIB).unwrap();
+        assert_eq!(severity, "warning");
+        assert!(
+            what.contains("3.0 GiB") && what.contains("2.0 GiB of 8.0 GiB"),
+            "{what}"
+        );
     }
 }

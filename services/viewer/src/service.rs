@@ -85,10 +85,13 @@ impl chassis::Service for Viewer {
             index: Index::new(settings.max_assets),
             places: headquarters::Places::default(),
             services: Services::default(),
+            logs: crate::logs::Logs::default(),
             hub: events::Hub::new(host.started_at()),
             lanes: events::Lanes::default(),
             usage: events::Usage::default(),
+            turns: Default::default(),
             asking: tokio::sync::Mutex::new(()),
+            setting_up: tokio::sync::Mutex::new(()),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
             page: crate::page::Page::load(),
@@ -107,7 +110,11 @@ impl chassis::Service for Viewer {
     async fn run(self, stop: Stop) -> anyhow::Result<()> {
         let address = self.address()?;
         tracing::info!(%address, kind = self.app.kind.as_str(), "API listens");
-        for (name, what) in [("services", Follow::Services), ("assets", Follow::Assets)] {
+        for (name, what) in [
+            ("services", Follow::Services),
+            ("logs", Follow::Logs),
+            ("assets", Follow::Assets),
+        ] {
             self.host
                 .spawn(name, follow(what, self.app.clone(), stop.clone()));
         }
@@ -143,6 +150,7 @@ impl chassis::Service for Viewer {
 #[derive(Debug, Clone, Copy)]
 enum Follow {
     Services,
+    Logs,
     Assets,
     /// At the core: what edges ask for, and what becomes of it.
     Requests,
@@ -152,6 +160,7 @@ impl Follow {
     async fn once(self, app: &App) -> anyhow::Result<()> {
         match (self, app.kind) {
             (Self::Services, _) => Ok(app.services.follow(&app.broker).await?),
+            (Self::Logs, _) => Ok(crate::logs::follow(app).await?),
             (Self::Assets, Kind::Edge) => edge::follow(app).await,
             (Self::Assets, Kind::Core) => headquarters::follow(app).await,
             (Self::Requests, _) => events::follow_requests(app).await,

@@ -122,7 +122,9 @@ impl Services {
             let mut view = view(status, known.desired(&status.service), now);
             let told = known.told.get(&status.service);
             view.log_level = told.and_then(|told| told.log_level.clone());
-            view.rate = known.paces.get(key).and_then(|pace| pace.rate(now));
+            // Finer than this is no news.
+            let rate = known.paces.get(key).and_then(|pace| pace.rate(now));
+            view.rate = rate.map(|rate| (rate * 10.0).round() / 10.0);
             view.dead_letters = known.letters.get(&status.service).copied().unwrap_or_default();
             view
         })

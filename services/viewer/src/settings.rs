@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::chassis::Span;
+use common::chassis::{Span, prefixed};
 use common::{broker, chassis, table, volume};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct Settings {
     pub table: table::Settings,
     /// The site's volume.
     pub volume: volume::Settings,
+    /// The file of the site's enrolment, usually in `[common]`: what the set-up writes, and link and mirror read.
+    pub enrolment: Option<PathBuf>,
     /// Where the API listens.
     pub listen: SocketAddr,
     /// Whether callers sign in: `users`, or `off`, where whoever reaches the address can do everything.
@@ -47,6 +49,7 @@ impl Default for Settings {
             broker: broker::Settings::default(),
             table: table::Settings::default(),
             volume: volume::Settings::default(),
+            enrolment: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             sign_in: Mode::Users,
             token_file: None,
@@ -63,19 +66,9 @@ impl Default for Settings {
 
 impl chassis::Settings for Settings {
     fn validate(&self) -> Result<(), Vec<String>> {
-        let mut problems = Vec::new();
-        for (key, found) in [
-            ("broker", self.broker.validate().err()),
-            ("table", self.table.validate().err()),
-            ("volume", self.volume.validate().err()),
-        ] {
-            problems.extend(
-                found
-                    .into_iter()
-                    .flatten()
-                    .map(|problem| format!("{key}.{problem}")),
-            );
-        }
+        let mut problems = prefixed("broker", self.broker.validate());
+        problems.extend(prefixed("table", self.table.validate()));
+        problems.extend(prefixed("volume", self.volume.validate()));
         if !self.listen.ip().is_loopback() {
             if !self.allow_remote {
                 problems.push(format!(

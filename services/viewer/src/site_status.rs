@@ -59,7 +59,11 @@ async fn status(app: &App) -> anyhow::Result<SiteStatus> {
         assets: i64::try_from(app.index.len()).unwrap_or(i64::MAX),
         mirrored: sum("mirrored"),
         pending: sum("requesting") + sum("requested") + sum("ready"),
-        problems: troubles.into_iter().map(|trouble| trouble.what).collect(),
+        problems: troubles
+            .into_iter()
+            .filter(|trouble| trouble.severity != "info")
+            .map(|trouble| trouble.what)
+            .collect(),
     })
 }
 

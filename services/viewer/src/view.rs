@@ -189,10 +189,24 @@ pub(crate) struct Service {
     pub(crate) uptime_s: Option<i64>,
 }
 
+impl Service {
+    /// What a reader sees change: all but how the time passes, which a page tells by itself.
+    pub(crate) fn seen(&self) -> Self {
+        let mut gauges = self.gauges.clone();
+        gauges.retain(|name, _| !name.ends_with("_at"));
+        Self {
+            reported_at: 0,
+            uptime_s: None,
+            gauges,
+            ..self.clone()
+        }
+    }
+}
+
 /// Something that is wrong, in words, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Trouble {
-    /// error: a person must act; warning: it may pass.
+    /// error: a person must act; warning: it may pass, or has time; info: nothing is wrong, it is only good to know.
     pub(crate) severity: &'static str,
     pub(crate) what: String,
     pub(crate) remedy: String,

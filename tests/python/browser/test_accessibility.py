@@ -7,7 +7,7 @@ from api import eventually
 from conftest import OpenPage
 from installation import Installation
 
-EDGE = ("home", "assets", "delivered", "mirror", "link", "services", "dead-letters", "audit", "users")
+EDGE = ("home", "assets", "delivered", "mirror", "link", "set-up", "services", "dead-letters", "audit", "users")
 CORE = ("home", "lanes", "assets", "requests", "edges", "services", "dead-letters", "audit", "users")
 PHONE = {"width": 360, "height": 740}
 
@@ -28,6 +28,10 @@ def test_axe_finds_nothing_in_any_view(main: Installation, open_page: OpenPage, 
         page.get_by_test_id(f"nav-{view}").click()
         expect(page.locator("h1")).to_be_visible()
         found += violations(page)
+    page.get_by_test_id("nav-services").click()
+    page.get_by_test_id("service-viewer-logs").click()
+    expect(page.get_by_test_id("log-viewer").locator("li").first).to_be_visible()
+    found += violations(page)
     asset = site.get("/api/assets?limit=1")["assets"][0]["asset_id"]
     page.goto(f"/#/assets/{asset}")
     expect(page.get_by_test_id("state")).to_be_visible()

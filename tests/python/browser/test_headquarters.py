@@ -53,6 +53,26 @@ def test_the_expiry_of_an_asset_is_set_and_a_withdrawn_one_is_so_at_the_edge(mai
     assert {"asset.withdraw", "asset.expiry"} <= {entry["action"] for entry in entries}
 
 
+def test_the_last_lines_of_a_service_are_read_on_the_page_as_they_come(main: Installation, open_page: OpenPage) -> None:
+    page: Page = open_page(main.core, "vera", "#/services", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_test_id("service-feed-logs").click()
+    log = page.get_by_test_id("log-feed")
+    lines = log.locator("li")
+    expect(lines.first).to_be_visible()
+    expect(log).to_contain_text("started")
+    # A level that is set is itself a line, which comes without the page being read again.
+    main.core.post("/api/services/feed/log-level", {"level": "debug"})
+    try:
+        expect(log).to_contain_text("log level set")
+    finally:
+        main.core.post("/api/services/feed/log-level", {"level": None})
+    log.get_by_role("button", name="Copy").click()
+    expect(page.get_by_test_id("toast")).to_contain_text("Copied")
+    assert "INFO" in page.evaluate("navigator.clipboard.readText()")
+    log.get_by_label("Warnings and errors only").check()
+    expect(lines.filter(has_text="log level set")).to_have_count(0)
+
+
 def test_the_audit_tells_the_operator_who_did_what_from_where(main: Installation, open_page: OpenPage) -> None:
     page: Page = open_page(main.core, "olga", "#/audit")
     expect(page.get_by_test_id("audit-row").first).to_be_visible()

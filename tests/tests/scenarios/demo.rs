@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use e2e::site::eventually;
 use serde_json::{Value, json};
 
 /// Kills the demo with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -22,7 +23,7 @@ impl Drop for Running {
 }
 
 /// The first of four ports in a row that nobody has.
-fn free_ports() -> Result<u16> {
+pub(crate) fn free_ports() -> Result<u16> {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
     (0..50)
         .filter_map(|_| Some(free(0)?.local_addr().ok()?.port()))
@@ -30,18 +31,16 @@ fn free_ports() -> Result<u16> {
         .context("no four free ports in a row")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn demo_says_within_seconds_where_its_pages_are_and_its_links_sign_in_once() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let first = free_ports()?;
-    let started = Instant::now();
+/// Starts the demo; returns what it printed once its pages answer.
+pub(crate) async fn start(directory: &Path, first: u16, more: &[&str]) -> Result<(Running, Value)> {
     let mut demo = Running(
         Command::new(program("fieldline")?)
             .args(["demo", "--json", "--dir"])
-            .arg(directory.path())
+            .arg(directory)
             .args(["--port", &first.to_string()])
             .args(["--depot-port", &(first + 2).to_string()])
             .args(["--feed-port", &(first + 3).to_string()])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()?,
     );
@@ -51,8 +50,16 @@ async fn demo_says_within_seconds_where_its_pages_are_and_its_links_sign_in_once
         BufReader::new(output).read_line(&mut line).map(|_| line)
     });
     let said = tokio::time::timeout(Duration::from_secs(30), said).await???;
+    Ok((demo, serde_json::from_str(&said).context("not one line of JSON")?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_says_within_seconds_where_its_pages_are_and_its_links_sign_in_once() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let first = free_ports()?;
+    let started = Instant::now();
+    let (_demo, said) = start(directory.path(), first, &[]).await?;
     let took = started.elapsed();
-    let said: Value = serde_json::from_str(&said).context("not one line of JSON")?;
     // Three seconds by themselves; tests share their processors with others.
     ensure!(took < Duration::from_secs(10), "it took {took:?}");
     // A second caller finds the provider installed already, which is as good.

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chassis::{Config, Entry, Fenced, Group, Host, Service, Settings, Stop};
+use chassis::{Again, Config, Entry, Fenced, Group, Host, Service, Settings, Stop};
 use serde::{Deserialize, Serialize};
 use telemetry::Telemetry;
 use testkit::eventually;
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+static AGAIN: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +51,7 @@ macro_rules! service {
                     "fail once" if FAILURES.fetch_add(1, Ordering::Relaxed) == 0 => {
                         anyhow::bail!("first time")
                     }
+                    "again once" if AGAIN.fetch_add(1, Ordering::Relaxed) == 0 => return Err(Again.into()),
                     "fail" => anyhow::bail!("every time"),
                     "fenced" => return Err(anyhow::anyhow!("taken over").context(Fenced)),
                     _ => stop.cancelled().await,
@@ -138,6 +141,27 @@ async fn failed_service_starts_again_and_its_failure_stays_visible() {
     .await;
     assert_eq!(member.last_failure.as_deref(), Some("first time"));
     group.ready(LIMIT).await.unwrap();
+    stop.cancel();
+    tokio::time::timeout(LIMIT, group.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_asks_to_be_built_anew_has_not_failed() {
+    let stop = Stop::new();
+    let mut group = Group::new(Telemetry::detached(), stop.clone());
+    group
+        .start(&Entry::of::<Red>(), &config("core", "again once"))
+        .unwrap();
+    eventually(LIMIT, || async {
+        match AGAIN.load(Ordering::Relaxed) {
+            2 => Ok(()),
+            runs => Err(format!("{runs} runs")),
+        }
+    })
+    .await;
+    group.ready(LIMIT).await.unwrap();
+    assert_eq!(group.members()[0].restarts, 0);
+    assert_eq!(group.members()[0].last_failure, None);
     stop.cancel();
     tokio::time::timeout(LIMIT, group.wait()).await.unwrap().unwrap();
 }

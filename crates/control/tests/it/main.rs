@@ -1,7 +1,9 @@
 //! A service's line to its site, over the embedded broker.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod enrolled;
 mod line;
+mod logs;
 mod supervise;
 
 use std::time::Duration;
@@ -24,7 +26,7 @@ pub(crate) async fn bare() -> (TempDir, Broker) {
 }
 
 pub(crate) async fn make_topics(broker: &Broker) {
-    for name in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS] {
+    for name in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS, topic::SERVICE_LOG] {
         let spec = TopicSpec {
             cleanup: Cleanup::Compact,
             ..TopicSpec::new(name, 1)

@@ -8,6 +8,7 @@ import { bytes, count, span, stateName } from "../format.js";
 const PAGE = 500;
 const ROW = 60;
 const MARGIN = 8;
+const AT_ONCE = 5;
 const STATES = {
   edge: ["available", "requesting", "requested", "ready", "mirrored", "refused", "cancelled", "expired", "withdrawn"],
   core: ["announced", "downloaded", "broadcast", "failed", "expired", "withdrawn"],
@@ -15,10 +16,33 @@ const STATES = {
 const ASKABLE = new Set(["available", "refused", "cancelled"]);
 const TAKEN_BACK = new Set(["requesting", "requested", "ready"]);
 
+// Changed assets, once a frame at most however many events there are.
+function onBatch(listener) {
+  let waiting = null;
+  let frame = 0;
+  const tell = () => {
+    const batch = waiting;
+    waiting = null;
+    listener(batch);
+  };
+  const off = live.on("assets", ({ assets, by_state }) => {
+    if (!waiting) {
+      waiting = { assets: new Map(), by_state: null };
+      frame = requestAnimationFrame(tell);
+    }
+    for (const one of assets ?? []) waiting.assets.set(one.asset_id, one);
+    waiting.by_state = by_state ?? waiting.by_state;
+  });
+  return () => {
+    off();
+    cancelAnimationFrame(frame);
+  };
+}
+
 // The listing for a filter: pages are read as they come into sight, changes are put in where they stand.
 function useListing(filter) {
   const [rows, setRows] = useState([]);
-  const [meta, setMeta] = useState({ total: 0, by_state: {}, problem: null, loading: true });
+  const [meta, setMeta] = useState({ total: 0, by_state: {}, problem: null, loading: true, of: null });
   const [fresh, setFresh] = useState(0);
   const cursor = useRef(null);
   const reading = useRef(false);
@@ -35,7 +59,7 @@ function useListing(filter) {
       if (own !== generation.current) return;
       cursor.current = page.next;
       setRows((old) => (restart ? page.assets : [...old, ...page.assets]));
-      setMeta({ total: page.total, by_state: page.by_state, problem: null, loading: false });
+      setMeta({ total: page.total, by_state: page.by_state, problem: null, loading: false, of: filter });
       if (restart) setFresh(0);
     } catch (problem) {
       if (own === generation.current) setMeta((old) => ({ ...old, problem, loading: false }));
@@ -51,9 +75,10 @@ function useListing(filter) {
     const offs = [
       live.on("reset", () => read(true)),
       live.on("connection", ({ connected }) => connected && read(true)),
-      live.on("assets", ({ assets, by_state }) => {
-        const changed = new Map((assets ?? []).map((one) => [one.asset_id, one]));
+      onBatch(({ assets, by_state }) => {
+        const changed = new Map(assets);
         setRows((old) => {
+          // Rows that did not change stay the same objects, so they are not built again.
           const next = old.map((row) => {
             const newer = changed.get(row.asset_id);
             if (newer) changed.delete(row.asset_id);
@@ -80,19 +105,55 @@ function useListing(filter) {
     ];
     return () => offs.forEach((off) => off());
   }, [read]);
-  return { rows, ...meta, fresh, more: () => read(false), restart: () => read(true) };
+  // Until the new listing is here, what is shown is that of another filter, and nobody means to click it.
+  return { rows, ...meta, stale: meta.of !== filter, fresh, more: () => read(false), restart: () => read(true) };
 }
 
-function Row({ asset, top, selected, current, onPress, index, total }) {
+// Pictures of rows that are only scrolled past are not asked for: what stays in sight for a moment is.
+const LOOKED_AT_MS = 120;
+const lookedAt = new Set();
+
+function Picture({ asset }) {
+  const [, draw] = useState(0);
+  const id = asset.asset_id;
+  useEffect(() => {
+    if (lookedAt.has(id)) return undefined;
+    const timer = setTimeout(() => {
+      lookedAt.add(id);
+      draw((number) => number + 1);
+    }, LOOKED_AT_MS);
+    return () => clearTimeout(timer);
+  }, [id]);
+  return html`<${Thumb} asset=${lookedAt.has(id) ? asset : null} />`;
+}
+
+function Row({ asset, selected, current, index, total }) {
   return html`<div id="row-${asset.asset_id}" class="asset-row ${current ? "current" : ""}" role="option" aria-selected=${selected} aria-posinset=${index + 1} aria-setsize=${total}
-      data-testid="asset-${asset.asset_id}" data-state=${asset.state} style=${{ transform: `translateY(${top}px)` }} onClick=${onPress}>
+      data-testid="asset-${asset.asset_id}" data-state=${asset.state} data-index=${index} style=${{ transform: `translateY(${index * ROW}px)` }}>
     <span class="tick" aria-hidden="true">${selected ? "✓" : ""}</span>
-    <${Thumb} asset=${asset} />
+    <${Picture} asset=${asset} />
     <span class="asset-title">${asset.title || asset.file_name || asset.asset_id}</span>
     <span class="asset-size">${bytes(asset.size)}</span>
     <span class="asset-state"><${Chip} state=${asset.state} /></span>
     <span class="asset-age quiet"><${Age} at=${asset.broadcast_at ?? asset.announced_at} /></span>
   </div>`;
+}
+
+// The rows in sight. One whose facts are the same objects as before is not built, nor compared, again.
+function useRows(rows, first, last, selected, cursor, total) {
+  const built = useRef(new Map());
+  const next = new Map();
+  const list = rows.slice(first, last).map((asset, at) => {
+    const index = first + at;
+    const facts = [asset, index, selected.has(asset.asset_id), index === cursor, total];
+    const before = built.current.get(asset.asset_id);
+    const same = before?.facts.every((fact, number) => fact === facts[number]);
+    const node = same ? before.node : html`<${Row} key=${asset.asset_id} asset=${asset} index=${index} selected=${facts[2]} current=${facts[3]} total=${total} />`;
+    next.set(asset.asset_id, { facts, node });
+    return node;
+  });
+  built.current = next;
+  return list;
 }
 
 function Cost({ chosen, mirror }) {
@@ -141,8 +202,8 @@ export function Assets({ session }) {
   }, [kind, selected.size > 0]);
 
   const rows = list.rows;
-  const first = Math.max(0, Math.floor(scroll / ROW) - MARGIN);
-  const last = Math.min(rows.length, Math.ceil((scroll + height) / ROW) + MARGIN);
+  const first = Math.max(0, scroll - MARGIN);
+  const last = Math.min(rows.length, scroll + Math.ceil(height / ROW) + 1 + MARGIN);
   useEffect(() => {
     if (last >= rows.length - MARGIN * 4) list.more();
   }, [last, rows.length]);
@@ -158,18 +219,23 @@ export function Assets({ session }) {
     if (box.current.scrollTop > 0) box.current.scrollTop += shift * ROW;
   }, [rows]);
 
-  const chosen = rows.filter((one) => selected.has(one.asset_id));
+  const chosen = useMemo(() => (selected.size ? rows.filter((one) => selected.has(one.asset_id)) : []), [rows, selected]);
   const act = async (what, states, said) => {
     const targets = (chosen.length ? chosen : rows[cursor] ? [rows[cursor]] : []).filter((one) => states.has(one.state));
     if (targets.length === 0) return toast(`Nothing that can be ${said} is selected.`, "warn");
     const failed = [];
-    for (const one of targets) {
-      try {
-        await post(`/api/assets/${one.asset_id}/${what}`);
-      } catch (problem) {
-        failed.push(problem);
+    const left = [...targets];
+    // Several at once: the site writes those that come together in one go.
+    const work = async () => {
+      for (let one = left.shift(); one; one = left.shift()) {
+        try {
+          await post(`/api/assets/${one.asset_id}/${what}`);
+        } catch (problem) {
+          failed.push(problem);
+        }
       }
-    }
+    };
+    await Promise.all(Array.from({ length: Math.min(AT_ONCE, targets.length) }, work));
     setSelected(new Set());
     if (targets.length > failed.length) toast(`${targets.length - failed.length} ${said}.`);
     if (failed.length) toast(`${failed.length} not ${said}: ${failed[0].message}`, "bad");
@@ -213,6 +279,15 @@ export function Assets({ session }) {
     }
   };
 
+  const press = (event) => {
+    const row = event.target.closest("[data-index]");
+    if (!row) return;
+    const index = Number(row.dataset.index);
+    setCursor(index);
+    toggle(rows[index]);
+  };
+  const built = useRows(rows, first, last, selected, cursor, list.total);
+
   return html`<${Head} title="Assets">
       <span class="quiet" data-testid="total">${count(list.total)}${q || state ? " found" : " known"}</span>
     <//>
@@ -229,11 +304,10 @@ export function Assets({ session }) {
       ${list.fresh ? html`<button type="button" class="small" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
     </div>
     <${Notice} problem=${list.problem} onRetry=${list.restart} />
-    <div class="asset-list" role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys}
-        aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined} onScroll=${(event) => setScroll(event.target.scrollTop)}>
+    <div class="asset-list ${list.stale ? "stale" : ""}" aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
+        aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined} onScroll=${(event) => setScroll(Math.floor(event.target.scrollTop / ROW))}>
       <div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
-        ${rows.slice(first, last).map((asset, at) => html`<${Row} key=${asset.asset_id} asset=${asset} top=${(first + at) * ROW} index=${first + at} total=${list.total}
-          selected=${selected.has(asset.asset_id)} current=${first + at === cursor} onPress=${() => { setCursor(first + at); toggle(asset); }} />`)}
+        ${built}
       </div>
     </div>
     ${rows.length === 0 && !list.loading && !list.problem

@@ -1,5 +1,5 @@
 // Headquarters: assets as they pass, who asked for what, and how the edges are.
-import { html, useCallback, useEffect, useState } from "../html.js";
+import { html, useEffect, useState } from "../html.js";
 import { get, query } from "../api.js";
 import * as live from "../live.js";
 import { Age, Chip, Empty, Head, Notice, Thumb, useLive } from "../ui.js";
@@ -64,35 +64,20 @@ export function Lanes() {
 
 const SITES = 50;
 
-// The requests of all edges, each edge's newest; then what changes.
-function useRequests() {
-  const [value, setValue] = useState({ data: null, problem: null });
-  const load = useCallback(async () => {
-    try {
-      const { sites } = await get("/api/sites");
-      const pages = await Promise.all(sites.slice(0, SITES).map((one) => get(`/api/requests${query({ site: one.site, limit: 500 })}`)));
-      setValue({ data: { requests: pages.flatMap((page) => page.requests), next: pages.some((page) => page.next) || sites.length > SITES }, problem: null });
-    } catch (problem) {
-      setValue((old) => ({ ...old, problem }));
-    }
-  }, []);
-  useEffect(() => {
-    load();
-    const offs = [
-      live.on("reset", load),
-      live.on("connection", ({ connected }) => connected && load()),
-      live.on("requests", ({ requests }) => {
-        const changed = new Set(requests.map((one) => one.request_id));
-        setValue((old) => old.data && { ...old, data: { ...old.data, requests: [...requests, ...old.data.requests.filter((one) => !changed.has(one.request_id))] } });
-      }),
-    ];
-    return () => offs.forEach((off) => off());
-  }, [load]);
-  return { ...value, reload: load };
+// The requests of all edges, each edge's newest.
+async function readRequests() {
+  const { sites } = await get("/api/sites");
+  const pages = await Promise.all(sites.slice(0, SITES).map((one) => get(`/api/requests${query({ site: one.site, limit: 500 })}`)));
+  return { requests: pages.flatMap((page) => page.requests), next: pages.some((page) => page.next) || sites.length > SITES };
+}
+
+function putRequests(old, { requests }) {
+  const changed = new Set(requests.map((one) => one.request_id));
+  return old && { ...old, requests: [...requests, ...old.requests.filter((one) => !changed.has(one.request_id))] };
 }
 
 export function Requests() {
-  const { data, problem, reload } = useRequests();
+  const { data, problem, reload } = useLive(readRequests, "requests", putRequests);
   const requests = [...(data?.requests ?? [])].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
   const assets = useAssets(requests.slice(0, MANY).map((one) => one.asset_id));
   return html`<${Head} title="Requests"><span class="quiet">${count(requests.length)}${data?.next ? "+" : ""}</span><//>

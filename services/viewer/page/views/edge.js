@@ -2,7 +2,7 @@
 import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Empty, Head, Notice, useLive } from "../ui.js";
+import { Action, Age, Chip, Disk, Empty, Head, Notice, useLive } from "../ui.js";
 import { bytes, count, span } from "../format.js";
 import { newest } from "./home.js";
 
@@ -46,7 +46,8 @@ export function Mirror({ session }) {
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>
-    <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} assets are here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>`;
+    <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} ${mirror.data.mirrored.assets === 1 ? "asset is" : "assets are"} here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>
+    <${Disk} />`;
 }
 
 const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
@@ -87,6 +88,7 @@ export function Delivered() {
   const assets = list.data?.assets ?? [];
   return html`<${Head} title="Delivered"><span class="quiet">${count(list.data?.total ?? 0)} here</span><//>
     <${Notice} problem=${list.problem} onRetry=${list.reload} />
+    <${Disk} />
     ${list.data && assets.length === 0 ? html`<${Empty} title="Nothing has arrived yet.">Request assets, then start the mirror.<//>` : null}
     <ul class="gallery" data-testid="gallery">
       ${assets.map((asset) => html`<li key=${asset.asset_id}><a href="#/assets/${asset.asset_id}">

@@ -1,15 +1,19 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
-import { Age, Chip, Head, Notice, useLive } from "../ui.js";
+import { Age, Chip, Disk, Head, Notice, useLive } from "../ui.js";
 import { count, stateName } from "../format.js";
 
 export function Problems({ problems }) {
   if (!problems) return null;
-  return html`<section aria-labelledby="problems-title" data-testid="problems" data-count=${problems.length}>
+  // What is only good to know is nothing wrong.
+  const wrong = problems.filter((one) => one.severity !== "info");
+  const good = problems.filter((one) => one.severity === "info");
+  return html`<section aria-labelledby="problems-title" data-testid="problems" data-count=${wrong.length}>
     <h2 id="problems-title" class="hidden">What is wrong</h2>
-    ${problems.length === 0
+    ${wrong.length === 0
       ? html`<p class="all-well"><span aria-hidden="true">✓</span> All is well.</p>`
-      : problems.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy}</span></div>`)}
+      : wrong.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy}</span></div>`)}
+    ${good.map((one) => html`<p key=${one.what} class="quiet note">${one.what}: ${one.remedy}.</p>`)}
   </section>`;
 }
 
@@ -27,7 +31,7 @@ export function newest(services) {
 
 const HOME = { mirror: "mirror", link: "link", feed: "lanes", downloader: "lanes", broadcaster: "lanes", responder: "requests" };
 
-export function Home() {
+export function Home({ session }) {
   const status = useLive("/api/status", "problems", (old, pushed) => old && { ...old, problems: pushed.problems });
   const services = useLive("/api/services", "services");
   const assets = useLive("/api/assets?limit=1", "assets", (old, pushed) => ({ ...old, by_state: pushed.by_state ?? old?.by_state }));
@@ -39,9 +43,9 @@ export function Home() {
       <h2 id="services-title">Services</h2>
       <ul class="tiles">
         ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
-          <a class="tile" href="#/${HOME[one.service] ?? "services"}" data-testid="service-${one.service}">
+          <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
             <b>${one.service}</b><${Chip} state=${one.state} testid="service-${one.service}-state" />
-            <span class="quiet clip">${one.detail ?? one.last_error ?? html`last word <${Age} at=${one.reported_at} />`}</span>
+            <span class="quiet clip">${one.detail ?? one.last_error ?? (one.state === "silent" ? html`last word <${Age} at=${one.reported_at} />` : html`up since <${Age} at=${one.started_at} />`)}</span>
           </a></li>`)}
       </ul>
     </section>
@@ -50,5 +54,6 @@ export function Home() {
       ${states.length === 0
         ? html`<p class="quiet">None yet. They appear here as soon as headquarters announces some.</p>`
         : html`<ul class="tiles small">${states.map(([state, number]) => html`<li key=${state}><a class="tile" href="#/assets/?state=${state}"><b class="figure">${count(number)}</b><span>${stateName(state)}</span></a></li>`)}</ul>`}
-    </section>`;
+    </section>
+    ${session.kind === "edge" ? html`<section aria-labelledby="disk-title"><h2 id="disk-title">Disk</h2><${Disk} /></section>` : null}`;
 }

@@ -1,39 +1,123 @@
 // What an operator needs: services, what could not be processed, who did what, who may.
-import { html, useEffect, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
 import { Action, Age, Chip, Empty, Head, Notice, ask, useLive } from "../ui.js";
-import { count, moment } from "../format.js";
+import { bytes, clock, count, moment } from "../format.js";
 
-export function Services({ session }) {
+const LOUD = new Set(["error", "warn"]);
+
+const words = (fields) => Object.entries(fields).map(([name, value]) => `${name}=${value}`).join(" ");
+const asText = (lines) => lines.map((one) => [new Date(one.at).toISOString(), one.level.toUpperCase(), one.target, one.message, words(one.fields)].filter(Boolean).join(" ")).join("\n");
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Browsers keep the clipboard from pages that did not come by https or from this machine.
+    const box = document.createElement("textarea");
+    box.value = text;
+    document.body.append(box);
+    box.select();
+    const done = document.execCommand("copy");
+    box.remove();
+    if (!done) throw new Error("This browser does not let the page copy.");
+  }
+}
+
+// The last lines of a service, of all its instances in the order of their times; the newest stays in sight.
+function Log({ service }) {
+  const { data, problem, reload } = useLive(`/api/services/${service}/logs`, "logs", (old, pushed) => (pushed.service === service ? undefined : old));
+  const [loud, setLoud] = useState(false);
+  const box = useRef(null);
+  const atEnd = useRef(true);
+  const instances = data?.instances ?? [];
+  const all = instances.flatMap((one) => one.lines.map((line) => ({ ...line, instance: one.instance }))).sort((a, b) => a.at - b.at);
+  const lines = loud ? all.filter((one) => LOUD.has(one.level)) : all;
+  useLayoutEffect(() => {
+    if (box.current && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [data, loud]);
+  const asOf = Math.max(0, ...instances.map((one) => one.as_of));
+  return html`<section class="log" aria-label="Log of ${service}" data-testid="log-${service}">
+    <${Notice} problem=${problem} onRetry=${reload} />
+    <div class="row spread">
+      <span class="quiet">${data ? (all.length ? html`${count(lines.length)} ${lines.length === 1 ? "line" : "lines"}, the newest last · as of <${Age} at=${asOf} />` : "It has passed on no lines yet.") : "Loading…"}</span>
+      <div class="row">
+        <label class="check"><input type="checkbox" checked=${loud} onChange=${(event) => setLoud(event.target.checked)} /> Warnings and errors only</label>
+        <${Action} kind="small" disabled=${!lines.length} run=${() => copy(asText(lines))} done="Copied.">Copy<//>
+      </div>
+    </div>
+    ${all.length
+      ? html`<div class="lines" ref=${box} tabindex="0" role="region" aria-label="Lines of ${service}" onScroll=${({ target }) => { atEnd.current = target.scrollTop + target.clientHeight >= target.scrollHeight - 8; }}><ol>
+          ${lines.map((one, at) => html`<li key=${`${one.instance}/${one.at}/${at}`} class=${one.level}>
+            <time datetime=${new Date(one.at).toISOString()} title=${moment(one.at)}>${clock(one.at)}</time> <b class="level">${one.level}</b> <span>${one.message} <span class="quiet">${words(one.fields)}${instances.length > 1 ? ` instance=${one.instance}` : ""}</span></span>
+          </li>`)}
+        </ol></div>`
+      : null}
+    ${data && all.length > 0 && lines.length === 0 ? html`<p class="quiet">No warning and no error among the last lines.</p>` : null}
+  </section>`;
+}
+
+const ENDED = new Set(["silent", "stopped", "failed"]);
+
+// What there is to say of an instance in a line: how long it is up, or since when it is not.
+function Life({ one }) {
+  const facts = [
+    ENDED.has(one.state) ? html`last word <${Age} at=${one.reported_at} />` : html`up since <${Age} at=${one.started_at} />`,
+    one.rate ? `${one.rate.toFixed(1)} records/s` : null,
+    one.lag ? `lag ${count(one.lag)}` : null,
+    one.dead_letters ? html`<a href="#/dead-letters">${count(one.dead_letters)} dead letters</a>` : null,
+    one.log_level ? `logs ${one.log_level}` : null,
+    `instance ${one.instance}`,
+    one.version,
+  ];
+  return html`<div class="quiet">${facts.filter(Boolean).map((fact, at) => html`${at ? " · " : ""}${fact}`)}</div>`;
+}
+
+// Gauges whose names say their unit are told in it.
+function figure([name, value]) {
+  const plain = name.replaceAll("_", " ");
+  if (name.endsWith("bytes_per_second")) return `${plain.replace(" per second", "")} ${bytes(value)}/s`;
+  return name.includes("bytes") ? `${plain} ${bytes(value)}` : `${plain} ${count(value)}`;
+}
+
+function ServiceCard({ one, may, open, onOpen }) {
+  const told = one.desired === "paused" || one.state === "paused";
+  const debug = () => post(`/api/services/${one.service}/log-level`, { level: one.log_level === "debug" ? null : "debug" });
+  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at"))];
+  return html`<li class="card wide" data-testid="service-${one.service}">
+    <div class="row spread">
+      <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />
+        ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
+        <${Life} one=${one} /></div>
+      <div class="row">
+        ${may && one.service !== "viewer"
+          ? html`${told
+              ? html`<${Action} kind="primary" testid="service-${one.service}-start" run=${() => post(`/api/services/${one.service}/start`)} done="${one.service} starts.">Start<//>`
+              : html`<${Action} testid="service-${one.service}-stop" run=${() => post(`/api/services/${one.service}/stop`)} done="${one.service} finishes what it holds, then pauses.">Stop<//>`}
+            <${Action} testid="service-${one.service}-debug" run=${debug} done="The log level changes." pressed=${one.log_level === "debug"} title="Log every step, until pressed again">Debug<//>`
+          : null}
+        <button type="button" data-testid="service-${one.service}-logs" aria-expanded=${open} onClick=${onOpen}>Log</button>
+      </div>
+    </div>
+    ${one.detail ? html`<p>${one.detail}</p>` : null}
+    ${one.last_error ? html`<p class="bad-text">Last error, <${Age} at=${one.last_error_at} />: ${one.last_error}</p>` : null}
+    ${figures.length ? html`<p class="quiet figures">${figures.map(figure).join(" · ")}</p>` : null}
+    ${open ? html`<${Log} service=${one.service} />` : null}
+  </li>`;
+}
+
+export function Services({ session, rest }) {
   const { data, problem, reload } = useLive("/api/services", "services");
   const may = session.rights.includes("services");
+  const [open, setOpen] = useState(rest[0] ?? null);
   const services = data?.services ?? [];
-  const debug = (one) => async () => {
-    const level = one.log_level === "debug" ? null : "debug";
-    await post(`/api/services/${one.service}/log-level`, { level });
-  };
+  const id = (one) => `${one.service}/${one.instance}`;
+  // A link names a service; its first instance is meant.
+  const first = services.find((one) => one.service === open);
+  const shown = first ? id(first) : open;
   return html`<${Head} title="Services" />
     <${Notice} problem=${problem} onRetry=${reload} />
-    <ul class="rows">
-      ${services.map((one) => html`<li key=${`${one.service}/${one.instance}`} class="card wide" data-testid="service-${one.service}">
-        <div class="row spread">
-          <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />
-            ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
-            <div class="quiet">instance ${one.instance} · up since <${Age} at=${one.started_at} />${one.rate ? ` · ${one.rate.toFixed(1)} records/s` : ""}${one.lag ? ` · lag ${count(one.lag)}` : ""}${one.dead_letters ? ` · ${count(one.dead_letters)} dead letters` : ""}${one.log_level ? ` · logs ${one.log_level}` : ""} · last word <${Age} at=${one.reported_at} /> · ${one.version}</div></div>
-          ${may && one.service !== "viewer"
-            ? html`<div class="row">
-                ${one.desired === "paused" || one.state === "paused"
-                  ? html`<${Action} kind="primary" testid="service-${one.service}-start" run=${() => post(`/api/services/${one.service}/start`)} done="${one.service} starts.">Start<//>`
-                  : html`<${Action} testid="service-${one.service}-stop" run=${() => post(`/api/services/${one.service}/stop`)} done="${one.service} finishes what it holds, then pauses.">Stop<//>`}
-                <${Action} testid="service-${one.service}-debug" run=${debug(one)} done="The log level changes.">Debug<//>
-              </div>`
-            : null}
-        </div>
-        ${one.detail ? html`<p>${one.detail}</p>` : null}
-        ${one.last_error ? html`<p class="bad-text">Last error, <${Age} at=${one.last_error_at} />: ${one.last_error}</p>` : null}
-        <p class="quiet figures">${[...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at"))].map(([name, value]) => `${name.replaceAll("_", " ")} ${count(value)}`).join(" · ")}</p>
-      </li>`)}
-    </ul>`;
+    <ul class="rows">${services.map((one) => html`<${ServiceCard} key=${id(one)} one=${one} may=${may} open=${shown === id(one)} onOpen=${() => setOpen(shown === id(one) ? null : id(one))} />`)}</ul>`;
 }
 
 export function DeadLetters({ session }) {

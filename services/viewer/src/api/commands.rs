@@ -97,7 +97,7 @@ pub(crate) async fn withdraw(
     let reason = words("reason", &withdrawal.reason)?;
     let by = identity.by(name("by", withdrawal.by.as_ref())?);
     app.indexed().await?;
-    let _one_at_a_time = app.asking.lock().await;
+    let _turn = app.turns.of(&id).await;
     let mut asset = headquarters::record(&app, &id).await?;
     if asset.state != AssetState::Withdrawn {
         tracing::info!(asset_id = %id, %by, reason = %reason, "asset is withdrawn");
@@ -140,7 +140,7 @@ pub(crate) async fn expiry(
         return Err(Problem::bad_request("expires_at must be milliseconds since 1970"));
     }
     app.indexed().await?;
-    let _one_at_a_time = app.asking.lock().await;
+    let _turn = app.turns.of(&id).await;
     let mut asset = headquarters::record(&app, &id).await?;
     if !matches!(asset.state, AssetState::Downloaded | AssetState::Broadcast) {
         return Err(Problem::conflict(format!(

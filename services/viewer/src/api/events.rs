@@ -39,8 +39,8 @@ pub(crate) struct EventsQuery {
     after: Option<String>,
 }
 
-/// Streams what happens: `hello` {epoch, now} at first; `assets` {assets, by_state}; `services` {services}; `problems`
-/// {problems}; at a core `sites`, `requests` {requests} and `lanes`; at an edge `link`, `mirror` and `volume`, each as its
+/// Streams what happens: `hello` {epoch, now} at first; `assets` {assets, by_state}; `services` {services}; `logs`
+/// {service, instance, as_of}: it has new lines; `problems` {problems}; at a core `sites`, `requests` {requests} and `lanes`; at an edge `link`, `mirror` and `volume`, each as its
 /// own route answers. `reset` says that events were lost: read anew what you show. Listen first, then read.
 #[utoipa::path(get, path = "/api/events", params(EventsQuery),
     responses((status = 200, description = "events", content_type = "text/event-stream", body = String),

@@ -22,14 +22,14 @@ const CONTACT_MS: i64 = 30_000;
 const MAX_IDS: usize = 1000;
 
 /// Assets, and the bytes of them.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(crate) struct SumView {
     assets: usize,
     bytes: i64,
 }
 
 /// The mirror at a glance.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct MirrorView {
     desired: Option<&'static str>,
     instances: Vec<Service>,
@@ -58,6 +58,14 @@ impl MirrorView {
             instances: app.services.list(Some("mirror"), now),
             ready: sum(app, "ready", now),
             mirrored: sum(app, "mirrored", now),
+        }
+    }
+
+    /// What a reader sees change.
+    pub(crate) fn seen(&self) -> Self {
+        Self {
+            instances: self.instances.iter().map(Service::seen).collect(),
+            ..self.clone()
         }
     }
 }
@@ -145,7 +153,7 @@ fn selected(app: &App, ids: &str, now: i64) -> Result<Sum> {
 }
 
 /// Records that wait to be carried.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct LagView {
     /// From the core; null when that is not known.
     down: Option<f64>,
@@ -154,7 +162,7 @@ pub(crate) struct LagView {
 }
 
 /// The link at a glance.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct LinkView {
     /// up, down, paused, or not_connected where this site has no enrolment yet.
     state: &'static str,
@@ -175,8 +183,21 @@ pub(crate) struct LinkView {
 }
 
 impl LinkView {
+    /// What a reader sees change.
+    pub(crate) fn seen(&self) -> Self {
+        Self {
+            instances: self.instances.iter().map(Service::seen).collect(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn of(app: &App, now: i64) -> Self {
         Self::from(app.services.list(Some("link"), now), told(app, "link"), now)
+    }
+
+    /// Whether it has reached a core since it started.
+    pub(crate) fn connected(&self) -> bool {
+        self.state != "not_connected" && self.last_contact_at.is_some()
     }
 
     fn from(instances: Vec<Service>, desired: Option<&'static str>, now: i64) -> Self {
@@ -239,6 +260,11 @@ fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
             )
         }
         "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),
+        "running" if last_contact_at.is_none() && now - service.started_at < CONTACT_MS => (
+            "down",
+            Some("it has just started, and has not heard from the core yet".to_owned()),
+            Some("wait a moment"),
+        ),
         "running" => (
             "down",
             error().or_else(|| Some("the core does not answer".to_owned())),

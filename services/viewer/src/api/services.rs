@@ -6,11 +6,12 @@ use common::chassis::now_ms;
 use common::control;
 use common::schemas::{Desired, ServiceControl};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
-use super::input::{By, Input, name, words};
+use super::input::{By, Input, Params, name, words};
 use crate::app::{App, Kind};
+use crate::logs::InstanceLogs;
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::services::desired;
 use crate::sign_in::Identity;
@@ -28,6 +29,37 @@ pub(crate) async fn list(State(app): Site) -> Json<ServicesView> {
     Json(ServicesView {
         services: app.services.list(None, now_ms()),
     })
+}
+
+/// What to show of a log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogsQuery {
+    /// At most so many lines of each instance, the last ones; 200 unless told, which is also the most there are.
+    limit: Option<usize>,
+}
+
+/// A service's last log lines.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LogsView {
+    service: String,
+    /// The instance that spoke last comes first.
+    instances: Vec<InstanceLogs>,
+}
+
+/// Shows the last log lines of a service, as it passed them on: at most every two seconds, at most 32 KiB.
+#[utoipa::path(get, path = "/api/services/{name}/logs", params(("name" = String, Path), LogsQuery),
+    responses((status = 200, body = LogsView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub(crate) async fn logs(
+    State(app): Site,
+    Path(service): Path<String>,
+    Params(query): Params<LogsQuery>,
+) -> Result<Json<LogsView>> {
+    let instances = app.logs.of(&service, query.limit.unwrap_or(usize::MAX));
+    if instances.is_empty() {
+        known(&app, &service)?;
+    }
+    Ok(Json(LogsView { service, instances }))
 }
 
 /// How a service should work.
@@ -48,13 +80,8 @@ pub(crate) struct CommandView {
     log_level: Option<String>,
 }
 
-async fn tell(
-    app: &App,
-    identity: &Identity,
-    service: &str,
-    what: Desired,
-    command: Command,
-) -> Result<Json<CommandView>> {
+/// Refuses a name that no service of this site has.
+fn known(app: &App, service: &str) -> Result<()> {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if service.is_empty() || service.len() > 40 || !service.bytes().all(valid) {
         return Err(Problem::not_found(format!(
@@ -68,6 +95,17 @@ async fn tell(
         ))
         .hint("GET /api/services lists those that did"));
     }
+    Ok(())
+}
+
+async fn tell(
+    app: &App,
+    identity: &Identity,
+    service: &str,
+    what: Desired,
+    command: Command,
+) -> Result<Json<CommandView>> {
+    known(app, service)?;
     if service == "viewer" {
         return Err(Problem::conflict(
             "viewer cannot be told to pause: nobody could tell it to go on",

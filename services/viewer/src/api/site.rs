@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 
 use super::{Site, dead_letters, sites};
 use crate::app::{App, Kind};
-use crate::health::{self, Signs};
+use crate::health::{self, Disk, Signs};
 use crate::index::Filter;
 use crate::problem::Result;
+use crate::sign_in::Mode;
 use crate::view::{Service, Trouble};
 
 /// A site.
@@ -91,6 +92,14 @@ pub(crate) async fn troubles(app: &App, now: i64) -> Result<(Vec<Trouble>, i64)>
         services: &services,
         dead_letters,
         index_full,
+        failed: app.index.sum("failed", now).assets,
+        ready_bytes: u64::try_from(app.index.sum("ready", now).bytes).unwrap_or_default(),
+        disk: app
+            .usage
+            .disk(app)
+            .await
+            .map(|(free, total)| Disk { free, total }),
+        open_to_all: app.settings.sign_in == Mode::Off,
         edges: &edges,
         now,
     };

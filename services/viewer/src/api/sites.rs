@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use common::broker::{self, Broker, Position};
+use common::broker::{self, Broker, Position, TopicSpec};
 use common::chassis::now_ms;
 use common::schemas::{self, AssetId, SiteId, SiteStatus, Topic, at_core, topic};
 use common::table::{Row, Select, Value, Write};
@@ -15,7 +15,6 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
 use super::input::{Input, Params, words};
-use super::topics::specification;
 use crate::app::{App, Kind, site_id};
 use crate::headquarters;
 use crate::problem::{Problem, ProblemBody, Result};
@@ -194,7 +193,7 @@ pub(crate) async fn enrol(
     for topic in Topic::core_for(&site) {
         if app
             .broker
-            .create_topic(&specification(&topic, partitions, replication))
+            .create_topic(&TopicSpec::of(&topic, partitions, replication))
             .await?
         {
             topics.push(topic.name);

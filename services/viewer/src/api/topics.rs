@@ -6,27 +6,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use common::broker::{Cleanup, TopicDescription, TopicSpec};
-use common::schemas::Topic;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Site;
 use super::input::Input;
 use crate::problem::{Problem, ProblemBody, Result};
-
-/// How long topics that are made here keep records: longer than the longest outage.
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// A topic of an edge at the core.
-pub(crate) fn specification(topic: &Topic, partitions: i32, replication: i32) -> TopicSpec {
-    let mut spec = TopicSpec::new(&topic.name, topic.partitions.unwrap_or(partitions));
-    spec.replication = replication;
-    if topic.compacted {
-        spec.compacted()
-    } else {
-        spec.retention(RETENTION)
-    }
-}
 
 /// A topic.
 #[derive(Debug, Serialize, ToSchema)]

@@ -116,12 +116,14 @@ async fn assets(app: &App) -> Result<()> {
 
 fn services(app: &App, now: i64) {
     let services = app.services.list(None, now);
-    app.hub.changed("services", &Services { services });
+    let seen: Vec<_> = services.iter().map(Service::seen).collect();
+    app.hub.changed_in("services", &Services { services }, &seen);
     match app.kind {
         Kind::Core => app.hub.changed("lanes", &app.lanes.view()),
         Kind::Edge => {
-            app.hub.changed("link", &LinkView::of(app, now));
-            app.hub.changed("mirror", &MirrorView::of(app, now));
+            let (link, mirror) = (LinkView::of(app, now), MirrorView::of(app, now));
+            app.hub.changed_in("link", &link, &link.seen());
+            app.hub.changed_in("mirror", &mirror, &mirror.seen());
         }
     }
 }

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use common::chassis::now_ms;
+use common::telemetry;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::index::Sum;
 use crate::problem::Result;
 
 /// How old a measurement may be.
 const FRESH: Duration = Duration::from_secs(15);
+/// How old it may be where nobody looks, and only a disk that fills up is watched for.
+const FRESH_ENOUGH: Duration = Duration::from_secs(60);
 
 /// The site's volume.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -31,20 +35,30 @@ pub(crate) struct UsageView {
     as_of: i64,
 }
 
+#[derive(Debug)]
+struct Measured {
+    at: Instant,
+    /// What was mirrored then: where that is another sum now, so is what the volume takes.
+    mirrored: Sum,
+    view: UsageView,
+}
+
 /// The last measurement.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    last: Mutex<Option<(Instant, UsageView)>>,
+    last: Mutex<Option<Measured>>,
 }
 
 impl Usage {
     /// Measures, if the last time is too long ago. Who comes meanwhile waits for the same.
     pub(crate) async fn look(&self, app: &App) -> Result<UsageView> {
+        let mirrored = app.index.sum("mirrored", now_ms());
         let mut last = self.last.lock().await;
-        if let Some((at, view)) = &*last
-            && at.elapsed() < FRESH
+        if let Some(last) = &*last
+            && last.at.elapsed() < FRESH
+            && last.mirrored == mirrored
         {
-            return Ok(view.clone());
+            return Ok(last.view.clone());
         }
         let usage = app.volume.usage().await?;
         let view = UsageView {
@@ -55,8 +69,34 @@ impl Usage {
             quota_bytes: None,
             as_of: now_ms(),
         };
-        *last = Some((Instant::now(), view.clone()));
+        *last = Some(Measured {
+            at: Instant::now(),
+            mirrored,
+            view: view.clone(),
+        });
         Ok(view)
+    }
+
+    /// What the disk has left, and what it holds, not long ago; none in a bucket, or where it cannot be measured.
+    pub(crate) async fn disk(&self, app: &App) -> Option<(u64, u64)> {
+        let known = {
+            let last = self.last.lock().await;
+            // A bucket has no disk, and is not listed to learn that again.
+            let fresh =
+                |last: &&Measured| last.view.total_bytes.is_none() || last.at.elapsed() < FRESH_ENOUGH;
+            last.as_ref().filter(fresh).map(|last| last.view.clone())
+        };
+        let view = match known {
+            Some(view) => view,
+            None => match self.look(app).await {
+                Ok(view) => view,
+                Err(error) => {
+                    tracing::debug!(error = %telemetry::chain(&error), "volume cannot be measured");
+                    return None;
+                }
+            },
+        };
+        view.free_bytes.zip(view.total_bytes)
     }
 
     /// Measures anew next time.

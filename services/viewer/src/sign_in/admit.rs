@@ -79,10 +79,9 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     deed.target = deed.target.or(named);
     deed.detail = detail;
     if let Err(problem) = allowed {
-        if let Err(problem) = audit::refused(&app, deed, &problem).await {
-            return refused(problem);
-        }
-        return refused(problem);
+        // What cannot be written down is told instead.
+        let written = audit::refused(&app, deed, &problem).await;
+        return refused(written.err().unwrap_or(problem));
     }
     let request = Request::from_parts(parts, Body::from(bytes));
     let work = async move {

@@ -30,49 +30,33 @@ pub(crate) struct Rule {
     pub(crate) action: Option<&'static str>,
 }
 
-const fn open(method: &'static str, path: &'static str) -> Rule {
+const fn rule(method: &'static str, path: &'static str, needs: Needs, action: Option<&'static str>) -> Rule {
     Rule {
         method,
         path,
-        needs: Needs::Nothing,
-        action: None,
+        needs,
+        action,
     }
+}
+
+const fn open(method: &'static str, path: &'static str) -> Rule {
+    rule(method, path, Needs::Nothing, None)
 }
 
 const fn read(path: &'static str) -> Rule {
-    Rule {
-        method: "GET",
-        path,
-        needs: Needs::SignIn,
-        action: None,
-    }
+    rule("GET", path, Needs::SignIn, None)
 }
 
 const fn read_with(path: &'static str, right: Right) -> Rule {
-    Rule {
-        method: "GET",
-        path,
-        needs: Needs::Right(right),
-        action: None,
-    }
+    rule("GET", path, Needs::Right(right), None)
 }
 
 const fn change(path: &'static str, right: Right, action: &'static str) -> Rule {
-    Rule {
-        method: "POST",
-        path,
-        needs: Needs::Right(right),
-        action: Some(action),
-    }
+    rule("POST", path, Needs::Right(right), Some(action))
 }
 
 const fn delete(path: &'static str, right: Right, action: &'static str) -> Rule {
-    Rule {
-        method: "DELETE",
-        path,
-        needs: Needs::Right(right),
-        action: Some(action),
-    }
+    rule("DELETE", path, Needs::Right(right), Some(action))
 }
 
 /// Every route.
@@ -80,12 +64,7 @@ pub(crate) const RULES: &[Rule] = &[
     open("GET", "/api/openapi.json"),
     open("GET", "/api/session"),
     open("POST", "/api/session"),
-    Rule {
-        method: "DELETE",
-        path: "/api/session",
-        needs: Needs::SignIn,
-        action: Some("session.sign_out"),
-    },
+    rule("DELETE", "/api/session", Needs::SignIn, Some("session.sign_out")),
     read("/api/site"),
     read("/api/status"),
     read("/api/events"),

@@ -152,7 +152,7 @@ pub(crate) async fn verified(app: &App, name: &str, password: &str) -> Result<Us
     let fits = app.sign_in.passwords.verify(password, kept).await?;
     user.filter(|_| fits).ok_or_else(|| {
         Problem::new(StatusCode::UNAUTHORIZED, "the name or the password is wrong")
-            .hint("an operator sets a new one with `fieldline user set NAME --password`")
+            .hint("an operator sets a new one with `fieldline user set NAME --new-password`")
     })
 }
 

@@ -14,14 +14,14 @@ use crate::edge_site::{broadcast, write};
 use crate::rig::{LIMIT, Rig, nothing};
 
 /// A page that listens.
-struct Page {
+pub(crate) struct Page {
     response: Response,
     text: String,
     id: String,
 }
 
 impl Page {
-    async fn open(rig: &Rig, query: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn open(rig: &Rig, query: &str, last: Option<&str>) -> Self {
         let mut request = rig.http.get(format!("{}/api/events{query}", rig.url));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -68,7 +68,7 @@ impl Page {
     }
 
     /// The next event of a kind that is as wanted.
-    async fn until(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let (name, data) = self.next().await;
             if name == kind && wanted(&data) {

@@ -4,10 +4,14 @@
 mod audit;
 mod callers;
 mod core_site;
+mod core_stand_in;
 mod edge_site;
 mod events;
 mod evict;
+mod kafka;
+mod logs;
 mod people;
 mod rig;
 mod rights;
+mod set_up;
 mod topics;

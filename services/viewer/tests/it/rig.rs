@@ -49,6 +49,11 @@ impl Rig {
         Self::start("edge-1", true, change).await
     }
 
+    /// The same, of another name.
+    pub(crate) async fn edge_named(name: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start(name, true, change).await
+    }
+
     /// Another viewer of the same site, as after a restart; it stops with the rig. Returns its address.
     pub(crate) async fn again(&self) -> String {
         serve(&self.settings, self.site.as_str(), &self.stop).await

@@ -196,6 +196,8 @@ mod tests {
             direction: Direction::Up,
             source: "t".into(),
             destination: "edge.t".into(),
+            class: common::budget::Class::Sensors,
+            live_first: false,
         }
     }
 

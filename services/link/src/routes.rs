@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use common::budget::Class;
 use common::schemas::{SiteId, at_core, topic};
 
 /// Which way records go.
@@ -60,6 +61,12 @@ pub struct Route {
     pub topics: Vec<String>,
     /// Their names at the core.
     pub rename: Rename,
+    /// What goes before it and after it on the link; by the topic when unset, and sensors for topics of one's own.
+    #[serde(default)]
+    pub class: Option<Class>,
+    /// Whether what comes in goes before what waits from an outage: that goes to `<topic>.backlog`.
+    #[serde(default)]
+    pub live_first: bool,
 }
 
 /// One topic of a route, with its names on both sides.
@@ -73,6 +80,21 @@ pub struct Lane {
     pub source: String,
     /// The topic's name where it is written.
     pub destination: String,
+    /// Its place among what crosses the link.
+    pub class: Class,
+    /// Whether what comes in goes before what waits from an outage.
+    pub live_first: bool,
+}
+
+/// The class of a topic whose route names none.
+fn usual(topic: &str) -> Class {
+    match topic {
+        topic::ASSET_REQUEST | topic::ASSET_RECEIPT | topic::SITE_STATUS => Class::Requests,
+        topic::ASSET_RESPONSE => Class::Responses,
+        topic::ASSET_BROADCAST => Class::Broadcasts,
+        topic::ASSET_PREVIEW => Class::Previews,
+        _ => Class::Sensors,
+    }
 }
 
 /// The routes that every edge has.
@@ -82,6 +104,8 @@ pub fn builtin() -> Vec<Route> {
         direction,
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         rename,
+        class: None,
+        live_first: false,
     };
     vec![
         route(
@@ -153,6 +177,8 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
                 direction: route.direction,
                 source,
                 destination,
+                class: route.class.unwrap_or_else(|| usual(topic)),
+                live_first: route.live_first,
             });
         }
     }
@@ -232,6 +258,8 @@ mod tests {
             direction,
             topics: vec![topic.into()],
             rename,
+            class: None,
+            live_first: false,
         }
     }
 

@@ -11,6 +11,7 @@ use anyhow::Context;
 use common::broker::{Broker, Lease, TopicSpec};
 use common::chassis::{self, Host, Stop};
 use common::control::Control;
+use common::kafka::Tcp;
 use common::schemas::{SiteId, at_core, topic};
 use common::telemetry;
 
@@ -182,8 +183,8 @@ impl Link {
 fn wires(settings: &Settings) -> Option<[Wire; 2]> {
     let wire = |source, destination| {
         Some(Wire {
-            source: cluster(source)?,
-            destination: cluster(destination)?,
+            source: cluster(source, Arc::new(Tcp))?,
+            destination: cluster(destination, Arc::new(Tcp))?,
         })
     };
     let (own, core) = (&settings.broker, &settings.core);

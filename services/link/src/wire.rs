@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::broker;
-use common::kafka::{Cluster, Sasl, Settings, Tcp, Tls};
+use common::kafka::{Cluster, Dial, Sasl, Settings, Tls};
 
 /// How this client shows up in the brokers' logs.
 const CLIENT: &str = "link";
@@ -18,7 +18,7 @@ pub(crate) struct Wire {
 
 /// The cluster that a broker's settings name. None when it is no Kafka, or when its settings say things to librdkafka
 /// that this client would not heed.
-pub(crate) fn cluster(broker: &broker::Settings) -> Option<Arc<Cluster>> {
+pub(crate) fn cluster(broker: &broker::Settings, dial: Arc<dyn Dial>) -> Option<Arc<Cluster>> {
     let servers = broker.url.strip_prefix("kafka://")?.trim_end_matches('/');
     if !broker.librdkafka.is_empty() {
         tracing::info!("settings for librdkafka: records are carried one by one, not in batches");
@@ -39,7 +39,7 @@ pub(crate) fn cluster(broker: &broker::Settings) -> Option<Arc<Cluster>> {
             password: password(&broker.sasl)?,
         });
     }
-    Some(Arc::new(Cluster::new(settings, Arc::new(Tcp))))
+    Some(Arc::new(Cluster::new(settings, dial)))
 }
 
 fn password(sasl: &broker::Sasl) -> Option<String> {

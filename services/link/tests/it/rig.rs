@@ -75,6 +75,8 @@ impl Rig {
             direction,
             topics: vec![topic.into()],
             rename,
+            class: None,
+            live_first: false,
         };
         let settings = Settings {
             broker: edge_settings,

@@ -274,6 +274,21 @@ pub struct ServiceControl {
 }
 record!(ServiceControl, "service_control");
 
+/// What is set for a service while it runs, above its configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each field's text is in schemas/service_setting.v1.avsc"
+)]
+pub struct ServiceSetting {
+    pub service: String,
+    pub key: String,
+    pub value: String,
+    pub asked_by: Option<String>,
+    pub asked_at: i64,
+}
+record!(ServiceSetting, "service_setting");
+
 /// What the core hears of an edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field's text is in schemas/site_status.v1.avsc")]

@@ -47,6 +47,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../schemas/service_control.v1.avsc"),
     ),
     (
+        "service_setting",
+        include_str!("../../../schemas/service_setting.v1.avsc"),
+    ),
+    (
         "service_status",
         include_str!("../../../schemas/service_status.v1.avsc"),
     ),

@@ -19,10 +19,11 @@ use common::chassis::Stop;
 use common::schemas::Checkpoint;
 use tokio::time::Instant;
 
-use crate::batches::Batches;
+use crate::batches::{self, Batches};
 use crate::carrier::{Carrier, Trouble};
 use crate::error::{Error, Result};
 use crate::records::{self, Records};
+use crate::wire::End;
 use crate::{checkpoint, lanes};
 
 /// Why a session ended without an error.
@@ -42,7 +43,7 @@ pub(crate) type Progress = HashMap<(String, i32), Checkpoint>;
 enum Carriage {
     /// Record by record, between any brokers.
     Records(Records),
-    /// Batches as they are, between two Kafkas.
+    /// Batches, from or to a Kafka.
     Batches(Box<Batches>),
 }
 
@@ -64,8 +65,8 @@ impl<'a> Session<'a> {
     pub(crate) async fn open(carrier: &'a Carrier, trouble: &Trouble) -> Result<Self> {
         let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.over()) {
             Some(wire) => {
-                let batches = Batches::take_over(carrier, wire).await?;
-                let found = batches.load_checkpoints().await?;
+                let mut batches = Batches::take_over(carrier, wire).await?;
+                let found = batches.load_checkpoints(carrier).await?;
                 (Carriage::Batches(Box::new(batches)), found)
             }
             None => {
@@ -79,7 +80,10 @@ impl<'a> Session<'a> {
                     return Err(Error::NotEnrolled { topic, site });
                 }
                 let records = Records::take_over(carrier).await?;
-                let found = checkpoint::load(&carrier.destination, &carrier.checkpoints).await?;
+                let found = match carrier.wire.as_ref().map(|wire| &wire.destination) {
+                    Some(End::Kafka(cluster)) => batches::checkpoints(cluster, &carrier.checkpoints).await?,
+                    _ => checkpoint::load(&carrier.destination, &carrier.checkpoints).await?,
+                };
                 (Carriage::Records(records), found)
             }
         };
@@ -245,7 +249,7 @@ async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
         lag += (marks.high - checkpoint.next_offset).max(0);
     }
     carrier.destination.ping().await?;
-    carrier.report.looked(carrier.direction, lag);
+    carrier.report.looked(lag);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Between two Kafkas: what cannot be carried as it is arrives just as exactly.
+//! From a Kafka to another, and to an edge's embedded broker: what cannot be carried as it is arrives just as exactly.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,40 @@ use testkit::eventually;
 use crate::kafka::url;
 use crate::rig::{LIMIT, Rig, contents, record};
 
-async fn rig() -> Rig {
-    Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await
+/// Each rule from a Kafka to another one, and to an embedded broker.
+macro_rules! rules {
+    ($($name:ident)*) => {
+        mod to_a_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+                async fn $name() {
+                    super::$name(crate::rig::Rig::two_kafkas().await).await;
+                }
+            )*
+        }
+
+        mod to_an_embedded_broker {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs KAFKA_URL"]
+                async fn $name() {
+                    super::$name(crate::rig::Rig::small_edge().await).await;
+                }
+            )*
+        }
+    };
+}
+
+rules! {
+    batches_that_compaction_left_gaps_in_arrive_without_them
+    records_of_aborted_transactions_and_markers_stay_behind
+    times_of_arrival_at_the_source_are_the_times_at_the_destination
+    compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones
+    record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on
+    topic_made_again_while_it_is_carried_is_noticed_by_its_id
+    checkpoint_in_the_middle_of_a_batch_is_gone_on_from
+    one_record_among_many_that_the_destination_refuses_is_found_and_put_aside
 }
 
 /// Makes the news anew at the core, before a link has seen them.
@@ -74,10 +106,7 @@ async fn same(rig: &Rig) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn batches_that_compaction_left_gaps_in_arrive_without_them() {
-    let rig = rig().await;
+async fn batches_that_compaction_left_gaps_in_arrive_without_them(rig: Rig) {
     let often = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "100"),
@@ -126,10 +155,7 @@ async fn batches_that_compaction_left_gaps_in_arrive_without_them() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn records_of_aborted_transactions_and_markers_stay_behind() {
-    let rig = rig().await;
+async fn records_of_aborted_transactions_and_markers_stay_behind(rig: Rig) {
     news(&rig, &[]).await;
     let id = testkit::unique("writer");
     let running = rig.start();
@@ -157,10 +183,7 @@ async fn records_of_aborted_transactions_and_markers_stay_behind() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn times_of_arrival_at_the_source_are_the_times_at_the_destination() {
-    let rig = rig().await;
+async fn times_of_arrival_at_the_source_are_the_times_at_the_destination(rig: Rig) {
     news(&rig, &[("message.timestamp.type", "LogAppendTime")]).await;
     let running = rig.start();
     send(&rig, 0, 300).await;
@@ -168,10 +191,7 @@ async fn times_of_arrival_at_the_source_are_the_times_at_the_destination() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones() {
-    let rig = rig().await;
+async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones(rig: Rig) {
     for codec in ["gzip", "snappy", "lz4", "zstd", "uncompressed"] {
         news(&rig, &[("compression.type", codec)]).await;
         let mut spec = TopicSpec::new(&rig.news, 3);
@@ -187,10 +207,7 @@ async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on() {
-    let rig = rig().await;
+async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on(rig: Rig) {
     let mut spec = TopicSpec::new(&rig.news, 3);
     spec.max_message_bytes = 10_000;
     rig.edge.create_topic(&spec).await.unwrap();
@@ -228,10 +245,7 @@ async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id() {
-    let rig = rig().await;
+async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id(rig: Rig) {
     let running = rig.start();
     send(&rig, 0, 100).await;
     same(&rig).await;
@@ -258,10 +272,7 @@ async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn checkpoint_in_the_middle_of_a_batch_is_gone_on_from() {
-    let mut rig = rig().await;
+async fn checkpoint_in_the_middle_of_a_batch_is_gone_on_from(mut rig: Rig) {
     send(&rig, 0, 600).await;
     // Record by record first, in small transactions, torn off where it stands.
     rig.settings.whole_batches = false;
@@ -334,10 +345,7 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     assert!(cluster.traffic().sent() > 500 && cluster.traffic().received() > 500);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_aside() {
-    let rig = rig().await;
+async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_aside(rig: Rig) {
     // A compacted topic takes no record without a key.
     rig.edge
         .create_topic(&TopicSpec::new(&rig.news, 3).compacted())

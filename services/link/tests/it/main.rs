@@ -11,5 +11,8 @@ mod exactly_once;
 mod fallbacks;
 mod instances;
 mod kafka;
+mod limits;
+mod login;
 mod losses;
 mod rig;
+mod small_edge;

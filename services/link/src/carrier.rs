@@ -98,7 +98,7 @@ pub(crate) struct Carrier {
 }
 
 /// The transactional id of a carrier.
-pub(crate) fn transactional_id(site: &SiteId, direction: Direction, class: Option<Class>) -> String {
+pub fn transactional_id(site: &SiteId, direction: Direction, class: Option<Class>) -> String {
     match class {
         Some(class) => format!("{site}.link.{direction}.{class}"),
         None => format!("{site}.link.{direction}"),

@@ -8,7 +8,7 @@
 mod backoff;
 mod batches;
 mod carrier;
-mod checkpoint;
+pub mod checkpoint;
 mod error;
 mod lanes;
 mod line;
@@ -24,6 +24,9 @@ mod session;
 mod settings;
 mod wire;
 
+pub use carrier::transactional_id;
+pub use error::{Error, Result};
+pub use refused::Refused;
 pub use routes::{Direction, Lane, Rename, Route, builtin, expand};
 pub use service::Link;
 pub use settings::Settings;

@@ -89,7 +89,7 @@ async fn link_logs_in_and_says_so_when_it_is_not_let_in() {
         let sasl = |password: &str| broker::Sasl {
             mechanism: Some(mechanism.into()),
             username: Some(username.into()),
-            password: Some(password.to_owned().into()),
+            password: Some(common::chassis::Secret::new(password)),
             password_file: None,
         };
         rig.settings.core = broker::Settings {

@@ -43,18 +43,13 @@ async fn at_core(rig: &Rig, spec: impl FnOnce(&mut TopicSpec)) {
 async fn what_the_edges_retention_took_is_a_counted_gap() {
     let rig = Rig::small_edge().await;
     rig.edge.delete_topic(&rig.readings).await.unwrap();
-    let spec = TopicSpec::new(&rig.readings, 3).retention(Duration::from_secs(3600));
+    let spec = TopicSpec::new(&rig.readings, 3).retention(Duration::from_secs(3));
     rig.edge.create_topic(&spec).await.unwrap();
     let running = rig.start();
     send(&rig, 0, 30).await;
     arrive(&rig, 30).await;
     running.stop().await;
-    // Times of their own, an hour ago: retention takes them at once.
-    let mut old: Vec<_> = (30..60).map(|number| record(&rig.readings, number)).collect();
-    for record in &mut old {
-        record.timestamp = Some(common::chassis::now_ms() - 7_200_000);
-    }
-    rig.edge.producer().unwrap().send_all(old).await.unwrap();
+    send(&rig, 30, 30).await;
     let low = async || {
         let mut low = 0;
         for partition in 0..3 {
@@ -70,11 +65,7 @@ async fn what_the_edges_retention_took_is_a_counted_gap() {
     })
     .await;
     let running = rig.start();
-    let mut fresh: Vec<_> = (60..80).map(|number| record(&rig.readings, number)).collect();
-    for record in &mut fresh {
-        record.timestamp = Some(common::chassis::now_ms());
-    }
-    rig.edge.producer().unwrap().send_all(fresh).await.unwrap();
+    send(&rig, 60, 20).await;
     arrive(&rig, 50).await;
     let mut lost = 0;
     for partition in 0..3 {

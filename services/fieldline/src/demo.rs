@@ -70,16 +70,20 @@ fn core(demo: &Demo, directory: &Path, certs: &Path) -> Result<Config> {
     }
 }
 
+/// How far the doors of the edges' links are from the depot's port.
+const DOORS: u16 = 6;
+
 fn edge(demo: &Demo, number: u16, directory: &Path, certs: &Path) -> Result<Config> {
     let name = format!("edge-{number}");
     let mut text = common(&name, directory);
     let core = directory.join("core").display().to_string();
+    let (depot, door) = (demo.depot_port, demo.depot_port + DOORS + number);
     write!(
         text,
         "[link.core]\nurl = \"sqlite://{core}/broker.db\"\n\
-         [mirror]\ndepot = \"https://127.0.0.1:{}\"\n[mirror.tls]\n{}\
+         [link.door]\nlisten = \"127.0.0.1:{door}\"\nallow = [\"127.0.0.1:{depot}\"]\n\
+         [mirror]\ndepot = \"https://127.0.0.1:{depot}\"\ndoor = \"127.0.0.1:{door}\"\n[mirror.tls]\n{}\
          [viewer]\nlisten = \"127.0.0.1:{}\"\n",
-        demo.depot_port,
         tls(certs, &format!("sites/{name}")),
         demo.port + number
     )?;

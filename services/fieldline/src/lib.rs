@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod init;
 mod inspect;
+mod linking;
 mod mirroring;
 mod output;
 mod people;
@@ -65,7 +66,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Cancel(ids) => inspect::ask(&ids, "cancel").await,
         Command::Withdraw(withdraw) => inspect::withdraw(&withdraw).await,
         Command::Mirror(mirror) => mirroring::mirror(&mirror).await,
-        Command::Link(link) => inspect::link(&link).await,
+        Command::Link(link) => linking::run(&link).await,
         Command::Service(service) => inspect::service(&service).await,
         Command::DeadLetters(letters) => inspect::dead_letters(&letters).await,
         Command::SignIn(wish) => people::sign_in(&wish).await,

@@ -282,29 +282,23 @@ impl Batches {
         // Should it not come to its end, the next session begins with less.
         carrier.pace.store(self.bytes / 2, Ordering::Relaxed);
         let keys: Vec<String> = touched.values().map(checkpoint::keyed).collect();
+        // Asked again when the destination gave other offsets than it was thought to.
         let seal = |bases: &[i64]| -> Vec<Outgoing> {
-            for (freight, base) in cargo.iter().zip(bases) {
-                let Some(checkpoint) = touched.get_mut(&freight.at) else {
-                    continue;
-                };
-                for (source, count, before) in freight.piece.runs() {
-                    offsets::push_run(&mut checkpoint.ranges, source, base + before, count);
-                }
-            }
-            let sealed = touched.values();
+            let placed = placed(&touched, &cargo, bases);
+            let sealed = placed.values();
             sealed
                 .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
                 .collect()
         };
-        match self.sink.carry(&cargo, &keys, seal).await {
-            Ok(()) => {}
+        let touched = match self.sink.carry(&cargo, &keys, seal).await {
+            Ok(bases) => placed(&touched, &cargo, &bases),
             Err(error @ Error::Wire(Wired::Refused { .. })) if records > FEW && self.bytes > LEAST_BYTES => {
                 // In smaller transactions there will be fewer to look among.
                 carrier.pace.store(LEAST_BYTES, Ordering::Relaxed);
                 return Err(error);
             }
             Err(error) => return Err(sink::refused(error, &cargo, records)),
-        }
+        };
         for freight in &cargo {
             if let Some(known) = touched.get(&freight.at) {
                 let piece = &freight.piece;
@@ -366,4 +360,17 @@ impl Batches {
         }
         Ok(())
     }
+}
+
+/// Checkpoints that know where the cargo came to lie.
+fn placed(touched: &Progress, cargo: &[Freight], bases: &[i64]) -> Progress {
+    let mut placed = touched.clone();
+    for (freight, base) in cargo.iter().zip(bases) {
+        if let Some(checkpoint) = placed.get_mut(&freight.at) {
+            for (source, count, before) in freight.piece.runs() {
+                offsets::push_run(&mut checkpoint.ranges, source, base + before, count);
+            }
+        }
+    }
+    placed
 }

@@ -54,9 +54,10 @@ impl Sink {
         let id = carrier.transactional_id();
         match end {
             End::Kafka(cluster) => {
-                let producer = Producer::take_over(cluster, &id, TIMEOUT).await?;
+                let mut producer = Producer::take_over(cluster, &id, TIMEOUT).await?;
                 let found = cluster.topics(&[&carrier.checkpoints]).await?;
                 let checkpoints = found.into_iter().flatten().next().ok_or_else(missing)?;
+                producer.learn([checkpoints.clone()]);
                 Ok(Self::Kafka {
                     cluster: cluster.clone(),
                     producer: Box::new(producer),
@@ -87,10 +88,13 @@ impl Sink {
     pub(super) async fn look_at(&mut self, names: &[&str]) -> Result<HashMap<String, i32>> {
         let mut found = HashMap::new();
         match self {
-            Self::Kafka { cluster, .. } => {
+            Self::Kafka {
+                cluster, producer, ..
+            } => {
                 for topic in cluster.topics(names).await?.into_iter().flatten() {
                     let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
-                    found.insert(topic.name, partitions);
+                    found.insert(topic.name.clone(), partitions);
+                    producer.learn([topic]);
                 }
             }
             Self::Embedded { broker, .. } => {
@@ -161,8 +165,7 @@ impl Sink {
             } => {
                 let seals = seals(topic, &checkpoints);
                 let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
-                producer.begin(&[], &places).await?;
-                producer.commit(&seals).await?;
+                producer.carry(&[], &places, |_| seals.clone()).await?;
             }
             Self::Embedded { transactions, .. } => {
                 transactions.commit(Vec::new(), |_| checkpoints).await?;
@@ -172,13 +175,13 @@ impl Sink {
     }
 
     /// Writes pieces, and what `seal` makes of the offset of each one's first record, in one transaction. `keys` are the
-    /// keys of what it will make.
+    /// keys of what it will make. Returns the offsets.
     pub(super) async fn carry(
         &mut self,
         cargo: &[Freight],
         keys: &[String],
-        seal: impl FnOnce(&[i64]) -> Vec<Outgoing> + Send,
-    ) -> Result<()> {
+        mut seal: impl FnMut(&[i64]) -> Vec<Outgoing> + Send,
+    ) -> Result<Vec<i64>> {
         match self {
             Self::Kafka {
                 producer,
@@ -194,8 +197,8 @@ impl Sink {
                 };
                 let batches: Vec<(Partition, Batch)> = cargo.iter().filter_map(batch).collect();
                 let places: Vec<Partition> = keys.iter().map(|key| seal_of(checkpoints, key)).collect();
-                let bases = producer.begin(&batches, &places).await?;
-                producer.commit(&seals(checkpoints, &seal(&bases))).await?;
+                let sealed = |bases: &[i64]| seals(checkpoints, &seal(bases));
+                Ok(producer.carry(&batches, &places, sealed).await?)
             }
             Self::Embedded { transactions, .. } => {
                 let (mut batch, mut firsts) = (Vec::new(), Vec::with_capacity(cargo.len()));
@@ -205,15 +208,16 @@ impl Sink {
                     batch.extend(records.map(|record| same(record, &freight.to)));
                 }
                 // What a transaction writes to a partition lies there without gaps.
+                let mut bases = Vec::new();
                 let sealed = transactions.commit(batch, |placed: &[Placement]| {
-                    let base = |first: usize| placed.get(first).map_or(-1, |place| place.offset);
-                    let bases: Vec<i64> = firsts.into_iter().map(base).collect();
+                    let base = |first: &usize| placed.get(*first).map_or(-1, |place| place.offset);
+                    bases = firsts.iter().map(base).collect();
                     seal(&bases)
                 });
                 sealed.await?;
+                Ok(bases)
             }
         }
-        Ok(())
     }
 
     /// Asks whether it answers.
@@ -323,7 +327,8 @@ pub(super) fn refused(error: Error, cargo: &[Freight], records: usize) -> Error 
         other => return other,
     };
     let known = index.and_then(|index| cargo.get(index));
-    let Some(freight) = known.or_else(|| cargo.last()) else {
+    // What is refused without being one of the pieces is a checkpoint.
+    let Some(freight) = known.or_else(|| cargo.last().filter(|_| index.is_none())) else {
         return Error::Broker(source);
     };
     let (topic, partition) = freight.at.clone();

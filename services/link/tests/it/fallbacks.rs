@@ -106,6 +106,28 @@ async fn same(rig: &Rig) {
     .await;
 }
 
+/// The newest of each key, for a cleaner goes on at both sides.
+async fn same_newest(rig: &Rig) {
+    let newest = |all: Contents| {
+        let records = all
+            .into_iter()
+            .flat_map(|(partition, records)| records.into_iter().map(move |record| (partition, record)));
+        records
+            .filter(|(_, (key, ..))| key.is_some())
+            .map(|(partition, (key, value, ..))| ((partition, key), value))
+            .collect::<BTreeMap<_, _>>()
+    };
+    eventually(LIMIT, || async {
+        let (wanted, found) = (seen(&rig.core, &rig.news).await, seen(&rig.edge, &rig.news).await);
+        if newest(wanted) == newest(found) {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    })
+    .await;
+}
+
 async fn batches_that_compaction_left_gaps_in_arrive_without_them(rig: Rig) {
     let often = [
         ("cleanup.policy", "compact"),
@@ -130,24 +152,7 @@ async fn batches_that_compaction_left_gaps_in_arrive_without_them(rig: Rig) {
     })
     .await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        // The cleaner goes on at both sides, so what counts is the newest of each key.
-        let newest = |all: &Contents| {
-            let records = all
-                .iter()
-                .flat_map(|(partition, records)| records.iter().map(move |r| (*partition, r)));
-            records
-                .map(|(partition, (key, value, ..))| ((partition, key.clone()), value.clone()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let (wanted, found) = (seen(&rig.core, &rig.news).await, seen(&rig.edge, &rig.news).await);
-        if newest(&wanted) == newest(&found) {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
-    })
-    .await;
+    same_newest(&rig).await;
     let status = rig
         .reports("one", |status| status.counters.contains_key("carried_down"))
         .await;
@@ -303,6 +308,11 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     let broker = Broker::open(&settings, "test", &registry).await.unwrap();
     let (topic, id) = (testkit::unique("fenced"), testkit::unique("holder"));
     broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
+    eventually(LIMIT, || async {
+        let led = broker.watermarks(&topic, 0).await;
+        led.map_err(|error| error.to_string())
+    })
+    .await;
     let settings = Settings::new(core.strip_prefix("kafka://").unwrap(), "test");
     let cluster = Arc::new(Cluster::new(settings, Arc::new(Tcp)));
     let at = Partition {
@@ -320,28 +330,59 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     };
     let wait = Duration::from_secs(20);
     let mut first = Producer::take_over(&cluster, &id, wait).await.unwrap();
-    first
-        .begin(&[(at.clone(), batch(b"left open"))], &[])
-        .await
-        .unwrap();
-    let mut second = Producer::take_over(&cluster, &id, wait).await.unwrap();
-    let late = first.commit(&[]).await;
-    assert!(matches!(late, Err(kafka::Error::Fenced { .. })), "{late:?}");
-    let spent = first.begin(&[], &[]).await;
-    assert!(matches!(spent, Err(kafka::Error::Spent { .. })), "{spent:?}");
-    for value in [b"one".as_slice(), b"two"] {
-        second
-            .begin(&[(at.clone(), batch(value)), (at.clone(), batch(b"more"))], &[])
-            .await
-            .unwrap();
-        second.commit(&[]).await.unwrap();
+    {
+        // Let go between what is sealed and its commit.
+        let left = [(at.clone(), batch(b"left open"))];
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut tell = Some(tell);
+        let carried = first.carry(&left, &[], |_| {
+            tell.take().map(|tell| tell.send(()).unwrap());
+            left.to_vec()
+        });
+        tokio::select! {
+            biased;
+            told = told => told.unwrap(),
+            carried = carried => panic!("it is not let go: {carried:?}"),
+        }
     }
+    let spent = first.carry(&[], &[], |_| Vec::new()).await;
+    assert!(matches!(spent, Err(kafka::Error::Spent { .. })), "{spent:?}");
+    let mut second = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    for value in [b"one".as_slice(), b"two"] {
+        let batches = [(at.clone(), batch(value)), (at.clone(), batch(b"more"))];
+        let seal = |bases: &[i64]| vec![(at.clone(), batch(format!("{bases:?}").as_bytes()))];
+        let placed = second.carry(&batches, &[], seal).await.unwrap();
+        assert_eq!(placed[1], placed[0] + 1);
+    }
+    let mut third = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    let late = [(at.clone(), batch(b"late"))];
+    let late = second.carry(&late, &[], |_| Vec::new()).await;
+    assert!(matches!(late, Err(kafka::Error::Fenced { .. })), "{late:?}");
+    // Another one writes in between, so offsets are not those that were foreseen.
+    let batches = [(at.clone(), batch(b"three"))];
+    let seal = |bases: &[i64]| vec![(at.clone(), batch(format!("at {bases:?}").as_bytes()))];
+    third.carry(&batches, &[], seal).await.unwrap();
+    let mut other = Outgoing::new(&topic, "key", b"other".to_vec());
+    other.headers = vec![("traceparent".into(), "none".into())];
+    broker.producer().unwrap().send(other).await.unwrap();
+    let placed = third.carry(&batches, &[], seal).await.unwrap();
     let found = contents(&broker, &topic).await;
     let values: Vec<_> = found[&0]
         .iter()
         .map(|record| record.value.clone().unwrap())
         .collect();
-    assert_eq!(values, [&b"one"[..], b"more", b"two", b"more"]);
+    let values: Vec<String> = values
+        .iter()
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect();
+    assert_eq!(values[..2], ["one", "more"]);
+    assert_eq!(values[3..5], ["two", "more"]);
+    assert_eq!(values[6], "three");
+    assert_eq!(values[8..10], ["other", "three"]);
+    // Sealed for what was foreseen, and once more for what it is.
+    assert_eq!(values.len(), 12);
+    assert_eq!(values[11], format!("at {placed:?}"));
+    assert_eq!(placed, [found[&0][9].offset]);
     assert!(cluster.traffic().sent() > 500 && cluster.traffic().received() > 500);
 }
 
@@ -358,15 +399,7 @@ async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_asi
     rig.core.producer().unwrap().send(nameless).await.unwrap();
     send(&rig, 701, 700).await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 1_400 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 1400"))
-        }
-    })
-    .await;
+    same_newest(&rig).await;
     let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
     assert_eq!(letters.values().map(Vec::len).sum::<usize>(), 1);
     running.stop().await;

@@ -5,12 +5,17 @@
 //! endings `.crt` (certificate), `.key` (PKCS#8) and `.pem` (both in one, as Kafka's PEM stores want it). Keys are
 //! ECDSA P-256, readable by their owner alone. Files appear whole or not at all; nothing here overwrites a key, and a
 //! renewal keeps it, so certificate and key match at every moment.
+//!
+//! What a site carries where there is no connection it signs with the same key ([`Signer`]); who reads it trusts the
+//! authority alone ([`Trust`]).
 
 mod authority;
 mod certificate;
 mod error;
 mod files;
+mod signature;
 
 pub use authority::{Authority, Issued, Validity};
 pub use certificate::{Details, details, fingerprint, fingerprint_der, read_site};
 pub use error::{Error, Result};
+pub use signature::{Signature, Signer, Trust, Vouched};

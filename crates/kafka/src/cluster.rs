@@ -247,7 +247,15 @@ impl Cluster {
             return Ok(connection.clone());
         }
         let address = known.addresses.get(&node).cloned();
-        let connection = Arc::new(self.open(address).await?);
+        // The one that was asked first may be this server.
+        let same = known.any.clone().filter(|any| {
+            let named = |(host, port): &(String, u16)| any.address() == format!("{host}:{port}");
+            any.alive() && address.as_ref().is_some_and(named)
+        });
+        let connection = match same {
+            Some(any) => any,
+            None => Arc::new(self.open(address).await?),
+        };
         known.connections.insert(node, connection.clone());
         Ok(connection)
     }

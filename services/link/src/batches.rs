@@ -12,7 +12,7 @@ mod source;
 
 pub(crate) use sink::checkpoints;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,15 +27,14 @@ use crate::error::{Error, Result};
 use crate::lanes::Shape;
 use crate::pieces::{self, Freight, News};
 use crate::routes::Direction;
-use crate::session::{Ended, Progress};
-use crate::wire::Wire;
-use crate::{checkpoint, offsets};
+use crate::session::{Ended, Limits, Progress};
+use crate::{backlog, checkpoint, offsets};
 
 use sink::Sink;
 use source::Source;
 
 /// The most bytes in one answer of the source, and about as many in a transaction.
-const BYTES: usize = 4 * 1024 * 1024;
+const BYTES: usize = 2 * 1024 * 1024;
 /// A transaction begins with this much, until it is known what the line carries.
 const FIRST_BYTES: usize = 256 * 1024;
 const LEAST_BYTES: usize = 32 * 1024;
@@ -69,15 +68,21 @@ pub(crate) struct Batches {
     newest: HashMap<String, i64>,
 }
 
+/// What was seen of topics: the sources, where their partitions begin and end, and how many partitions destinations have.
+type Seen = (
+    HashMap<String, Shape>,
+    HashMap<(String, i32), Watermarks>,
+    HashMap<String, i32>,
+);
+
 impl Batches {
-    /// Takes over the direction's transactional id.
-    pub(crate) async fn take_over(carrier: &Carrier, wire: &Wire) -> Result<Self> {
-        Ok(Self {
-            source: Source::new(&wire.source, &carrier.source),
-            sink: Sink::take_over(carrier, &wire.destination).await?,
-            shapes: HashMap::new(),
-            marks: HashMap::new(),
-            places: HashMap::new(),
+    fn new(carrier: &Carrier, source: Source, sink: Sink, (shapes, marks, places): Seen) -> Self {
+        Self {
+            source,
+            sink,
+            shapes,
+            marks,
+            places,
             waiting: VecDeque::new(),
             ends: HashMap::new(),
             bytes: carrier
@@ -86,17 +91,11 @@ impl Batches {
                 .clamp(LEAST_BYTES, FIRST_BYTES),
             begun: None,
             newest: HashMap::new(),
-        })
+        }
     }
 
     /// Begins to read where the checkpoints say.
     pub(crate) async fn read(&mut self, carrier: &Carrier, progress: &Progress) -> Result<()> {
-        let names: HashSet<&str> = progress
-            .values()
-            .map(|at| at.destination_topic.as_str())
-            .collect();
-        let names: Vec<&str> = names.into_iter().collect();
-        self.sink.ready(&names).await?;
         let mut starts: Vec<Start> = progress
             .iter()
             .map(|((topic, partition), at)| Start {
@@ -122,7 +121,7 @@ impl Batches {
     pub(crate) async fn carry(
         &mut self,
         carrier: &Carrier,
-        progress: &mut Progress,
+        (progress, limits): (&mut Progress, &mut Limits),
         missing: bool,
         stop: &Stop,
     ) -> Result<Ended> {
@@ -141,11 +140,24 @@ impl Batches {
                 gathered = self.gather(carrier) => gathered?,
                 () = tokio::time::sleep(due) => {}
             }
-            self.carry_waiting(carrier, progress, stop).await?;
+            self.carry_waiting(carrier, progress, limits, stop).await?;
             if stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
-            self.report(carrier, progress);
+            let done = backlog::done(progress, limits);
+            if !done.is_empty() {
+                let records = done
+                    .iter()
+                    .map(|done| checkpoint::record(&carrier.checkpoints, done));
+                self.note(records.collect()).await?;
+                if progress.is_empty() {
+                    self.report(carrier, progress, limits);
+                    return Ok(if missing { Ended::LookAgain } else { Ended::Nothing });
+                }
+                self.waiting.clear();
+                self.read(carrier, progress).await?;
+            }
+            self.report(carrier, progress, limits);
             if near.elapsed() < refresh {
                 continue;
             }
@@ -196,11 +208,25 @@ impl Batches {
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
-    async fn carry_waiting(&mut self, carrier: &Carrier, progress: &mut Progress, stop: &Stop) -> Result<()> {
+    async fn carry_waiting(
+        &mut self,
+        carrier: &Carrier,
+        progress: &mut Progress,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> Result<()> {
         let (mut cargo, mut bytes, mut records) = (Vec::new(), 0, 0);
         let most_records = self.sink.most_records(carrier);
-        while let Some(news) = self.waiting.pop_front() {
+        while let Some(mut news) = self.waiting.pop_front() {
             let at = (news.topic.to_string(), news.partition);
+            let damaged = |source| Wired::Damaged {
+                topic: at.0.clone(),
+                partition: at.1,
+                source,
+            };
+            if let Some(span) = limits.get(&at).and_then(VecDeque::front) {
+                news = news.before(span.until).map_err(damaged)?;
+            }
             let stray = || Error::Stray {
                 topic: at.0.clone(),
                 partition: at.1,
@@ -214,11 +240,6 @@ impl Batches {
             let slow = (self.bytes < FIRST_BYTES).then_some(self.bytes);
             let to = known.destination_topic.clone();
             let form = self.sink.form(carrier, &to, slow);
-            let damaged = |source| Wired::Damaged {
-                topic: at.0.clone(),
-                partition: at.1,
-                source,
-            };
             for piece in pieces::cut(news, from, form).map_err(damaged)? {
                 let full = bytes + piece.bytes() > self.bytes
                     || piece.records().saturating_add(records) > most_records;
@@ -321,7 +342,7 @@ impl Batches {
         Ok(())
     }
 
-    fn report(&self, carrier: &Carrier, progress: &Progress) {
+    fn report(&self, carrier: &Carrier, progress: &Progress, limits: &Limits) {
         let mut routes: BTreeMap<String, (i64, i64)> = BTreeMap::new();
         let mut sum = 0;
         for ((topic, partition), end) in &self.ends {
@@ -332,6 +353,11 @@ impl Batches {
             let newest = self.newest.get(&known.route).copied().unwrap_or_default();
             routes.entry(known.route.clone()).or_insert((0, newest)).0 += lag;
             sum += lag;
+        }
+        if carrier.carries_backlogs() {
+            (sum, routes) = backlog::behind(progress, limits, |route| {
+                self.newest.get(route).copied().unwrap_or_default()
+            });
         }
         carrier.report.lag(sum);
         carrier.report.behind(routes);

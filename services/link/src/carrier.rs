@@ -16,6 +16,7 @@ use common::schemas::SiteId;
 use common::telemetry;
 use tokio::sync::watch;
 
+use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::refused::Refused;
@@ -93,6 +94,8 @@ pub(crate) struct Carrier {
     pub(crate) settle: Option<End>,
     /// Limits and pauses.
     pub(crate) settings: Arc<Settings>,
+    /// By which live lanes tell who carries backlogs.
+    pub(crate) bell: Bell,
     /// Where it says how it is.
     pub(crate) report: Report,
 }
@@ -116,20 +119,32 @@ impl Carrier {
         self.class.unwrap_or(Class::Requests)
     }
 
+    /// Whether it carries what waits from outages.
+    pub(crate) fn carries_backlogs(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.backlog_of.is_some())
+    }
+
+    /// Whether something may come by itself; a backlog does not.
+    fn is_called(&self) -> bool {
+        self.all.iter().any(|lane| lane.backlog_of.is_none())
+    }
+
     /// The lanes whose routes are not paused.
     fn wanted(&self) -> Vec<Lane> {
         let paused = self.paused.borrow();
         let all = self.all.iter();
-        all.filter(|lane| !paused.contains(&lane.route))
+        all.filter(|lane| !paused.contains(lane.of_route()))
             .cloned()
             .collect()
     }
 
     /// Waits until it may not go on as it does.
-    async fn interrupted(&self) {
+    async fn interrupted(&self, bell: &mut watch::Receiver<u64>) {
         let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
             tokio::select! {
+                // There are spans that this session does not know.
+                _ = bell.changed(), if self.carries_backlogs() => return,
                 _ = changes.changed() => {}
                 changed = paused.changed() => if changed.is_err() {
                     return std::future::pending().await;
@@ -176,9 +191,25 @@ impl Carrier {
     pub(crate) async fn run(mut self, stop: Stop) -> Result<(), Fenced> {
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
         let mut trouble = Trouble::default();
+        let mut bell = self.bell.hear();
+        let mut nothing = !self.is_called();
         while self.may_begin(&stop).await {
-            let ended = self.work(&mut trouble, &mut backoff, &stop).await;
+            if nothing {
+                self.report.state(State::Carrying);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    // It has a sender as long as this carrier.
+                    _ = bell.changed() => nothing = false,
+                }
+                continue;
+            }
+            bell.mark_unchanged();
+            let ended = self.work(&mut trouble, &mut backoff, &mut bell, &stop).await;
             let pause = match ended {
+                Ok(Ended::Nothing) => {
+                    nothing = true;
+                    continue;
+                }
                 Ok(Ended::Stopped | Ended::LookAgain) => continue,
                 Err(error) if error.fenced() => {
                     tracing::warn!(direction = %self.direction, "another instance has taken over");
@@ -213,13 +244,19 @@ impl Carrier {
     }
 
     /// One session, which ends when it is told to or may not go on.
-    async fn work(&self, trouble: &mut Trouble, backoff: &mut Backoff, stop: &Stop) -> Result<Ended> {
+    async fn work(
+        &self,
+        trouble: &mut Trouble,
+        backoff: &mut Backoff,
+        bell: &mut watch::Receiver<u64>,
+        stop: &Stop,
+    ) -> Result<Ended> {
         let ends = stop.child_token();
         // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
         let late = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.interrupted() => ends.cancel(),
+                () = self.interrupted(bell) => ends.cancel(),
             }
             tokio::time::sleep(DRAIN).await;
         };

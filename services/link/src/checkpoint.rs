@@ -109,6 +109,7 @@ pub fn resume(
             ranges: Vec::new(),
             lost: Vec::new(),
             carried_at: 0,
+            backlog: Vec::new(),
         };
         return Resume {
             checkpoint,
@@ -152,12 +153,12 @@ pub fn resume(
         count,
         reason: reason.to_owned(),
     };
-    checkpoint.lost.push(lost.clone());
-    bound(&mut checkpoint.lost);
+    add_lost(&mut checkpoint, lost.clone());
     checkpoint.next_offset = marks.low;
     if count == 0 {
         // Offsets of another incarnation mean nothing here.
         checkpoint.ranges.clear();
+        checkpoint.backlog.clear();
         checkpoint.source_epoch = epoch.to_owned();
     }
     let start = if count == 0 {
@@ -170,6 +171,12 @@ pub fn resume(
         start,
         lost: Some(lost),
     }
+}
+
+/// Lists what is lost.
+pub(crate) fn add_lost(checkpoint: &mut Checkpoint, lost: LostRange) {
+    checkpoint.lost.push(lost);
+    bound(&mut checkpoint.lost);
 }
 
 /// Keeps the list short: the oldest ranges become one, whose count is their sum.
@@ -199,6 +206,7 @@ mod tests {
             destination: "edge.t".into(),
             class: common::budget::Class::Sensors,
             live_first: false,
+            backlog_of: None,
         }
     }
 

@@ -80,6 +80,22 @@ impl News {
         news
     }
 
+    /// Only what is before an offset at which a batch begins.
+    pub(crate) fn before(mut self, until: i64) -> Result<Self, Invalid> {
+        match &mut self.load {
+            Load::Batches(batches) => {
+                batches.retain(|batch| batch.header.base_offset < until);
+                // Who goes record by record finds the place.
+                if batches.iter().any(|batch| batch.header.next_offset() > until) {
+                    return Err(Invalid::Records);
+                }
+            }
+            Load::Records(records) => records.retain(|record| record.offset < until),
+        }
+        self.next = self.next.min(until);
+        Ok(self)
+    }
+
     /// Whether nothing is to be carried: only the position moved.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.load {

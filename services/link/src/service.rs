@@ -18,6 +18,7 @@ use common::telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::error::Result as Worked;
@@ -182,23 +183,22 @@ impl Link {
         if !self.alone(direction, &stop).await {
             return Ok(());
         }
-        let lanes: Vec<&Lane> = self
-            .lanes
-            .iter()
-            .filter(|lane| lane.direction == direction)
-            .collect();
-        let mut carriers = JoinSet::new();
+        let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
+        let lanes: Vec<Lane> = lanes.cloned().collect();
+        let (mut carriers, bell) = (JoinSet::new(), Bell::default());
         if self.in_classes() {
+            let backlogs: Vec<Lane> = lanes.iter().map(Lane::backlog).collect();
             for class in Class::ALL {
-                let lanes = lanes.iter().copied().filter(|lane| lane.class == class).cloned();
-                let carrier = self.carrier(direction, Some(class), lanes);
+                let lanes = lanes.iter().chain(&backlogs);
+                let lanes = lanes.filter(|lane| lane.class == class).cloned();
+                let carrier = self.carrier(direction, Some(class), lanes, &bell);
                 if !carrier.all.is_empty() {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
         } else {
-            let lanes = lanes.into_iter().cloned();
-            carriers.spawn(self.carrier(direction, None, lanes).run(stop.clone()));
+            let carrier = self.carrier(direction, None, lanes.into_iter(), &bell);
+            carriers.spawn(carrier.run(stop.clone()));
         }
         all(carriers).await
     }
@@ -276,6 +276,7 @@ impl Link {
         direction: Direction,
         class: Option<Class>,
         lanes: impl Iterator<Item = Lane>,
+        bell: &Bell,
     ) -> Carrier {
         let (source, destination) = match direction {
             Direction::Down => (self.core.clone(), self.own.clone()),
@@ -301,6 +302,7 @@ impl Link {
             paused: self.paused.clone(),
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
             settings: self.settings.clone(),
+            bell: bell.clone(),
             report: self.board.report((direction, crosses)),
         }
     }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub paused: Vec<String>,
     /// Whether record batches are carried as they are where both brokers are Kafka; else each record is read and sent.
     pub whole_batches: bool,
+    /// How many records of a partition may wait at a connect and still go in order on a route with `live_first`.
+    pub backlog_after: usize,
     /// The most records in one transaction; whole batches heed bytes alone.
     pub max_records: usize,
     /// The most bytes in one transaction; a single larger record still goes.
@@ -59,6 +61,7 @@ impl Default for Settings {
             extra_routes: Vec::new(),
             paused: Vec::new(),
             whole_batches: true,
+            backlog_after: 100,
             max_records: 1000,
             max_bytes: ByteSize::kib(512),
             poll: Span::seconds(1),

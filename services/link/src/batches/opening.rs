@@ -7,30 +7,37 @@ use common::broker::Watermarks;
 use common::schemas::Checkpoint;
 
 use super::Batches;
+use super::sink::Sink;
+use super::source::Source;
 use crate::carrier::Carrier;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lanes::Shape;
 use crate::routes::Lane;
+use crate::wire::Wire;
 
 impl Batches {
-    /// Reads all checkpoints at the destination, to the end.
-    pub(crate) async fn load_checkpoints(
-        &mut self,
-        carrier: &Carrier,
-    ) -> Result<HashMap<String, Checkpoint>> {
-        self.sink.checkpoints(&carrier.checkpoints).await
-    }
-
-    /// Asks in a few questions for what a session needs to know of all lanes. What is decided later about a topic that
-    /// was made again meanwhile ends with the first poll, which asks for the old one by its id.
-    pub(crate) async fn look_around(&mut self, carrier: &Carrier) -> Result<()> {
+    /// Takes over the carrier's transactional id and reads the checkpoints to the end. Meanwhile it asks, in a few questions,
+    /// for what a session needs to know of all lanes. What is decided later about a topic that was made again since ends
+    /// with the first poll, which asks for the old one by its id.
+    pub(crate) async fn open(carrier: &Carrier, wire: &Wire) -> Result<(Self, HashMap<String, Checkpoint>)> {
         let lanes = &carrier.lanes;
         let sources: Vec<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
-        let destinations: Vec<&str> = lanes.iter().map(|lane| lane.destination.as_str()).collect();
-        (self.shapes, self.places) =
-            tokio::try_join!(self.source.look_at(&sources), self.sink.look_at(&destinations))?;
-        self.marks = self.source.marks().await?;
-        Ok(())
+        let live_first = lanes.iter().filter(|lane| lane.live_first);
+        let backlogs: Vec<Lane> = live_first.map(Lane::backlog).collect();
+        let destinations = lanes.iter().chain(&backlogs);
+        let destinations: Vec<&str> = destinations.map(|lane| lane.destination.as_str()).collect();
+        let mut source = Source::new(&wire.source, &carrier.source);
+        let reading = async {
+            let shapes = source.look_at(&sources).await?;
+            Ok((shapes, source.marks().await?))
+        };
+        let writing = async {
+            let (mut sink, places) = Sink::take_over(carrier, &wire.destination, &destinations).await?;
+            let found = sink.checkpoints(&carrier.checkpoints).await?;
+            Ok::<_, Error>((sink, places, found))
+        };
+        let ((shapes, marks), (sink, places, found)) = tokio::try_join!(reading, writing)?;
+        Ok((Self::new(carrier, source, sink, (shapes, marks, places)), found))
     }
 
     /// A lane's source, if source and destination are there and agree.
@@ -38,6 +45,11 @@ impl Batches {
         let shape = self.shapes.get(&lane.source)?;
         let same = self.places.get(&lane.destination) == Some(&shape.partitions);
         same.then(|| shape.clone())
+    }
+
+    /// Whether a lane's destination is there, as it should be.
+    pub(crate) fn leads_to(&self, lane: &Lane, partitions: i32) -> bool {
+        self.places.get(&lane.destination) == Some(&partitions)
     }
 
     /// The ends of a source partition when the session began.

@@ -45,8 +45,13 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Takes over the direction's transactional id.
-    pub(super) async fn take_over(carrier: &Carrier, end: &End) -> Result<Self> {
+    /// Takes over the carrier's transactional id, and looks at the topics that it will write to: how many partitions they
+    /// have; those that are not there are left out.
+    pub(super) async fn take_over(
+        carrier: &Carrier,
+        end: &End,
+        names: &[&str],
+    ) -> Result<(Self, HashMap<String, i32>)> {
         let missing = || Error::NotEnrolled {
             topic: carrier.checkpoints.clone(),
             site: carrier.site.to_string(),
@@ -54,22 +59,38 @@ impl Sink {
         let id = carrier.transactional_id();
         match end {
             End::Kafka(cluster) => {
-                let mut producer = Producer::take_over(cluster, &id, TIMEOUT).await?;
-                let found = cluster.topics(&[&carrier.checkpoints]).await?;
-                let checkpoints = found.into_iter().flatten().next().ok_or_else(missing)?;
-                producer.learn([checkpoints.clone()]);
-                Ok(Self::Kafka {
+                let all = [&[carrier.checkpoints.as_str()], names].concat();
+                // Nothing of this changes with the holder of the id.
+                let (mut producer, topics, limits) = tokio::try_join!(
+                    Producer::take_over(cluster, &id, TIMEOUT),
+                    cluster.topics(&all),
+                    cluster.batch_limits(names)
+                )?;
+                let mut topics = topics.into_iter();
+                let checkpoints = topics.next().flatten().ok_or_else(missing)?;
+                let topics: Vec<Topic> = topics.flatten().collect();
+                let count = |topic: &Topic| i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
+                let places = topics.iter().map(|topic| (topic.name.clone(), count(topic)));
+                let places = places.collect();
+                producer.learn(topics.into_iter().chain([checkpoints.clone()]));
+                let sink = Self::Kafka {
                     cluster: cluster.clone(),
                     producer: Box::new(producer),
                     checkpoints,
-                    limits: HashMap::new(),
-                })
+                    limits: names.iter().map(|name| (*name).to_owned()).zip(limits).collect(),
+                };
+                Ok((sink, places))
             }
             End::Embedded => {
                 let broker = carrier.destination.clone();
                 broker.describe(&carrier.checkpoints).await?.ok_or_else(missing)?;
                 let transactions = broker.transactions(&id).await?;
-                Ok(Self::Embedded { broker, transactions })
+                let mut places = HashMap::new();
+                for name in names {
+                    let topic = broker.describe(name).await?;
+                    places.extend(topic.map(|topic| (topic.name, topic.partitions)));
+                }
+                Ok((Self::Embedded { broker, transactions }, places))
             }
         }
     }
@@ -82,40 +103,6 @@ impl Sink {
             } => load(cluster, checkpoints).await,
             Self::Embedded { broker, .. } => checkpoint::load(broker, topic).await,
         }
-    }
-
-    /// How many partitions topics have; those that are not there are left out.
-    pub(super) async fn look_at(&mut self, names: &[&str]) -> Result<HashMap<String, i32>> {
-        let mut found = HashMap::new();
-        match self {
-            Self::Kafka {
-                cluster, producer, ..
-            } => {
-                for topic in cluster.topics(names).await?.into_iter().flatten() {
-                    let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
-                    found.insert(topic.name.clone(), partitions);
-                    producer.learn([topic]);
-                }
-            }
-            Self::Embedded { broker, .. } => {
-                for name in names {
-                    let topic = broker.describe(name).await?;
-                    found.extend(topic.map(|topic| (topic.name, topic.partitions)));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Asks what these topics take, before they are written to.
-    pub(super) async fn ready(&mut self, names: &[&str]) -> Result<()> {
-        if let Self::Kafka { cluster, limits, .. } = self
-            && !names.is_empty()
-        {
-            let found = cluster.batch_limits(names).await?;
-            *limits = names.iter().map(|name| (*name).to_owned()).zip(found).collect();
-        }
-        Ok(())
     }
 
     /// The largest batch that a topic is known to take.
@@ -252,6 +239,7 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<HashMap<String, C
     let limits = FetchLimits {
         wait: BRIEF,
         bytes: BYTES,
+        alone: false,
     };
     let mut fetcher = Fetcher::open(cluster, topic, &starts, limits).await?;
     while !left.is_empty() {

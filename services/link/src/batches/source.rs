@@ -106,7 +106,11 @@ impl Source {
                 topics,
                 fetcher,
             } => {
-                let limits = FetchLimits { wait: WAIT, bytes };
+                let limits = FetchLimits {
+                    wait: WAIT,
+                    bytes,
+                    alone: true,
+                };
                 *fetcher = Some(Fetcher::open(cluster, topics, starts, limits).await?);
             }
             Self::Embedded { broker, reader, .. } => {

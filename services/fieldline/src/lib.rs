@@ -6,6 +6,8 @@ mod client;
 mod demo;
 mod init;
 mod inspect;
+mod link_offsets;
+mod link_verify;
 mod linking;
 mod mirroring;
 mod output;
@@ -47,6 +49,9 @@ pub fn execute() -> ExitCode {
 fn complain(error: &anyhow::Error) -> ExitCode {
     // With nowhere to print to, the exit code still says it.
     drop(writeln!(std::io::stderr(), "fieldline: {error:#}"));
+    if let Some(unlike) = error.downcast_ref::<link_verify::Unlike>() {
+        return unlike.code().into();
+    }
     ExitCode::FAILURE
 }
 

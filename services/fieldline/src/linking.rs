@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::cli::Api;
 use crate::client::Client;
 use crate::inspect::{order, rows};
+use crate::link_offsets::{self, LinkOffsets};
+use crate::link_verify::{self, LinkVerify};
 use crate::output::{line, show, text};
 
 /// What a word of a command means for a setting.
@@ -71,6 +73,10 @@ pub(crate) enum Link {
         #[command(flatten)]
         api: Api,
     },
+    /// Move consumer groups to the other side: show their positions there, and commit them.
+    Offsets(LinkOffsets),
+    /// Compare source and destination of what was carried.
+    Verify(LinkVerify),
 }
 
 /// Whether bytes cost money.
@@ -115,6 +121,8 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
             set(api, body).await
         }
         Link::Allow { bytes, api } => set(api, json!({"allow": bytes})).await,
+        Link::Offsets(wish) => link_offsets::run(wish).await,
+        Link::Verify(wish) => link_verify::run(wish).await,
     }
 }
 

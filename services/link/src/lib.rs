@@ -5,14 +5,15 @@
 //! partition has been carried and what its offsets became. So whatever crashes, a reader of committed records at the
 //! destination sees each record once. What cannot be carried is counted and written down, never skipped unseen.
 
-mod backlog;
 mod backoff;
 mod batches;
 mod carrier;
 pub mod checkpoint;
 mod error;
+pub mod history;
 mod lanes;
 mod line;
+pub mod moves;
 pub mod offsets;
 mod pieces;
 mod records;
@@ -23,6 +24,7 @@ mod rule;
 mod service;
 mod session;
 mod settings;
+pub mod verify;
 mod wire;
 
 pub use carrier::transactional_id;

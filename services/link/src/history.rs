@@ -191,6 +191,7 @@ mod tests {
             ranges,
             lost: Vec::new(),
             carried_at: 0,
+            backlog: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! partition has been carried and what its offsets became. So whatever crashes, a reader of committed records at the
 //! destination sees each record once. What cannot be carried is counted and written down, never skipped unseen.
 
+mod backlog;
 mod backoff;
 mod batches;
 mod carrier;

@@ -12,6 +12,7 @@ mod fallbacks;
 mod instances;
 mod kafka;
 mod limits;
+mod live_first;
 mod login;
 mod losses;
 mod moves;

@@ -22,6 +22,8 @@ const LEVELS: &[(&str, u32)] = &[
     ("control", 25),
     ("engines", 25),
     ("common", 30),
+    // Knows the services whose work it does where there is no line.
+    ("bundle", 45),
     ("fieldline", 50),
     ("e2e", 50),
     ("xtask", 50),

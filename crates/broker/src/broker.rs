@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::consumer::{Consumer, ConsumerSettings, Subscription};
 use crate::engine::{Engine, Membership};
 use crate::error::{Error, Result};
+use crate::group::GroupDescription;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::producer::{Producer, Transactions};
@@ -84,6 +85,33 @@ impl Broker {
     /// One topic, or none.
     pub async fn describe(&self, topic: &str) -> Result<Option<TopicDescription>> {
         self.engine.describe(topic).await
+    }
+
+    /// The names of all topics: one question, whatever their number.
+    pub async fn topic_names(&self) -> Result<Vec<String>> {
+        self.engine.topic_names().await
+    }
+
+    /// Gives a topic more partitions, so many in all. It never takes any away.
+    pub async fn add_partitions(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.engine.add_partitions(topic, partitions).await
+    }
+
+    /// The first offset whose record was made at this time (milliseconds since 1970) or later; none when there is no
+    /// such record.
+    pub async fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<Option<i64>> {
+        self.engine.offset_at(topic, partition, timestamp).await
+    }
+
+    /// All consumer groups that have commits or members, by name.
+    pub async fn groups(&self) -> Result<Vec<GroupDescription>> {
+        self.engine.groups().await
+    }
+
+    /// Commits next offsets of a topic for a group, in its place: only one that has no members, else
+    /// [`Error::GroupInUse`].
+    pub async fn commit_for(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        self.engine.commit_for(group, topic, offsets).await
     }
 
     /// The ends of a partition.

@@ -12,6 +12,7 @@
 
 mod consumers;
 mod groups;
+mod look;
 mod probe;
 mod records;
 mod transactions;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use consumers::*;
 pub use groups::*;
+pub use look::*;
 pub use records::*;
 pub use transactions::*;
 pub use upkeep::*;
@@ -160,6 +162,9 @@ macro_rules! contract_tests {
             stopping_waits_for_handlers_only_so_long
             topics_that_appear_are_found_by_suffix
             one_holds_the_lease_and_the_next_takes_over
+            commits_for_a_group_are_taken_only_while_it_is_empty
+            partitions_are_added_and_never_taken_away
+            offsets_are_found_by_time
             a_transaction_is_seen_whole
             a_transaction_given_up_is_never_seen
             a_later_holder_fences_the_earlier

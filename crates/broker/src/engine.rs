@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::consumer::{StartWithout, Subscription};
 use crate::error::Result;
+use crate::group::GroupDescription;
 use crate::record::{Outgoing, Placement, Position, Record, TopicPartition, Watermarks};
 use crate::topics::{TopicDescription, TopicSpec};
 
@@ -27,6 +28,17 @@ pub(crate) trait Engine: Debug + Send + Sync {
     async fn topics(&self) -> Result<Vec<TopicDescription>>;
     /// One topic, or none.
     async fn describe(&self, topic: &str) -> Result<Option<TopicDescription>>;
+    /// The names of all topics but the engine's own, in order: one question, whatever their number.
+    async fn topic_names(&self) -> Result<Vec<String>>;
+    /// Gives a topic more partitions, so many in all; nothing when it has as many or more. Returns when they can be
+    /// used.
+    async fn add_partitions(&self, topic: &str, partitions: i32) -> Result<()>;
+    /// The first offset whose record was made at this time (milliseconds since 1970) or later.
+    async fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<Option<i64>>;
+    /// All groups that have commits or members, by name.
+    async fn groups(&self) -> Result<Vec<GroupDescription>>;
+    /// Commits next offsets of a topic for a group that has no members; else [`crate::Error::GroupInUse`].
+    async fn commit_for(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<()>;
     /// The ends of a partition; `high` is the last stable offset.
     async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks>;
     /// What a group has committed of a topic, by partition; partitions without a commit are left out.

@@ -152,6 +152,14 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// Somebody is in the group, who would overwrite or not heed what is committed in its place.
+    #[error("group {group} is in use by {}", if members.is_empty() { "members that are not named".to_owned() } else { members.join(", ") })]
+    GroupInUse {
+        /// The group.
+        group: String,
+        /// Its members, as far as they are named.
+        members: Vec<String>,
+    },
     /// A handler said that it cannot go on, or panicked.
     #[error("handler failed at {topic}/{partition}/{offset}")]
     Handler {
@@ -190,6 +198,7 @@ impl Classify for Error {
             | Self::Locked { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Fenced { .. }
+            | Self::GroupInUse { .. }
             | Self::Spent { .. }
             | Self::Handler { .. }
             | Self::Metrics(_)

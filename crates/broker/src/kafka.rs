@@ -9,6 +9,7 @@ mod commits;
 mod config;
 mod context;
 mod failure;
+mod groups;
 mod lifeline;
 mod member;
 mod message;
@@ -31,6 +32,7 @@ use self::context::{Context, Quiet, lock};
 use self::lifeline::Lifeline;
 use crate::engine::{Engine, Member, Membership, ReaderEngine, TransactionsEngine};
 use crate::error::{Error, Result};
+use crate::group::GroupDescription;
 use crate::record::{Outgoing, Placement, Position, Watermarks};
 use crate::settings::Settings;
 use crate::topics::{TopicDescription, TopicSpec};
@@ -149,6 +151,31 @@ impl Engine for Kafka {
 
     async fn describe(&self, topic: &str) -> Result<Option<TopicDescription>> {
         self.shared.describe(topic).await
+    }
+
+    async fn topic_names(&self) -> Result<Vec<String>> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.topic_names()).await
+    }
+
+    async fn add_partitions(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.shared.add_partitions(topic, partitions).await
+    }
+
+    async fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<Option<i64>> {
+        let (shared, topic) = (Arc::clone(&self.shared), topic.to_owned());
+        blocking(move || shared.offset_at(&topic, partition, timestamp)).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupDescription>> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.groups()).await
+    }
+
+    async fn commit_for(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        let (shared, group, topic) = (Arc::clone(&self.shared), group.to_owned(), topic.to_owned());
+        let offsets = offsets.to_vec();
+        blocking(move || shared.commit_for(&group, &topic, &offsets)).await
     }
 
     async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks> {

@@ -9,6 +9,7 @@ mod groups;
 mod headers;
 mod live;
 mod lock;
+mod look;
 mod member;
 mod schema;
 mod store;
@@ -27,6 +28,7 @@ use rusqlite::{OptionalExtension, Row};
 use crate::broker::unknown;
 use crate::engine::{Engine, Member, Membership, ReaderEngine, TransactionsEngine};
 use crate::error::{Error, Result};
+use crate::group::GroupDescription;
 use crate::record::{Outgoing, Placement, Position, Watermarks};
 use crate::topics::{Cleanup, TopicDescription, TopicSpec};
 use groups::Groups;
@@ -166,7 +168,7 @@ impl Engine for Sqlite {
     async fn topics(&self) -> Result<Vec<TopicDescription>> {
         let select = |connection: &rusqlite::Connection| {
             let mut select = connection.prepare_cached(
-                "SELECT name, partitions, compacted, retention_ms, incarnation FROM topics ORDER BY name",
+                "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes FROM topics ORDER BY name",
             )?;
             select
                 .query_map([], describe)?
@@ -191,7 +193,7 @@ impl Engine for Sqlite {
             .read(move |connection| {
                 connection
                     .query_row(
-                        "SELECT name, partitions, compacted, retention_ms, incarnation FROM topics WHERE name = ?1",
+                        "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes FROM topics WHERE name = ?1",
                         [&topic],
                         describe,
                     )
@@ -199,6 +201,29 @@ impl Engine for Sqlite {
                     .map_err(|source| Error::Topic { operation: "describe", topic, source: source.into() })
             })
             .await
+    }
+
+    async fn topic_names(&self) -> Result<Vec<String>> {
+        self.0.topic_names().await
+    }
+
+    async fn add_partitions(&self, topic: &str, partitions: i32) -> Result<()> {
+        let name = topic.to_owned();
+        let add = move |store: &mut store::Store<'_>| store.add_partitions(&name, partitions);
+        let added = self.0.threads.write(0, add).await;
+        added.map_err(|error| topic_error("widen", topic, error))
+    }
+
+    async fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<Option<i64>> {
+        self.0.offset_at(topic, partition, timestamp).await
+    }
+
+    async fn groups(&self) -> Result<Vec<GroupDescription>> {
+        self.0.groups().await
+    }
+
+    async fn commit_for(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) -> Result<()> {
+        self.0.commit_for(group, topic, offsets).await
     }
 
     async fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks> {
@@ -280,6 +305,7 @@ fn describe(row: &Row<'_>) -> rusqlite::Result<TopicDescription> {
         },
         retention: retention.map(|ms| Duration::from_millis(ms.unsigned_abs())),
         id: row.get(4)?,
+        max_message_bytes: row.get(5)?,
     })
 }
 

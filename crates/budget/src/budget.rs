@@ -192,6 +192,19 @@ impl Budget {
             .change(|state| state.ledger.confirmed = state.ledger.confirmed.saturating_add(bytes));
     }
 
+    /// The same by an order that may be heard again: only one that is newer than the last counts. Says whether it did.
+    pub fn confirm_once(&self, order: i64, bytes: u64) -> bool {
+        let mut counts = false;
+        self.0.change(|state| {
+            counts = order > state.ledger.ordered;
+            if counts {
+                state.ledger.ordered = order;
+                state.ledger.confirmed = bytes;
+            }
+        });
+        counts
+    }
+
     /// Takes back what was confirmed and has not crossed.
     pub fn retract(&self) {
         self.0.change(|state| state.ledger.confirmed = 0);

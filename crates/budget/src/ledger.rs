@@ -47,6 +47,8 @@ pub(crate) struct Ledger {
     pub(crate) month: Counted,
     /// Bytes of bulk that somebody has confirmed and that have not crossed yet.
     pub(crate) confirmed: u64,
+    /// The newest order that confirmed bytes, so that it counts once.
+    pub(crate) ordered: i64,
 }
 
 impl Ledger {

@@ -83,6 +83,23 @@ impl Settings {
         }
     }
 
+    /// These settings with one of them as JSON says, null for none.
+    ///
+    /// # Errors
+    /// When there is no such key, or it cannot have this value, in a user's words.
+    pub fn with(&self, key: &str, value: serde_json::Value) -> std::result::Result<Self, String> {
+        let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        match all.get_mut(key) {
+            Some(place) => *place = value,
+            None => return Err(format!("{key}: there is no such setting")),
+        }
+        let changed: Self = serde_json::from_value(all).map_err(|error| format!("{key}: {error}"))?;
+        match changed.validate() {
+            Ok(()) => Ok(changed),
+            Err(problems) => Err(problems.join("; ")),
+        }
+    }
+
     pub(crate) fn zone(&self) -> Option<TimeZone> {
         TimeZone::get(&self.zone).ok()
     }
@@ -127,6 +144,22 @@ mod tests {
             assert!(problems.contains(key), "{key} in {problems}");
         }
         assert_eq!(Settings::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn one_setting_is_changed_by_its_name() {
+        let settings = Settings::default();
+        let capped = settings.with("cap", "32KB".into()).unwrap();
+        assert_eq!(capped.cap, Some(ByteSize(32_000)));
+        assert_eq!(capped.with("cap", serde_json::Value::Null).unwrap(), settings);
+        let windows = serde_json::json!(["22:00-06:00"]);
+        assert_eq!(settings.with("windows", windows).unwrap().windows.len(), 1);
+        for (key, value) in [("cap", "fast"), ("speed", "1MB"), ("metered", "perhaps")] {
+            assert!(
+                settings.with(key, value.into()).unwrap_err().starts_with(key),
+                "{key}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How the service is, as its own code last said.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,7 @@ struct Notes {
     work: Work,
     last_error: Option<(String, i64)>,
     counters: BTreeMap<&'static str, i64>,
-    gauges: BTreeMap<&'static str, f64>,
+    gauges: BTreeMap<Cow<'static, str>, f64>,
 }
 
 /// The notes, and a signal for each change that is worth a report at once.
@@ -82,8 +83,12 @@ impl Board {
         *counter = counter.saturating_add(more);
     }
 
-    pub(crate) fn gauge(&self, name: &'static str, value: f64) {
+    pub(crate) fn gauge(&self, name: Cow<'static, str>, value: f64) {
         self.notes().gauges.insert(name, value);
+    }
+
+    pub(crate) fn retain_gauges(&self, keep: impl Fn(&str) -> bool) {
+        self.notes().gauges.retain(|name, _| keep(name));
     }
 
     fn changed(&self) {
@@ -132,7 +137,7 @@ impl Board {
             gauges: notes
                 .gauges
                 .iter()
-                .map(|(name, value)| ((*name).to_owned(), *value))
+                .map(|(name, value)| (name.clone().into_owned(), *value))
                 .collect(),
         }
     }

@@ -1,22 +1,24 @@
 //! The handle that a service holds.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use broker::{Broker, Outgoing};
 use chassis::{Host, now_ms};
-use schemas::{Desired, ServiceControl, ServiceStatus, topic};
+use schemas::{Desired, ServiceControl, ServiceSetting, ServiceStatus, topic};
 use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
-use crate::told::{Told, finished_key};
+use crate::told::{Settings, Told, finished_key, setting_key};
 use crate::{logs, report};
 
 /// A service's line to its site; clones are the same.
 #[derive(Debug, Clone)]
 pub struct Control {
     pub(crate) told: Arc<watch::Sender<Told>>,
+    set: Arc<watch::Sender<Settings>>,
     pub(crate) board: Arc<Board>,
 }
 
@@ -34,7 +36,8 @@ impl Control {
 
     async fn connect(host: &Host, broker: &Broker, untold: Desired) -> Result<Self> {
         let control = Self::new(host.clone(), untold);
-        let follower = Follower::start(host, broker, Arc::clone(&control.told), untold).await?;
+        let (told, set) = (Arc::clone(&control.told), Arc::clone(&control.set));
+        let follower = Follower::start(host, broker, told, set, untold).await?;
         let read = |source| Error::Read {
             service: host.service().into(),
             source,
@@ -52,6 +55,7 @@ impl Control {
     fn new(host: Host, desired: Desired) -> Self {
         Self {
             told: Arc::new(watch::Sender::new(Told::never(desired))),
+            set: Arc::default(),
             board: Arc::new(Board::new(host)),
         }
     }
@@ -66,6 +70,11 @@ impl Control {
     /// What the service should do, by which command, and the changes of both.
     pub fn told(&self) -> watch::Receiver<Told> {
         self.told.subscribe()
+    }
+
+    /// What is set for the service while it runs, and the changes of that.
+    pub fn settings(&self) -> watch::Receiver<Settings> {
+        self.set.subscribe()
     }
 
     /// Changes what the service should do in this process only, until the next command comes.
@@ -99,8 +108,13 @@ impl Control {
     }
 
     /// Sets a figure of this moment.
-    pub fn gauge(&self, name: &'static str, value: f64) {
-        self.board.gauge(name, value);
+    pub fn gauge(&self, name: impl Into<Cow<'static, str>>, value: f64) {
+        self.board.gauge(name.into(), value);
+    }
+
+    /// Takes figures back that mean nothing any more: those that `keep` does not want.
+    pub fn retain_gauges(&self, keep: impl Fn(&str) -> bool) {
+        self.board.retain_gauges(keep);
     }
 }
 
@@ -135,16 +149,44 @@ pub async fn order(broker: &Broker, order: &ServiceControl) -> Result<()> {
     tell(broker, &order.service, order).await
 }
 
+/// Sets something for a service of this site above its configuration, as JSON; without a value it is as configured again.
+pub async fn set(
+    broker: &Broker,
+    service: &str,
+    key: &str,
+    value: Option<String>,
+    asked_by: Option<&str>,
+) -> Result<()> {
+    let setting = |value| ServiceSetting {
+        service: service.into(),
+        key: key.into(),
+        value,
+        asked_by: asked_by.map(Into::into),
+        asked_at: now_ms(),
+    };
+    let value = value.map(setting).as_ref().map(schemas::encode).transpose();
+    let value = value.map_err(|source| Error::Encode {
+        service: service.into(),
+        source,
+    })?;
+    let mut record = Outgoing::new(topic::SERVICE_CONTROL, setting_key(service, key), Vec::new());
+    record.value = value.map(Into::into);
+    send(broker, service, record).await
+}
+
 async fn tell(broker: &Broker, key: &str, order: &ServiceControl) -> Result<()> {
-    let service = || order.service.clone();
     let value = schemas::encode(order).map_err(|source| Error::Encode {
-        service: service(),
+        service: order.service.clone(),
         source,
     })?;
     let record = Outgoing::new(topic::SERVICE_CONTROL, key, value);
+    send(broker, &order.service, record).await
+}
+
+async fn send(broker: &Broker, service: &str, record: Outgoing) -> Result<()> {
     let sent = async { broker.producer()?.send(record).await };
     sent.await.map_err(|source| Error::Ask {
-        service: service(),
+        service: service.into(),
         source,
     })?;
     Ok(())

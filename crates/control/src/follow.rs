@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use broker::{Broker, Class, Classify, Position, Reader, Record};
 use chassis::{Host, Stop};
-use schemas::{Desired, ServiceControl, topic};
+use schemas::{Desired, ServiceControl, ServiceSetting, topic};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::told::{Told, subject};
+use crate::told::{Settings, Told, setting, subject};
 
 const RECORDS: usize = 100;
 const WAIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
+/// More things than any service lets be set.
+const MAX_SETTINGS: usize = 200;
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Reads commands and passes on those for one service.
@@ -21,7 +23,9 @@ pub(crate) struct Follower {
     host: Host,
     broker: Broker,
     told: Arc<watch::Sender<Told>>,
+    set: Arc<watch::Sender<Settings>>,
     untold: Desired,
+    settings: Settings,
     order: Option<ServiceControl>,
     finished: Option<i64>,
     level: Option<String>,
@@ -34,6 +38,7 @@ impl Follower {
         host: &Host,
         broker: &Broker,
         told: Arc<watch::Sender<Told>>,
+        set: Arc<watch::Sender<Settings>>,
         untold: Desired,
     ) -> Result<Self> {
         let service = || host.service().to_owned();
@@ -42,12 +47,15 @@ impl Follower {
         loop {
             let attempt = async {
                 let reader = open(broker).await?;
-                let (host, broker, told) = (host.clone(), broker.clone(), Arc::clone(&told));
+                let (host, broker) = (host.clone(), broker.clone());
+                let (told, set) = (Arc::clone(&told), Arc::clone(&set));
                 let mut follower = Self {
                     host,
                     broker,
                     told,
+                    set,
                     untold,
+                    settings: Settings::new(),
                     order: None,
                     finished: None,
                     level: None,
@@ -80,6 +88,7 @@ impl Follower {
     /// Reads up to where the topic ends now; only the newest command has an effect.
     async fn catch_up(&mut self) -> broker::Result<()> {
         (self.order, self.finished) = (None, None);
+        self.settings.clear();
         let name = topic::SERVICE_CONTROL;
         for partition in 0..partitions(&self.broker).await? {
             let high = self.broker.watermarks(name, partition).await?;
@@ -142,6 +151,9 @@ impl Follower {
             .key
             .as_deref()
             .and_then(|key| std::str::from_utf8(key).ok());
+        if let Some((service, key)) = key.and_then(setting) {
+            return service == self.host.service() && self.hear_setting(key, record);
+        }
         let Some((service, finished)) = key.map(subject) else {
             return false;
         };
@@ -168,7 +180,36 @@ impl Follower {
         true
     }
 
+    fn hear_setting(&mut self, key: &str, record: &Record) -> bool {
+        match record.value.as_deref().map(schemas::decode::<ServiceSetting>) {
+            None => self.settings.remove(key).is_some(),
+            Some(Ok(setting)) if self.settings.len() < MAX_SETTINGS || self.settings.contains_key(key) => {
+                self.settings.insert(key.to_owned(), setting);
+                true
+            }
+            Some(Ok(_)) => {
+                tracing::warn!(key, "more is set than can be remembered; this is left out");
+                false
+            }
+            Some(Err(error)) => {
+                tracing::warn!(
+                    error = telemetry::chain(&error),
+                    offset = record.offset,
+                    "unreadable setting skipped"
+                );
+                false
+            }
+        }
+    }
+
     fn apply(&mut self) {
+        self.set.send_if_modified(|current| {
+            let change = *current != self.settings;
+            if change {
+                current.clone_from(&self.settings);
+            }
+            change
+        });
         let told = match &self.order {
             Some(order) => Told::by(order, self.finished),
             None => Told::never(self.untold),

@@ -15,7 +15,7 @@ mod report;
 mod supervise;
 mod told;
 
-pub use control::{Control, ask, finished, order};
+pub use control::{Control, ask, finished, order, set};
 pub use enrolled::{Enrolled, NeedsEnrolment};
 pub use error::{Error, Result};
-pub use told::{Told, finished_key, subject};
+pub use told::{Settings, Told, finished_key, setting, setting_key, subject};

@@ -2,9 +2,16 @@
 //!
 //! Topic `service-control` holds the newest command to a service under the service's name, and under
 //! `<service>/finished` which command the service has itself declared done. A command is known by its time. Two keys, so
-//! that a service which declares its work done cannot override a command that came while it did so.
+//! that a service which declares its work done cannot override a command that came while it did so. Under
+//! `<service>/set/<key>` is what was set for it while it ran, each thing under a key of its own: who sets one need not know
+//! the others.
 
-use schemas::{Desired, ServiceControl};
+use std::collections::BTreeMap;
+
+use schemas::{Desired, ServiceControl, ServiceSetting};
+
+/// What is set for a service above its configuration, by key.
+pub type Settings = BTreeMap<String, ServiceSetting>;
 
 /// What a service should do, and by which command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +54,16 @@ pub fn subject(key: &str) -> (&str, bool) {
     }
 }
 
+/// The key under which something is set for a service.
+pub fn setting_key(service: &str, key: &str) -> String {
+    format!("{service}/set/{key}")
+}
+
+/// The service and the thing that a key of `service-control` sets; none for keys of commands.
+pub fn setting(key: &str) -> Option<(&str, &str)> {
+    key.split_once("/set/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +87,10 @@ mod tests {
     fn keys_tell_commands_from_what_is_done() {
         assert_eq!(subject("mirror"), ("mirror", false));
         assert_eq!(subject(&finished_key("mirror")), ("mirror", true));
+        assert_eq!(setting("mirror"), None);
+        assert_eq!(
+            setting(&setting_key("link", "budget/cap")),
+            Some(("link", "budget/cap"))
+        );
     }
 }

@@ -40,6 +40,22 @@ pub enum Error {
     EnrolmentSyntax { line: usize, column: usize },
     #[error("the enrolment's {place} {problem}")]
     Enrolment { place: String, problem: String },
+    #[error("{path} holds no ECDSA P-256 key, as `fieldline certs` makes them")]
+    SigningKey { path: PathBuf },
+    #[error("{certificate} is not the certificate of the key {key}")]
+    NotOfKey { certificate: PathBuf, key: PathBuf },
+    #[error("the certificate of {name} {expiry}")]
+    Expired { name: String, expiry: String },
+    #[error("the certificate of {name} is not valid yet, or the clock here is behind")]
+    NotYetValid { name: String },
+    #[error("the certificate of {name} was not issued by the authority of {ca}")]
+    Untrusted {
+        name: String,
+        ca: PathBuf,
+        source: webpki::Error,
+    },
+    #[error("the signature is not {name}'s: what was signed is not what is here")]
+    Forged { name: String },
 }
 
 /// The result of this crate's functions.

@@ -8,6 +8,9 @@
 //!
 //! An [`Enrolment`] is what an edge is given: one document with the core's addresses, the authority, and the site's own
 //! certificate and key.
+//!
+//! What a site carries where there is no connection it signs with the same key ([`Signer`]); who reads it trusts the
+//! authority alone ([`Trust`]).
 
 mod address;
 mod authority;
@@ -15,9 +18,11 @@ mod certificate;
 mod enrolment;
 mod error;
 mod files;
+mod signature;
 
 pub use address::BrokerAddress;
 pub use authority::{Authority, Issued, Validity};
 pub use certificate::{Details, details, fingerprint, fingerprint_der, read_site};
 pub use enrolment::{Enrolment, FORMAT, Unpacked};
 pub use error::{Error, Result};
+pub use signature::{Signature, Signer, Trust, Vouched};

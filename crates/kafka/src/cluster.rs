@@ -1,7 +1,7 @@
 //! A cluster: which server leads what, and the connections to them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -24,6 +24,8 @@ use crate::settings::Settings;
 /// How long a new topic, or a cluster that has just come up, is waited for.
 const SETTLE: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
+/// How long a login that was refused is not tried again.
+const REFUSED: Duration = Duration::from_secs(30);
 /// `FindCoordinator`: the key is a transactional id.
 const TRANSACTION: i8 = 1;
 /// `DescribeConfigs`: the resource is a topic.
@@ -72,6 +74,8 @@ pub struct Cluster {
     dial: Arc<dyn Dial>,
     traffic: Arc<Traffic>,
     known: Mutex<Known>,
+    /// The password is not tried again and again: servers lock users out for that.
+    refusal: std::sync::Mutex<Option<Refusal>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +86,9 @@ struct Known {
     connections: HashMap<i32, Arc<Connection>>,
 }
 
+/// A login that was refused: until when, and what was said.
+type Refusal = (Instant, String, String);
+
 impl Cluster {
     /// A cluster that is reached with the first question.
     pub fn new(settings: Settings, dial: Arc<dyn Dial>) -> Self {
@@ -90,6 +97,7 @@ impl Cluster {
             dial,
             traffic: Arc::default(),
             known: Mutex::default(),
+            refusal: std::sync::Mutex::default(),
         }
     }
 
@@ -239,7 +247,15 @@ impl Cluster {
             return Ok(connection.clone());
         }
         let address = known.addresses.get(&node).cloned();
-        let connection = Arc::new(self.open(address).await?);
+        // The one that was asked first may be this server.
+        let same = known.any.clone().filter(|any| {
+            let named = |(host, port): &(String, u16)| any.address() == format!("{host}:{port}");
+            any.alive() && address.as_ref().is_some_and(named)
+        });
+        let connection = match same {
+            Some(any) => any,
+            None => Arc::new(self.open(address).await?),
+        };
         known.connections.insert(node, connection.clone());
         Ok(connection)
     }
@@ -252,7 +268,17 @@ impl Cluster {
 
     async fn open(&self, address: Option<(String, u16)>) -> Result<Connection> {
         let (host, port) = address.ok_or(Error::Malformed { what: "metadata" })?;
-        Connection::open(&self.settings, &*self.dial, self.traffic.clone(), &host, port).await
+        let refusal = || self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((until, address, reason)) = refusal().clone()
+            && Instant::now() < until
+        {
+            return Err(Error::Login { address, reason });
+        }
+        let opened = Connection::open(&self.settings, &*self.dial, self.traffic.clone(), &host, port).await;
+        if let Err(Error::Login { address, reason }) = &opened {
+            *refusal() = Some((Instant::now() + REFUSED, address.clone(), reason.clone()));
+        }
+        opened
     }
 
     /// Any server that answers: one that is known already, or the first of the settings' that can be reached.

@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     patience: Duration,
     out: mpsc::Sender<(Frame, oneshot::Sender<Bytes>)>,
     versions: Vec<(i16, i16, i16)>,
+    /// The level of the cluster's transactions; 2 is KIP-890's.
+    transactions: i16,
     pulse: Arc<Pulse>,
     ended: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
@@ -101,6 +103,7 @@ impl Connection {
             patience: settings.patience,
             out,
             versions: Vec::new(),
+            transactions: 0,
             pulse,
             ended,
             _tasks: tasks,
@@ -116,6 +119,9 @@ impl Connection {
         connection.versions = versions
             .map(|api| (api.api_key, api.min_version, api.max_version))
             .collect();
+        let mut features = spoken.finalized_features.iter();
+        let transactions = features.find(|feature| &*feature.name == "transaction.version");
+        connection.transactions = transactions.map_or(0, |feature| feature.max_version_level);
         if let Some(login) = &settings.sasl {
             sasl::login(&connection, login).await?;
         }
@@ -144,6 +150,11 @@ impl Connection {
             return Err(self.version(name));
         }
         Ok(version)
+    }
+
+    /// Whether writing to a partition adds it to a transaction, in this cluster.
+    pub(crate) fn has_newer_transactions(&self) -> bool {
+        self.transactions >= 2
     }
 
     fn version(&self, api: &'static str) -> Error {

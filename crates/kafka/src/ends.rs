@@ -15,6 +15,8 @@ const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 /// Read committed: the end is that of what is committed.
 const COMMITTED: i8 = 1;
+/// Read uncommitted: the end is that of what is written.
+const WRITTEN: i8 = 0;
 
 /// The first offset of a partition and the one behind the last that is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,16 @@ pub struct Ends {
 impl Cluster {
     /// The ends of all partitions of these topics, by topic and partition: two questions to each leader.
     pub async fn ends(&self, topics: &[Topic]) -> Result<HashMap<(String, i32), Ends>> {
+        self.look_at_ends(topics, COMMITTED).await
+    }
+
+    /// The same with the end of what is written, committed or not. Whoever reads what is committed up to there has seen
+    /// all that was committed before, though others have transactions open; until those end it has to wait.
+    pub async fn written(&self, topics: &[Topic]) -> Result<HashMap<(String, i32), Ends>> {
+        self.look_at_ends(topics, WRITTEN).await
+    }
+
+    async fn look_at_ends(&self, topics: &[Topic], isolation: i8) -> Result<HashMap<(String, i32), Ends>> {
         let mut leaders: BTreeMap<i32, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
         for topic in topics {
             for (partition, leader) in (0_i32..).zip(&topic.leaders) {
@@ -39,7 +51,10 @@ impl Cluster {
         for (leader, topics) in leaders {
             let connection = self.connection(leader).await?;
             let version = connection.speaks(ApiKey::ListOffsets, "ListOffsets", 6, 7)?;
-            let (low, high) = (request(&topics, EARLIEST), request(&topics, LATEST));
+            let (low, high) = (
+                request(&topics, EARLIEST, isolation),
+                request(&topics, LATEST, isolation),
+            );
             let (low, high) = tokio::try_join!(
                 connection.call(&low, version, Duration::ZERO),
                 connection.call(&high, version, Duration::ZERO),
@@ -70,7 +85,7 @@ impl Cluster {
     }
 }
 
-fn request(topics: &BTreeMap<&str, Vec<i32>>, time: i64) -> ListOffsetsRequest {
+fn request(topics: &BTreeMap<&str, Vec<i32>>, time: i64, isolation: i8) -> ListOffsetsRequest {
     let partition = |index: &i32| {
         ListOffsetsPartition::default()
             .with_partition_index(*index)
@@ -84,6 +99,6 @@ fn request(topics: &BTreeMap<&str, Vec<i32>>, time: i64) -> ListOffsetsRequest {
     });
     ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
-        .with_isolation_level(COMMITTED)
+        .with_isolation_level(isolation)
         .with_topics(topics.collect())
 }

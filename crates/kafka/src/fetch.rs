@@ -1,7 +1,6 @@
 //! Reading partitions: committed batches, in order, by long polls in incremental sessions.
 //!
-//! One task for each server that leads some of the partitions, each with a connection of its own, since a server holds a
-//! long poll's connection back. A task reads ahead by one answer. The server is told only what changed since the last
+//! One task for each server that leads some of the partitions, with a connection of its own where polls are long. A task reads ahead by one answer. The server is told only what changed since the last
 //! request, so an idle poll is a few bytes. A topic that is deleted and made again is noticed by its id.
 
 use std::collections::{BTreeMap, HashSet};
@@ -52,6 +51,8 @@ pub struct FetchLimits {
     pub wait: Duration,
     /// The most bytes in one answer; a single larger batch still comes.
     pub bytes: usize,
+    /// On a connection of its own: while a server waits, it answers nothing else on the same one.
+    pub alone: bool,
 }
 
 /// News of a partition.
@@ -106,7 +107,11 @@ impl Fetcher {
         let (to, answers) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         for (leader, places) in leaders {
-            let connection = cluster.private(leader).await?;
+            let connection = if limits.alone {
+                Arc::new(cluster.private(leader).await?)
+            } else {
+                cluster.connection(leader).await?
+            };
             let version = connection.speaks(ApiKey::Fetch, "Fetch", 12, 16)?;
             let changed = (0..places.len()).collect();
             let poll = Poll {
@@ -155,7 +160,7 @@ struct Place {
 
 /// The polls of one server.
 struct Poll {
-    connection: Connection,
+    connection: Arc<Connection>,
     version: i16,
     places: Vec<Place>,
     limits: FetchLimits,

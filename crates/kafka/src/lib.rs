@@ -28,5 +28,5 @@ pub use ends::Ends;
 pub use error::{Error, Result};
 pub use fetch::{FetchLimits, Fetched, Fetcher, Start};
 pub use produce::{Partition, Producer};
-pub use records::{Read, Rebuilt, Row, read, rebuild, write};
+pub use records::{Read, Rebuilt, Row, pack, read, rebuild, write};
 pub use settings::{Sasl, Settings, Tls};

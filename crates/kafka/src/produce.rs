@@ -2,8 +2,13 @@
 //!
 //! A transaction opens when its batches are in hand. Requests go out one behind the other without waiting; a server takes
 //! at most one batch for a partition from each, and answers in order, so the order in a partition is that of the batches
-//! given. Nothing is sent twice: after any error the producer is spent, and whoever takes over the id next finds the
-//! transaction committed or aborted.
+//! given. Nothing that may have been written is sent twice: after any error the producer is spent, and whoever takes over
+//! the id next finds the transaction committed or aborted.
+//!
+//! What vouches for the batches (their seals) has to know their offsets. Who alone writes to a partition knows them before:
+//! behind the last transaction's marker. So seals go out with the batches, and are written once more in the same
+//! transaction should the offsets turn out to be others. Where a cluster has the transactions of KIP-890, partitions are
+//! added by writing to them; so it takes two round trips from the first byte to the commit, and elsewhere three.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -30,6 +35,11 @@ const SETTLE: Duration = Duration::from_secs(20);
 const FIRST_STEP: Duration = Duration::from_millis(1);
 const LAST_STEP: Duration = Duration::from_millis(50);
 
+/// Since this version of Produce, writing to a partition adds it to the transaction.
+const ADDS: i16 = 12;
+/// Since this version of EndTxn, the epoch is another one afterwards.
+const BUMPS: i16 = 5;
+
 /// A place to write to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition {
@@ -49,6 +59,10 @@ pub struct Producer {
     epoch: i16,
     sequences: HashMap<Partition, i32>,
     topics: HashMap<Arc<str>, Topic>,
+    /// Where the next transaction's first record will be, in partitions that were written to.
+    behind: HashMap<Partition, i64>,
+    /// Whether writing to a partition adds it to the transaction.
+    implicit: bool,
     timeout: Duration,
     /// Since when a transaction is open.
     opened: Instant,
@@ -77,6 +91,8 @@ impl Producer {
             return Err(Error::Fenced { id: id.to_owned() });
         }
         check("take over a transactional id", answer.error_code)?;
+        let implicit = coordinator.has_newer_transactions()
+            && coordinator.speaks(ApiKey::EndTxn, "EndTxn", 3, 5)? >= BUMPS;
         Ok(Self {
             cluster: cluster.clone(),
             id: id.to_owned(),
@@ -85,26 +101,83 @@ impl Producer {
             epoch: answer.producer_epoch,
             sequences: HashMap::new(),
             topics: HashMap::new(),
+            behind: HashMap::new(),
+            implicit,
             timeout,
             opened: Instant::now(),
             spent: false,
         })
     }
 
-    /// Opens a transaction, writes the batches and tells the offset of each one's first record. `seals` are the
-    /// partitions that [`Self::commit`] will write to as well.
-    pub async fn begin(&mut self, batches: &[(Partition, Batch)], seals: &[Partition]) -> Result<Vec<i64>> {
-        self.use_up()?;
-        self.opened = Instant::now();
-        let all: BTreeSet<&Partition> = batches.iter().map(|(at, _)| at).chain(seals).collect();
-        self.add(&all).await?;
-        self.write(batches).await
+    /// Takes note of topics that it will write to, so that it need not ask for them.
+    pub fn learn(&mut self, topics: impl IntoIterator<Item = Topic>) {
+        let known = topics
+            .into_iter()
+            .map(|topic| (topic.name.as_str().into(), topic));
+        self.topics.extend(known);
     }
 
-    /// Writes the last batches and commits: when this returns, readers of committed records will see all of it.
-    pub async fn commit(&mut self, seals: &[(Partition, Batch)]) -> Result<()> {
-        self.write(seals).await?;
-        let version = self.coordinator.speaks(ApiKey::EndTxn, "EndTxn", 3, 4)?;
+    /// Writes batches, and what `seal` makes of the offset of each one's first record, in one transaction: when this
+    /// returns, readers of committed records will see all of it. `places` are where seals will go. Returns the offsets.
+    pub async fn carry(
+        &mut self,
+        batches: &[(Partition, Batch)],
+        places: &[Partition],
+        mut seal: impl FnMut(&[i64]) -> Vec<(Partition, Batch)> + Send,
+    ) -> Result<Vec<i64>> {
+        self.open(batches.iter().map(|(at, _)| at).chain(places)).await?;
+        let offsets = match self.foreseen(batches) {
+            Some(foreseen) => {
+                let all = [batches, &seal(&foreseen)].concat();
+                let mut offsets = self.write(&all).await?;
+                offsets.truncate(batches.len());
+                if offsets != foreseen {
+                    tracing::debug!(id = %self.id, "somebody else writes here as well");
+                    self.write(&seal(&offsets)).await?;
+                }
+                offsets
+            }
+            None => {
+                let offsets = self.write(batches).await?;
+                self.write(&seal(&offsets)).await?;
+                offsets
+            }
+        };
+        self.commit().await?;
+        Ok(offsets)
+    }
+
+    /// Opens a transaction.
+    async fn open<'a>(&mut self, places: impl Iterator<Item = &'a Partition>) -> Result<()> {
+        if self.spent {
+            let id = self.id.clone();
+            return Err(Error::Spent { id });
+        }
+        // From here on it is spent, until a commit says otherwise; so is one whose future was dropped.
+        self.spent = true;
+        self.opened = Instant::now();
+        if self.implicit {
+            return Ok(());
+        }
+        self.add(&places.collect()).await
+    }
+
+    /// The offsets that the batches will have if nobody else writes to their partitions.
+    fn foreseen(&self, batches: &[(Partition, Batch)]) -> Option<Vec<i64>> {
+        let mut ends: HashMap<&Partition, i64> = HashMap::new();
+        let mut offset = |(at, batch): &'_ (Partition, Batch)| {
+            let known = self.behind.get_key_value(at)?;
+            let next = ends.entry(known.0).or_insert(*known.1);
+            let offset = *next;
+            *next += i64::from(batch.header.count);
+            Some(offset)
+        };
+        batches.iter().map(&mut offset).collect()
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let version = if self.implicit { BUMPS } else { 4 };
+        let version = self.coordinator.speaks(ApiKey::EndTxn, "EndTxn", 3, version)?;
         let request = EndTxnRequest::default()
             .with_transactional_id(name(&self.id))
             .with_producer_id(ProducerId(self.producer_id))
@@ -113,22 +186,18 @@ impl Producer {
         let mut patience = Patience::new();
         loop {
             let answer = self.coordinator.call(&request, version, Duration::ZERO).await?;
-            if !(passing(answer.error_code) && patience.wait().await) {
-                self.judge("commit", answer.error_code)?;
-                self.spent = false;
-                return Ok(());
+            if passing(answer.error_code) && patience.wait().await {
+                continue;
             }
+            self.judge("commit", answer.error_code)?;
+            if version >= BUMPS && answer.producer_id.0 >= 0 {
+                // Each transaction has an epoch of its own, and its sequences begin anew.
+                (self.producer_id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
+                self.sequences.clear();
+            }
+            self.spent = false;
+            return Ok(());
         }
-    }
-
-    /// From here on the producer is spent, until a commit says otherwise; so is one whose future was dropped.
-    fn use_up(&mut self) -> Result<()> {
-        if self.spent {
-            let id = self.id.clone();
-            return Err(Error::Spent { id });
-        }
-        self.spent = true;
-        Ok(())
     }
 
     /// The server refuses the holder of a transaction that it has timed out itself in the same words as one that was
@@ -177,9 +246,10 @@ impl Producer {
 
     /// Writes batches and waits until the servers have them.
     async fn write(&mut self, batches: &[(Partition, Batch)]) -> Result<Vec<i64>> {
+        let mut parcels = Vec::with_capacity(batches.len());
         let mut rounds: Vec<BTreeMap<i32, Vec<usize>>> = Vec::new();
         let mut seen: HashMap<&Partition, usize> = HashMap::new();
-        for (index, (at, _)) in batches.iter().enumerate() {
+        for (index, (at, batch)) in batches.iter().enumerate() {
             let leader = self.leader(at).await?;
             let round = seen.entry(at).or_default();
             if rounds.len() == *round {
@@ -189,41 +259,107 @@ impl Producer {
                 round.entry(leader).or_default().push(index);
             }
             *round += 1;
+            let sequence = self.sequences.entry(at.clone()).or_default();
+            parcels.push(Parcel {
+                at,
+                batch,
+                sequence: *sequence,
+                offset: -1,
+            });
+            // After the largest sequence comes zero.
+            *sequence = sequence.wrapping_add(batch.header.count) & i32::MAX;
         }
-        let mut due: Vec<(Answer, i16, Vec<usize>)> = Vec::new();
-        for (leader, indices) in rounds.into_iter().flatten() {
-            let connection = self.cluster.connection(leader).await?;
-            let version = connection.speaks(ApiKey::Produce, "Produce", 9, 11)?;
-            let frame = self.frame(&connection, version, batches, &indices)?;
-            due.push((connection.send(frame, Duration::ZERO).await?, version, indices));
+        let mut rounds = rounds.into_iter();
+        if self.implicit
+            && let Some(first) = rounds.next()
+        {
+            self.begin(&mut parcels, first).await?;
         }
-        let mut offsets = vec![-1; batches.len()];
-        for (answer, version, indices) in due {
-            let answer: ProduceResponse = answer.decode(version).await?;
-            for index in indices {
-                let (at, batch) = &batches[index];
-                let mut topics = answer.responses.iter();
-                let topic = topics.find(|topic| *topic.name.0 == *at.topic);
-                let mut places = topic.iter().flat_map(|topic| &topic.partition_responses);
-                let place = places
-                    .find(|place| place.index == at.index)
-                    .ok_or(Error::Malformed { what: "produce" })?;
-                if let Some(code) =
-                    ResponseError::try_from_code(place.error_code).filter(|code| refuses(*code))
-                {
-                    let said = place.error_message.as_ref().map(|said| said.to_string());
-                    return Err(Error::Refused {
-                        topic: at.topic.to_string(),
-                        partition: at.index,
-                        index,
-                        reason: said.unwrap_or_else(|| format!("{code:?} ({} bytes)", batch.bytes.len())),
-                    });
-                }
-                self.judge("produce", place.error_code)?;
-                offsets[index] = place.base_offset;
+        let mut due = Vec::new();
+        for (leader, indices) in rounds.flatten() {
+            due.push((self.send(leader, &parcels, &indices).await?, indices));
+        }
+        for (answer, indices) in due {
+            if !self.take(answer, &mut parcels, &indices).await?.is_empty() {
+                return Err(Error::Malformed { what: "produce" });
             }
         }
-        Ok(offsets)
+        for parcel in &parcels {
+            let count = i64::from(parcel.batch.header.count);
+            // Behind it there will be the marker.
+            self.behind.insert(parcel.at.clone(), parcel.offset + count + 1);
+        }
+        Ok(parcels.iter().map(|parcel| parcel.offset).collect())
+    }
+
+    /// Writes the first batch of each partition, which makes it part of the transaction: that has to wait until the last
+    /// one's markers are written, and until then nothing is.
+    async fn begin(&self, parcels: &mut [Parcel<'_>], first: BTreeMap<i32, Vec<usize>>) -> Result<()> {
+        let mut left: Vec<(i32, Vec<usize>)> = first.into_iter().collect();
+        let mut patience = Patience::new();
+        loop {
+            let mut due = Vec::new();
+            for (leader, indices) in left {
+                due.push((self.send(leader, parcels, &indices).await?, leader, indices));
+            }
+            left = Vec::new();
+            for (answer, leader, indices) in due {
+                let again = self.take(answer, parcels, &indices).await?;
+                if !again.is_empty() {
+                    left.push((leader, again));
+                }
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            if !patience.wait().await {
+                return check("produce", ResponseError::ConcurrentTransactions.code());
+            }
+        }
+    }
+
+    async fn send(&self, leader: i32, parcels: &[Parcel<'_>], indices: &[usize]) -> Result<(Answer, i16)> {
+        let connection = self.cluster.connection(leader).await?;
+        let (lowest, highest) = if self.implicit { (ADDS, ADDS) } else { (9, 11) };
+        let version = connection.speaks(ApiKey::Produce, "Produce", lowest, highest)?;
+        let frame = self.frame(&connection, version, parcels, indices)?;
+        Ok((connection.send(frame, Duration::ZERO).await?, version))
+    }
+
+    /// Takes an answer; returns what was not written because of the transaction before.
+    async fn take(
+        &self,
+        (answer, version): (Answer, i16),
+        parcels: &mut [Parcel<'_>],
+        indices: &[usize],
+    ) -> Result<Vec<usize>> {
+        let answer: ProduceResponse = answer.decode(version).await?;
+        let mut again = Vec::new();
+        for index in indices {
+            let Parcel { at, batch, .. } = &parcels[*index];
+            let mut topics = answer.responses.iter();
+            let topic = topics.find(|topic| *topic.name.0 == *at.topic);
+            let mut places = topic.iter().flat_map(|topic| &topic.partition_responses);
+            let place = places
+                .find(|place| place.index == at.index)
+                .ok_or(Error::Malformed { what: "produce" })?;
+            if self.implicit && place.error_code == ResponseError::ConcurrentTransactions.code() {
+                again.push(*index);
+                continue;
+            }
+            if let Some(code) = ResponseError::try_from_code(place.error_code).filter(|code| refuses(*code)) {
+                let said = place.error_message.as_ref().map(|said| said.to_string());
+                return Err(Error::Refused {
+                    topic: at.topic.to_string(),
+                    partition: at.index,
+                    index: *index,
+                    reason: said.unwrap_or_else(|| format!("{code:?} ({} bytes)", batch.bytes.len())),
+                });
+            }
+            self.judge("produce", place.error_code)?;
+            parcels[*index].offset = place.base_offset;
+        }
+        Ok(again)
     }
 
     async fn leader(&mut self, at: &Partition) -> Result<i32> {
@@ -242,10 +378,10 @@ impl Producer {
 
     /// A request with one batch for each of its partitions, written by hand so that records are not copied.
     fn frame(
-        &mut self,
+        &self,
         connection: &Connection,
         version: i16,
-        batches: &[(Partition, Batch)],
+        parcels: &[Parcel<'_>],
         indices: &[usize],
     ) -> Result<Frame> {
         let (mut head, mut parts) = (BytesMut::with_capacity(256), Vec::<Bytes>::new());
@@ -255,11 +391,10 @@ impl Producer {
         put_compact(&mut head, indices.len());
         let mut front = head;
         for index in indices {
-            let (at, batch) = &batches[*index];
-            let sequence = self.sequences.entry(at.clone()).or_default();
+            let Parcel {
+                at, batch, sequence, ..
+            } = &parcels[*index];
             let (own, records) = batch.under(self.producer_id, self.epoch, *sequence);
-            // After the largest sequence comes zero.
-            *sequence = sequence.wrapping_add(batch.header.count) & i32::MAX;
             put_text(&mut front, &at.topic);
             put_compact(&mut front, 1);
             front.put_i32(at.index);
@@ -275,6 +410,15 @@ impl Producer {
         parts.push(front.freeze());
         Frame::raw(ApiKey::Produce as i16, version, connection.client(), &[], parts)
     }
+}
+
+/// A batch on its way.
+struct Parcel<'a> {
+    at: &'a Partition,
+    batch: &'a Batch,
+    sequence: i32,
+    /// Of its first record, once it is known.
+    offset: i64,
 }
 
 /// Pauses that grow, up to a limit in all.

@@ -9,9 +9,13 @@ use crate::wire::Record;
 
 macro_rules! record {
     ($type:ty, $file:literal) => {
+        record!($type, $file, "v1");
+    };
+    ($type:ty, $file:literal, $version:literal) => {
         impl Record for $type {
             const NAME: &'static str = $file;
-            const SCHEMA: &'static str = include_str!(concat!("../../../schemas/", $file, ".v1.avsc"));
+            const SCHEMA: &'static str =
+                include_str!(concat!("../../../schemas/", $file, ".", $version, ".avsc"));
         }
     };
 }
@@ -176,7 +180,7 @@ record!(AssetChange, "asset_change");
 
 /// How far a route has carried one source partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v1.avsc")]
+#[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v2.avsc")]
 pub struct Checkpoint {
     pub route: String,
     pub source_topic: String,
@@ -187,8 +191,17 @@ pub struct Checkpoint {
     pub ranges: Vec<OffsetRange>,
     pub lost: Vec<LostRange>,
     pub carried_at: i64,
+    pub backlog: Vec<OffsetSpan>,
 }
-record!(Checkpoint, "checkpoint");
+record!(Checkpoint, "checkpoint", "v2");
+
+/// Source offsets that go another way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v2.avsc")]
+pub struct OffsetSpan {
+    pub from: i64,
+    pub until: i64,
+}
 
 /// Source offsets and what they became at the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,6 +308,21 @@ pub struct ServiceControl {
     pub asked_at: i64,
 }
 record!(ServiceControl, "service_control");
+
+/// What is set for a service while it runs, above its configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each field's text is in schemas/service_setting.v1.avsc"
+)]
+pub struct ServiceSetting {
+    pub service: String,
+    pub key: String,
+    pub value: String,
+    pub asked_by: Option<String>,
+    pub asked_at: i64,
+}
+record!(ServiceSetting, "service_setting");
 
 /// What the core hears of an edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -42,6 +42,7 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../schemas/asset_response.v1.avsc"),
     ),
     ("checkpoint", include_str!("../../../schemas/checkpoint.v1.avsc")),
+    ("checkpoint", include_str!("../../../schemas/checkpoint.v2.avsc")),
     (
         "service_control",
         include_str!("../../../schemas/service_control.v1.avsc"),
@@ -49,6 +50,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "service_log",
         include_str!("../../../schemas/service_log.v1.avsc"),
+    ),
+    (
+        "service_setting",
+        include_str!("../../../schemas/service_setting.v1.avsc"),
     ),
     (
         "service_status",

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use common::schemas::{AssetId, SiteId};
 
+use crate::linking::Link;
+
 /// An edge-to-core data pipeline: run sites, make what they need, and look into those that run.
 #[derive(Debug, Parser)]
 #[command(name = "fieldline", version, max_term_width = 110)]
@@ -44,7 +46,7 @@ pub(crate) enum Command {
     /// Fetch the bytes of what was requested (at an edge).
     #[command(subcommand)]
     Mirror(Mirror),
-    /// Pause, resume and look at the link (at an edge).
+    /// Look at the link, pause and resume it, and set what it may use (at an edge).
     #[command(subcommand)]
     Link(Link),
     /// Stop and start a service.
@@ -181,7 +183,7 @@ pub(crate) struct Demo {
     /// Port of the core's viewer; the edges take the ports after it.
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
-    /// Port of the core's depot.
+    /// Port of the core's depot; the doors of the edges' links have ports from the seventh after it on.
     #[arg(long, default_value_t = 7443)]
     pub(crate) depot_port: u16,
     /// Port at which feed serves the sample; fixed, so that links survive a restart.
@@ -399,16 +401,6 @@ pub(crate) enum Mirror {
     Stop(Api),
     /// Say how far it is.
     Status(Api),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Link {
-    /// Say how the link is.
-    Status(Api),
-    /// Carry nothing until resumed.
-    Pause(Api),
-    /// Carry again.
-    Resume(Api),
 }
 
 #[derive(Debug, Subcommand)]

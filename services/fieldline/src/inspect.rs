@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cli::{Api, AssetIds, Assets, DeadLetters, Link, Service, Tail, Topics, Withdraw};
+use crate::cli::{Api, AssetIds, Assets, DeadLetters, Service, Tail, Topics, Withdraw};
 use crate::client::Client;
 use crate::output::{bytes, line, show, table, text};
 
-fn rows<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn rows<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     answer[list].as_array().into_iter().flatten()
 }
 
@@ -295,37 +295,6 @@ fn print_record(record: &Value) {
     }
     if let Some(error) = record["dead_letter"]["error"].as_str() {
         line(format!("  dead letter: {error}"));
-    }
-}
-
-/// Looks at the link, pauses and resumes it.
-pub(crate) async fn link(command: &Link) -> Result<()> {
-    match command {
-        Link::Status(api) => {
-            let answer = Client::new(api)?.get("/api/link").await?;
-            show(api.json, &answer, |answer| {
-                line(format!(
-                    "desired: {}",
-                    answer["desired"].as_str().unwrap_or("running")
-                ));
-                for instance in rows(answer, "instances") {
-                    line(format!(
-                        "{}: {} {}\n  behind: {} records down, {} up; carried: {} down, {} up; lost: {}",
-                        text(instance, "instance"),
-                        text(instance, "state"),
-                        instance["detail"].as_str().unwrap_or_default(),
-                        text(&instance["gauges"], "lag_records_down"),
-                        text(&instance["gauges"], "lag_records_up"),
-                        text(&instance["counters"], "carried_down"),
-                        text(&instance["counters"], "carried_up"),
-                        instance["counters"]["lost"].as_i64().unwrap_or(0),
-                    ));
-                }
-            });
-            Ok(())
-        }
-        Link::Pause(api) => order(api, "/api/link/pause", json!({"by": api.by()})).await,
-        Link::Resume(api) => order(api, "/api/link/resume", json!({"by": api.by()})).await,
     }
 }
 

@@ -6,6 +6,9 @@ mod client;
 mod demo;
 mod init;
 mod inspect;
+mod link_offsets;
+mod link_verify;
+mod linking;
 mod mirroring;
 mod output;
 mod people;
@@ -46,6 +49,9 @@ pub fn execute() -> ExitCode {
 fn complain(error: &anyhow::Error) -> ExitCode {
     // With nowhere to print to, the exit code still says it.
     drop(writeln!(std::io::stderr(), "fieldline: {error:#}"));
+    if let Some(unlike) = error.downcast_ref::<link_verify::Unlike>() {
+        return unlike.code().into();
+    }
     ExitCode::FAILURE
 }
 
@@ -65,7 +71,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Cancel(ids) => inspect::ask(&ids, "cancel").await,
         Command::Withdraw(withdraw) => inspect::withdraw(&withdraw).await,
         Command::Mirror(mirror) => mirroring::mirror(&mirror).await,
-        Command::Link(link) => inspect::link(&link).await,
+        Command::Link(link) => linking::run(&link).await,
         Command::Service(service) => inspect::service(&service).await,
         Command::DeadLetters(letters) => inspect::dead_letters(&letters).await,
         Command::SignIn(wish) => people::sign_in(&wish).await,

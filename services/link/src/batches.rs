@@ -1,4 +1,5 @@
-//! Carrying whole batches between two Kafkas: what one broker stores goes to the other as it is.
+//! Carrying whole batches, from or to a Kafka: what one broker stores goes to the other as it is, or is made of records
+//! (and becomes records) where one side is the broker in this process.
 //!
 //! Reading goes on while a transaction commits. A transaction takes as much as the line carries in a moment, and what
 //! does not fit waits for the next. Batches that cannot go as they are were written anew by [`crate::pieces`]; what even
@@ -6,30 +7,34 @@
 //! record by record until it is past. The far side is asked for nothing while there is nothing to say: one long poll.
 
 mod opening;
+mod sink;
+mod source;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+pub(crate) use sink::checkpoints;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::broker::{self, Outgoing, partition_of};
+use common::broker::{Outgoing, Watermarks};
 use common::chassis::{Stop, now_ms};
-use common::kafka::{
-    Cluster, Ends, Error as Wired, FetchLimits, Fetched, Fetcher, Partition, Producer, Row, Start, Topic,
-};
-use common::kafka::{batch::Batch, write};
+use common::kafka::{Error as Wired, Start};
 use tokio::time::Instant;
 
 use crate::carrier::Carrier;
 use crate::error::{Error, Result};
-use crate::pieces::{self, Piece};
+use crate::lanes::Shape;
+use crate::pieces::{self, Freight, News};
 use crate::routes::Direction;
-use crate::session::{Ended, Progress};
-use crate::wire::Wire;
-use crate::{checkpoint, offsets};
+use crate::session::{Ended, Limits, Progress};
+use crate::{backlog, checkpoint, offsets};
+
+use sink::Sink;
+use source::Source;
 
 /// The most bytes in one answer of the source, and about as many in a transaction.
-const BYTES: usize = 4 * 1024 * 1024;
+const BYTES: usize = 2 * 1024 * 1024;
 /// A transaction begins with this much, until it is known what the line carries.
 const FIRST_BYTES: usize = 256 * 1024;
 const LEAST_BYTES: usize = 32 * 1024;
@@ -38,80 +43,59 @@ const FEW: usize = 200;
 /// Transactions that are faster may be larger; those that are slower should be smaller.
 const FAST: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(4);
-/// A transaction that its holder does not end in this time is aborted by the broker.
-const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a poll waits at the source.
-const WAIT: Duration = Duration::from_secs(60);
 /// How often the core is looked at when it has nothing to say.
 const FAR_LOOK: Duration = Duration::from_secs(300);
 
 /// What carries batches.
 #[derive(Debug)]
 pub(crate) struct Batches {
-    source: Arc<Cluster>,
-    destination: Arc<Cluster>,
-    producer: Producer,
-    /// The source topics as they were before anything was decided about them.
-    topics: Vec<Topic>,
-    /// How many partitions each destination topic has, and where the source partitions begin and end.
-    places: HashMap<String, usize>,
-    marks: HashMap<(String, i32), Ends>,
-    /// The largest batch that each destination topic takes.
-    limits: HashMap<String, usize>,
-    checkpoints: Topic,
-    fetcher: Option<Fetcher>,
+    source: Source,
+    sink: Sink,
+    /// The source topics as they were before anything was decided about them, and where their partitions begin and end.
+    shapes: HashMap<String, Shape>,
+    marks: HashMap<(String, i32), Watermarks>,
+    /// How many partitions each destination topic has.
+    places: HashMap<String, i32>,
     /// What came and is not carried yet.
-    waiting: VecDeque<Fetched>,
+    waiting: VecDeque<News>,
     /// The ends of the source partitions, as last heard.
     ends: HashMap<(Arc<str>, i32), i64>,
     /// How much a transaction takes.
     bytes: usize,
+    /// When the last transaction began.
+    begun: Option<Instant>,
+    /// The time of the newest record that was carried, by route.
+    newest: HashMap<String, i64>,
 }
 
-/// Pieces of one transaction, with the partition of each.
-type Cargo = Vec<((String, i32), Piece)>;
+/// What was seen of topics: the sources, where their partitions begin and end, and how many partitions destinations have.
+type Seen = (
+    HashMap<String, Shape>,
+    HashMap<(String, i32), Watermarks>,
+    HashMap<String, i32>,
+);
 
 impl Batches {
-    /// Takes over the direction's transactional id.
-    pub(crate) async fn take_over(carrier: &Carrier, wire: &Wire) -> Result<Self> {
-        let Wire { source, destination } = wire.clone();
-        let producer = Producer::take_over(&destination, &carrier.transactional_id(), TIMEOUT).await?;
-        let missing = || Error::NotEnrolled {
-            topic: carrier.checkpoints.clone(),
-            site: carrier.site.to_string(),
-        };
-        let found = destination.topics(&[&carrier.checkpoints]).await?;
-        let checkpoints = found.into_iter().flatten().next().ok_or_else(missing)?;
-        Ok(Self {
+    fn new(carrier: &Carrier, source: Source, sink: Sink, (shapes, marks, places): Seen) -> Self {
+        Self {
             source,
-            destination,
-            producer,
-            topics: Vec::new(),
-            places: HashMap::new(),
-            marks: HashMap::new(),
-            limits: HashMap::new(),
-            checkpoints,
-            fetcher: None,
+            sink,
+            shapes,
+            marks,
+            places,
             waiting: VecDeque::new(),
             ends: HashMap::new(),
             bytes: carrier
                 .pace
                 .load(Ordering::Relaxed)
                 .clamp(LEAST_BYTES, FIRST_BYTES),
-        })
+            begun: None,
+            newest: HashMap::new(),
+        }
     }
 
     /// Begins to read where the checkpoints say.
     pub(crate) async fn read(&mut self, carrier: &Carrier, progress: &Progress) -> Result<()> {
-        let names: HashSet<&str> = progress
-            .values()
-            .map(|at| at.destination_topic.as_str())
-            .collect();
-        let names: Vec<&str> = names.into_iter().collect();
-        if !names.is_empty() {
-            let limits = self.destination.batch_limits(&names).await?;
-            self.limits = names.iter().map(|name| (*name).to_owned()).zip(limits).collect();
-        }
         let mut starts: Vec<Start> = progress
             .iter()
             .map(|((topic, partition), at)| Start {
@@ -121,29 +105,23 @@ impl Batches {
             })
             .collect();
         starts.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        let limits = FetchLimits {
-            wait: WAIT,
-            bytes: BYTES,
-        };
-        self.fetcher = Some(Fetcher::open(&self.source, &self.topics, &starts, limits).await?);
+        // What becomes records takes many times its room.
+        let most = self.sink.most_bytes(carrier);
+        self.source.open(&starts, most).await?;
         tracing::debug!(direction = %carrier.direction, partitions = starts.len(), "batches are carried as they are");
         Ok(())
     }
 
     /// Writes checkpoints that vouch for no record.
     pub(crate) async fn note(&mut self, checkpoints: Vec<Outgoing>) -> Result<()> {
-        let seals = self.seals(&checkpoints);
-        let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
-        self.producer.begin(&[], &places).await?;
-        self.producer.commit(&seals).await?;
-        Ok(())
+        self.sink.note(checkpoints).await
     }
 
     /// Carries until `stop`.
     pub(crate) async fn carry(
         &mut self,
         carrier: &Carrier,
-        progress: &mut Progress,
+        (progress, limits): (&mut Progress, &mut Limits),
         missing: bool,
         stop: &Stop,
     ) -> Result<Ended> {
@@ -162,11 +140,24 @@ impl Batches {
                 gathered = self.gather(carrier) => gathered?,
                 () = tokio::time::sleep(due) => {}
             }
-            self.carry_waiting(carrier, progress, stop).await?;
+            self.carry_waiting(carrier, progress, limits, stop).await?;
             if stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
-            self.report(carrier, progress);
+            let done = backlog::done(progress, limits);
+            if !done.is_empty() {
+                let records = done
+                    .iter()
+                    .map(|done| checkpoint::record(&carrier.checkpoints, done));
+                self.note(records.collect()).await?;
+                if progress.is_empty() {
+                    self.report(carrier, progress, limits);
+                    return Ok(if missing { Ended::LookAgain } else { Ended::Nothing });
+                }
+                self.waiting.clear();
+                self.read(carrier, progress).await?;
+            }
+            self.report(carrier, progress, limits);
             if near.elapsed() < refresh {
                 continue;
             }
@@ -188,28 +179,28 @@ impl Batches {
     /// Waits for news, then a moment for more, so that a slow trickle does not become a transaction each. Safe to
     /// drop: what came is kept.
     async fn gather(&mut self, carrier: &Carrier) -> Result<()> {
-        let Some(fetcher) = self.fetcher.as_mut() else {
-            return std::future::pending().await;
-        };
         if self.waiting.is_empty() {
-            self.waiting.extend(fetcher.next().await?);
+            self.waiting.extend(self.source.next().await?);
             if carrier.direction == Direction::Down {
                 carrier.report.contact();
             }
         }
-        let linger = Instant::now() + *carrier.settings.linger;
+        // What came while the last transaction went its way has waited long enough.
+        let linger = *carrier.settings.linger;
+        let soon = Instant::now() + linger / 4;
+        let until = self.begun.map_or(soon, |begun| soon.max(begun + linger));
+        // What fills a poll is no trickle.
+        let enough = if self.source.at_home() {
+            self.bytes
+        } else {
+            self.bytes.min(FIRST_BYTES)
+        };
         loop {
-            let bytes: usize = self
-                .waiting
-                .iter()
-                .flat_map(|news| &news.batches)
-                .map(|batch| batch.bytes.len())
-                .sum();
-            // What fills a poll is no trickle.
-            if bytes == 0 || bytes >= self.bytes.min(FIRST_BYTES) {
+            let bytes: usize = self.waiting.iter().map(News::bytes).sum();
+            if bytes == 0 || bytes >= enough {
                 return Ok(());
             }
-            match tokio::time::timeout_at(linger, fetcher.next()).await {
+            match tokio::time::timeout_at(until, self.source.next()).await {
                 Ok(news) => self.waiting.extend(news?),
                 Err(_) => return Ok(()),
             }
@@ -217,48 +208,52 @@ impl Batches {
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
-    async fn carry_waiting(&mut self, carrier: &Carrier, progress: &mut Progress, stop: &Stop) -> Result<()> {
-        let (mut cargo, mut bytes) = (Cargo::new(), 0);
-        while let Some(news) = self.waiting.pop_front() {
+    async fn carry_waiting(
+        &mut self,
+        carrier: &Carrier,
+        progress: &mut Progress,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> Result<()> {
+        let (mut cargo, mut bytes, mut records) = (Vec::new(), 0, 0);
+        let most_records = self.sink.most_records(carrier);
+        while let Some(mut news) = self.waiting.pop_front() {
             let at = (news.topic.to_string(), news.partition);
-            let stray = || Error::Stray {
-                topic: at.0.clone(),
-                partition: at.1,
-            };
-            let known = progress.get_mut(&at).ok_or_else(stray)?;
-            self.ends
-                .insert((news.topic.clone(), news.partition), news.stable);
-            let (from, behind, empty) = (
-                known.next_offset.max(news.from),
-                news.next,
-                news.batches.is_empty(),
-            );
-            let limit = self
-                .limits
-                .get(&known.destination_topic)
-                .copied()
-                .unwrap_or(BYTES);
-            // Only on a line that is known to be slow is a batch cut for its size alone.
-            let limit = if self.bytes < FIRST_BYTES {
-                limit.min(self.bytes)
-            } else {
-                limit
-            };
             let damaged = |source| Wired::Damaged {
                 topic: at.0.clone(),
                 partition: at.1,
                 source,
             };
-            for piece in pieces::cut(news, from, limit).map_err(damaged)? {
-                if bytes > 0 && bytes + piece.batch.bytes.len() > self.bytes {
+            if let Some(span) = limits.get(&at).and_then(VecDeque::front) {
+                news = news.before(span.until).map_err(damaged)?;
+            }
+            let stray = || Error::Stray {
+                topic: at.0.clone(),
+                partition: at.1,
+            };
+            let known = progress.get_mut(&at).ok_or_else(stray)?;
+            if let Some(stable) = news.stable {
+                self.ends.insert((news.topic.clone(), news.partition), stable);
+            }
+            let (from, behind, empty) = (known.next_offset.max(news.from), news.next, news.is_empty());
+            // Only on a line that is known to be slow is a batch cut for its size alone.
+            let slow = (self.bytes < FIRST_BYTES).then_some(self.bytes);
+            let to = known.destination_topic.clone();
+            let form = self.sink.form(carrier, &to, slow);
+            for piece in pieces::cut(news, from, form).map_err(damaged)? {
+                let full = bytes + piece.bytes() > self.bytes
+                    || piece.records().saturating_add(records) > most_records;
+                if full && !cargo.is_empty() {
                     self.commit(carrier, progress, std::mem::take(&mut cargo)).await?;
-                    bytes = 0;
+                    (bytes, records) = (0, 0);
                     if stop.is_cancelled() {
                         return Ok(());
                     }
                 }
-                bytes += piece.batch.bytes.len();
-                cargo.push((at.clone(), piece));
+                bytes += piece.bytes();
+                records += piece.records();
+                let (at, to) = (at.clone(), to.clone());
+                cargo.push(Freight { at, to, piece });
             }
             // Markers and aborted records are passed by; the next checkpoint says so.
             if let Some(known) = progress
@@ -275,128 +270,97 @@ impl Batches {
     }
 
     /// Carries pieces in one transaction.
-    async fn commit(&mut self, carrier: &Carrier, progress: &mut Progress, cargo: Cargo) -> Result<()> {
+    async fn commit(
+        &mut self,
+        carrier: &Carrier,
+        progress: &mut Progress,
+        cargo: Vec<Freight>,
+    ) -> Result<()> {
         let begun = Instant::now();
+        self.begun = Some(begun);
         let mut touched = Progress::new();
-        let (mut batches, mut taken, mut records, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
-        for (at, piece) in cargo {
+        let (mut records, mut bytes) = (0, 0);
+        for freight in &cargo {
+            let (at, piece) = (&freight.at, &freight.piece);
             let stray = || Error::Stray {
                 topic: at.0.clone(),
                 partition: at.1,
             };
-            let known = progress.get(&at).ok_or_else(stray)?;
+            let known = progress.get(at).ok_or_else(stray)?;
             let checkpoint = touched.entry(at.clone()).or_insert_with(|| known.clone());
             checkpoint.next_offset = piece.next;
             checkpoint.carried_at = now_ms();
-            let to = Partition {
-                topic: checkpoint.destination_topic.as_str().into(),
-                index: at.1,
-            };
-            let limit = self
-                .limits
-                .get(&checkpoint.destination_topic)
-                .copied()
-                .unwrap_or(usize::MAX);
-            if piece.batch.bytes.len() > limit {
-                return Err(Error::Refused {
-                    records: piece.records(),
-                    last: (at.0, at.1, piece.last()),
-                    source: broker::Error::TooLarge {
-                        topic: to.topic.to_string(),
-                        size: piece.batch.bytes.len(),
-                        limit,
-                    },
-                });
+            if let Some(limit) = self
+                .sink
+                .limit(&freight.to)
+                .filter(|limit| piece.bytes() > *limit)
+            {
+                return Err(sink::too_large(freight, limit));
             }
             records += piece.records();
-            bytes += piece.batch.bytes.len();
-            batches.push((to, piece.batch.clone()));
-            taken.push((at, piece));
+            bytes += piece.bytes();
         }
         // Should it not come to its end, the next session begins with less.
         carrier.pace.store(self.bytes / 2, Ordering::Relaxed);
-        let keys: Vec<Partition> = touched
-            .values()
-            .map(|checkpoint| self.seal_of(&checkpoint::keyed(checkpoint)))
-            .collect();
-        let bases = match self.producer.begin(&batches, &keys).await {
-            Ok(bases) => bases,
-            Err(error @ Wired::Refused { .. }) if records > FEW && self.bytes > LEAST_BYTES => {
+        let keys: Vec<String> = touched.values().map(checkpoint::keyed).collect();
+        // Asked again when the destination gave other offsets than it was thought to.
+        let seal = |bases: &[i64]| -> Vec<Outgoing> {
+            let placed = placed(&touched, &cargo, bases);
+            let sealed = placed.values();
+            sealed
+                .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
+                .collect()
+        };
+        let touched = match self.sink.carry(&cargo, &keys, seal).await {
+            Ok(bases) => placed(&touched, &cargo, &bases),
+            Err(error @ Error::Wire(Wired::Refused { .. })) if records > FEW && self.bytes > LEAST_BYTES => {
                 // In smaller transactions there will be fewer to look among.
                 carrier.pace.store(LEAST_BYTES, Ordering::Relaxed);
-                return Err(error.into());
+                return Err(error);
             }
-            Err(error) => return Err(refused(error, &taken, records)),
+            Err(error) => return Err(sink::refused(error, &cargo, records)),
         };
-        for ((at, piece), base) in taken.iter().zip(bases) {
-            let Some(checkpoint) = touched.get_mut(at) else {
-                continue;
-            };
-            for (source, count, before) in piece.runs() {
-                offsets::push_run(&mut checkpoint.ranges, source, base + before, count);
+        for freight in &cargo {
+            if let Some(known) = touched.get(&freight.at) {
+                let piece = &freight.piece;
+                carrier.report.route(&known.route, piece.records(), piece.bytes());
+                self.newest.insert(known.route.clone(), piece.newest());
             }
         }
-        let sealed: Vec<Outgoing> = touched
-            .values()
-            .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
-            .collect();
-        let seals = self.seals(&sealed);
-        self.producer.commit(&seals).await?;
         progress.extend(touched);
         tracing::debug!(direction = %carrier.direction, records, bytes, "carried");
-        carrier.report.carried(carrier.direction, records);
+        carrier.report.carried(records);
         let took = begun.elapsed();
         if took > SLOW {
             self.bytes = (self.bytes / 2).max(LEAST_BYTES);
         } else if took < FAST && bytes >= self.bytes / 2 {
-            self.bytes = (self.bytes * 2).min(BYTES);
+            self.bytes = (self.bytes * 2)
+                .min(self.sink.most_bytes(carrier))
+                .max(LEAST_BYTES);
         }
         carrier.pace.store(self.bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Where a checkpoint goes.
-    fn seal_of(&self, key: &str) -> Partition {
-        let partitions = i32::try_from(self.checkpoints.partitions()).unwrap_or(1);
-        Partition {
-            topic: self.checkpoints.name.as_str().into(),
-            index: if partitions > 1 {
-                partition_of(key.as_bytes(), partitions)
-            } else {
-                0
-            },
-        }
-    }
-
-    fn seals(&self, checkpoints: &[Outgoing]) -> Vec<(Partition, Batch)> {
-        let mut places: HashMap<Partition, Vec<Row<'_>>> = HashMap::new();
-        for checkpoint in checkpoints {
-            let key = checkpoint.key.as_deref().unwrap_or_default();
-            let row = Row {
-                timestamp: now_ms(),
-                key: checkpoint.key.as_deref(),
-                value: checkpoint.value.as_deref(),
-                headers: &checkpoint.headers,
+    fn report(&self, carrier: &Carrier, progress: &Progress, limits: &Limits) {
+        let mut routes: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        let mut sum = 0;
+        for ((topic, partition), end) in &self.ends {
+            let Some(known) = progress.get(&(topic.to_string(), *partition)) else {
+                continue;
             };
-            places
-                .entry(self.seal_of(&String::from_utf8_lossy(key)))
-                .or_default()
-                .push(row);
+            let lag = (end - known.next_offset).max(0);
+            let newest = self.newest.get(&known.route).copied().unwrap_or_default();
+            routes.entry(known.route.clone()).or_insert((0, newest)).0 += lag;
+            sum += lag;
         }
-        let batch = |(at, rows): (Partition, Vec<Row<'_>>)| Some((at, write(&rows)?));
-        places.into_iter().filter_map(batch).collect()
-    }
-
-    fn report(&self, carrier: &Carrier, progress: &Progress) {
-        let lag = |((topic, partition), end): (&(Arc<str>, i32), &i64)| {
-            let next = progress
-                .get(&(topic.to_string(), *partition))
-                .map_or(*end, |known| known.next_offset);
-            (end - next).max(0)
-        };
-        carrier
-            .report
-            .lag(carrier.direction, self.ends.iter().map(lag).sum());
+        if carrier.carries_backlogs() {
+            (sum, routes) = backlog::behind(progress, limits, |route| {
+                self.newest.get(route).copied().unwrap_or_default()
+            });
+        }
+        carrier.report.lag(sum);
+        carrier.report.behind(routes);
     }
 
     /// Asks the sides whether they are what they were; the core seldom.
@@ -406,17 +370,16 @@ impl Batches {
             Direction::Up => (true, with_core),
         };
         if source {
-            let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
-            for (known, found) in self.topics.iter().zip(self.source.topics(&names).await?) {
-                if !found.is_some_and(|found| found.same(known)) {
-                    return Err(Error::Changed {
-                        topic: known.name.clone(),
-                    });
-                }
-            }
+            self.source.is_the_same().await?;
+        }
+        if self.source.at_home() {
+            let marks = self.source.marks().await?.into_iter();
+            self.ends = marks
+                .map(|((topic, partition), marks)| ((topic.into(), partition), marks.high))
+                .collect();
         }
         if destination {
-            self.destination.ping().await?;
+            self.sink.ping().await?;
         }
         if with_core {
             carrier.report.contact();
@@ -425,21 +388,15 @@ impl Batches {
     }
 }
 
-/// The destination's word on one of the pieces, as the next session is to hear it.
-fn refused(error: Wired, taken: &Cargo, records: usize) -> Error {
-    let Wired::Refused {
-        topic, index, reason, ..
-    } = error
-    else {
-        return error.into();
-    };
-    let Some(((source, partition), piece)) = taken.get(index) else {
-        return Error::Broker(broker::Error::Refused { topic, reason });
-    };
-    Error::Refused {
-        // A piece of one record is the one; else it is looked for among all.
-        records: if piece.records() == 1 { 1 } else { records },
-        last: (source.clone(), *partition, piece.last()),
-        source: broker::Error::Refused { topic, reason },
+/// Checkpoints that know where the cargo came to lie.
+fn placed(touched: &Progress, cargo: &[Freight], bases: &[i64]) -> Progress {
+    let mut placed = touched.clone();
+    for (freight, base) in cargo.iter().zip(bases) {
+        if let Some(checkpoint) = placed.get_mut(&freight.at) {
+            for (source, count, before) in freight.piece.runs() {
+                offsets::push_run(&mut checkpoint.ranges, source, base + before, count);
+            }
+        }
     }
+    placed
 }

@@ -1,21 +1,31 @@
-//! A direction of the link: session after session, until it is stopped or another instance takes over.
+//! A carrier of the link: one direction and class, session after session, until it is stopped or another instance takes
+//! over.
+//!
+//! A session goes on as long as the class may cross and the same routes are wanted. When that changes it ends as if it
+//! were told to stop, and another begins when there is something to do again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use common::broker::Broker;
+use common::budget::{Budget, Class};
 use common::chassis::Stop;
+use common::kafka::Producer;
 use common::schemas::SiteId;
 use common::telemetry;
+use tokio::sync::watch;
 
+use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::refused::Refused;
-use crate::report::Report;
+use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
+use crate::rule::Paused;
 use crate::session::{DRAIN, Ended, Session};
 use crate::settings::Settings;
-use crate::wire::Wire;
+use crate::wire::{End, Wire};
 
 /// Another instance works under the same transactional id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,9 @@ pub(crate) struct Trouble {
     /// How many records to carry one by one because they cannot go in batches as they are.
     pub(crate) by_record: usize,
 }
+
+/// A transaction that its holder does not end in this time is aborted by the broker.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many records are carried one by one before batches are tried again.
 const DETOUR: usize = 10_000;
@@ -48,13 +61,15 @@ impl Trouble {
     }
 }
 
-/// One direction.
+/// One direction and class.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     /// This edge.
     pub(crate) site: SiteId,
     /// Which way.
     pub(crate) direction: Direction,
+    /// What it carries; without one it is everything that goes this way.
+    pub(crate) class: Option<Class>,
     /// Where records are read.
     pub(crate) source: Broker,
     /// Where they are written, with the checkpoints.
@@ -67,38 +82,135 @@ pub(crate) struct Carrier {
     pub(crate) pace: AtomicUsize,
     /// After how many seconds whole batches look again for what is missing.
     pub(crate) again: AtomicU64,
-    /// What is carried.
+    /// All that may be carried.
+    pub(crate) all: Vec<Lane>,
+    /// What is carried now: the lanes of routes that are not paused.
     pub(crate) lanes: Vec<Lane>,
+    /// Whether its class may cross.
+    pub(crate) budget: Budget,
+    /// Which routes are paused.
+    pub(crate) paused: watch::Receiver<Paused>,
+    /// The destination once more, by way of the first class: for what a held carrier leaves open there.
+    pub(crate) settle: Option<End>,
     /// Limits and pauses.
     pub(crate) settings: Arc<Settings>,
+    /// By which live lanes tell who carries backlogs.
+    pub(crate) bell: Bell,
     /// Where it says how it is.
-    pub(crate) report: Arc<Report>,
+    pub(crate) report: Report,
+}
+
+/// The transactional id of a carrier.
+pub fn transactional_id(site: &SiteId, direction: Direction, class: Option<Class>) -> String {
+    match class {
+        Some(class) => format!("{site}.link.{direction}.{class}"),
+        None => format!("{site}.link.{direction}"),
+    }
 }
 
 impl Carrier {
-    /// The id that fences: one for each edge and direction.
+    /// The id that fences: one for each edge, direction and class.
     pub(crate) fn transactional_id(&self) -> String {
-        format!("{}.link.{}", self.site, self.direction)
+        transactional_id(&self.site, self.direction, self.class)
+    }
+
+    /// The class in which all that it carries crosses.
+    fn crosses(&self) -> Class {
+        self.class.unwrap_or(Class::Requests)
+    }
+
+    /// Whether it carries what waits from outages.
+    pub(crate) fn carries_backlogs(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.backlog_of.is_some())
+    }
+
+    /// Whether something may come by itself; a backlog does not.
+    fn is_called(&self) -> bool {
+        self.all.iter().any(|lane| lane.backlog_of.is_none())
+    }
+
+    /// The lanes whose routes are not paused.
+    fn wanted(&self) -> Vec<Lane> {
+        let paused = self.paused.borrow();
+        let all = self.all.iter();
+        all.filter(|lane| !paused.contains(lane.of_route()))
+            .cloned()
+            .collect()
+    }
+
+    /// Waits until it may not go on as it does.
+    async fn interrupted(&self, bell: &mut watch::Receiver<u64>) {
+        let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
+        while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
+            tokio::select! {
+                // There are spans that this session does not know.
+                _ = bell.changed(), if self.carries_backlogs() => return,
+                _ = changes.changed() => {}
+                changed = paused.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+            }
+        }
+    }
+
+    /// Waits until there is something that may be carried; false when it is told to stop.
+    async fn may_begin(&mut self, stop: &Stop) -> bool {
+        let mut changes = self.budget.changes();
+        while !stop.is_cancelled() {
+            self.lanes = self.wanted();
+            let mut paused = self.paused.clone();
+            paused.mark_unchanged();
+            let state = match self.budget.admits(self.crosses()) {
+                _ if self.lanes.is_empty() => State::Paused,
+                Ok(()) => return true,
+                Err(hold) => State::Held(hold.to_string()),
+            };
+            tracing::info!(direction = %self.direction, class = %self.crosses(), ?state, "nothing is carried");
+            self.report.state(state.clone());
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return false,
+                    _ = changes.changed() => {}
+                    _ = paused.changed() => {}
+                }
+                // Spending changes too; only what ends the wait, or its reason, is worth telling.
+                let now = match self.budget.admits(self.crosses()) {
+                    _ if self.wanted().is_empty() => Some(State::Paused),
+                    Ok(()) => None,
+                    Err(hold) => Some(State::Held(hold.to_string())),
+                };
+                if now.as_ref() != Some(&state) {
+                    break;
+                }
+            }
+        }
+        false
     }
 
     /// Carries until `stop`. Errors are told and tried again; being fenced is not.
-    pub(crate) async fn run(&self, stop: &Stop) -> Result<(), Fenced> {
+    pub(crate) async fn run(mut self, stop: Stop) -> Result<(), Fenced> {
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
         let mut trouble = Trouble::default();
-        // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
-        let late = async {
-            stop.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        tokio::pin!(late);
-        while !stop.is_cancelled() {
-            let ended = tokio::select! {
-                () = &mut late => break,
-                ended = self.session(&mut trouble, &mut backoff, stop) => ended,
-            };
+        let mut bell = self.bell.hear();
+        let mut nothing = !self.is_called();
+        while self.may_begin(&stop).await {
+            if nothing {
+                self.report.state(State::Carrying);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    // It has a sender as long as this carrier.
+                    _ = bell.changed() => nothing = false,
+                }
+                continue;
+            }
+            bell.mark_unchanged();
+            let ended = self.work(&mut trouble, &mut backoff, &mut bell, &stop).await;
             let pause = match ended {
-                Ok(Ended::Stopped) => break,
-                Ok(Ended::LookAgain) => continue,
+                Ok(Ended::Nothing) => {
+                    nothing = true;
+                    continue;
+                }
+                Ok(Ended::Stopped | Ended::LookAgain) => continue,
                 Err(error) if error.fenced() => {
                     tracing::warn!(direction = %self.direction, "another instance has taken over");
                     return Err(Fenced);
@@ -113,11 +225,13 @@ impl Carrier {
                 }
                 Err(error) => {
                     let text = telemetry::chain(&error);
-                    tracing::warn!(direction = %self.direction, error = %text, "session ended");
+                    tracing::warn!(
+                        direction = %self.direction, class = %self.crosses(), error = %text, "session ended"
+                    );
                     if error.unreadable() {
                         trouble.by_record = DETOUR;
                     }
-                    self.report.problem(self.direction, Some(text));
+                    self.report.problem(Some(text));
                     backoff.pause()
                 }
             };
@@ -129,13 +243,52 @@ impl Carrier {
         Ok(())
     }
 
+    /// One session, which ends when it is told to or may not go on.
+    async fn work(
+        &self,
+        trouble: &mut Trouble,
+        backoff: &mut Backoff,
+        bell: &mut watch::Receiver<u64>,
+        stop: &Stop,
+    ) -> Result<Ended> {
+        let ends = stop.child_token();
+        // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
+        let late = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.interrupted(bell) => ends.cancel(),
+            }
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = late => {
+                self.settle(stop).await;
+                Ok(Ended::Stopped)
+            }
+            ended = self.session(trouble, backoff, &ends) => ended,
+        }
+    }
+
+    /// Ends the transaction that was under way when the class was held: whoever reads there, the checkpoints too, would
+    /// wait for it.
+    async fn settle(&self, stop: &Stop) {
+        let Some(End::Kafka(cluster)) = self.settle.as_ref().filter(|_| !stop.is_cancelled()) else {
+            return;
+        };
+        let id = self.transactional_id();
+        let settled = tokio::time::timeout(DRAIN, Producer::take_over(cluster, &id, TIMEOUT)).await;
+        if !matches!(settled, Ok(Ok(_))) {
+            tracing::debug!(%id, "what was under way is left to time out");
+        }
+    }
+
     async fn session(&self, trouble: &mut Trouble, backoff: &mut Backoff, stop: &Stop) -> Result<Ended> {
         let mut session = tokio::select! {
             () = stop.cancelled() => return Ok(Ended::Stopped),
             session = Session::open(self, trouble) => session?,
         };
         tracing::info!(direction = %self.direction, "carrying");
-        self.report.problem(self.direction, session.missing());
+        self.report.problem(session.missing());
         backoff.reset();
         session.carry(trouble, stop).await
     }

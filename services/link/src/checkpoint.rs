@@ -16,7 +16,7 @@ use crate::routes::Lane;
 const MAX_LOST: usize = 64;
 
 /// The checkpoint's key: one for each route, source topic and partition.
-pub(crate) fn key(route: &str, topic: &str, partition: i32) -> String {
+pub fn key(route: &str, topic: &str, partition: i32) -> String {
     format!("{route}/{topic}/{partition}")
 }
 
@@ -59,7 +59,7 @@ impl Found {
 }
 
 /// Reads all checkpoints at a destination, to the end.
-pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
     let mut found = Found::default();
     let visit = |record: Record| {
         let at = (&*record.topic, record.partition, record.offset);
@@ -70,7 +70,7 @@ pub(crate) async fn load(destination: &Broker, topic: &str) -> Result<HashMap<St
 }
 
 /// The record that keeps a checkpoint.
-pub(crate) fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
+pub fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
     let key = keyed(checkpoint);
     match schemas::encode(checkpoint) {
         Ok(value) => Outgoing::new(topic, key, value),
@@ -81,17 +81,17 @@ pub(crate) fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
 
 /// Where to go on, and what was found on the way.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Resume {
+pub struct Resume {
     /// The checkpoint to go on from.
-    pub(crate) checkpoint: Checkpoint,
+    pub checkpoint: Checkpoint,
     /// Where to read.
-    pub(crate) start: Start,
+    pub start: Start,
     /// What cannot be carried any more; the checkpoint lists it, and must be written before anything else.
-    pub(crate) lost: Option<LostRange>,
+    pub lost: Option<LostRange>,
 }
 
 /// Decides where to go on with a partition, from its checkpoint and what the source has.
-pub(crate) fn resume(
+pub fn resume(
     found: Option<Checkpoint>,
     lane: &Lane,
     partition: i32,
@@ -109,6 +109,7 @@ pub(crate) fn resume(
             ranges: Vec::new(),
             lost: Vec::new(),
             carried_at: 0,
+            backlog: Vec::new(),
         };
         return Resume {
             checkpoint,
@@ -152,12 +153,12 @@ pub(crate) fn resume(
         count,
         reason: reason.to_owned(),
     };
-    checkpoint.lost.push(lost.clone());
-    bound(&mut checkpoint.lost);
+    add_lost(&mut checkpoint, lost.clone());
     checkpoint.next_offset = marks.low;
     if count == 0 {
         // Offsets of another incarnation mean nothing here.
         checkpoint.ranges.clear();
+        checkpoint.backlog.clear();
         checkpoint.source_epoch = epoch.to_owned();
     }
     let start = if count == 0 {
@@ -172,7 +173,14 @@ pub(crate) fn resume(
     }
 }
 
-fn bound(lost: &mut Vec<LostRange>) {
+/// Lists what is lost.
+pub(crate) fn add_lost(checkpoint: &mut Checkpoint, lost: LostRange) {
+    checkpoint.lost.push(lost);
+    bound(&mut checkpoint.lost);
+}
+
+/// Keeps the list short: the oldest ranges become one, whose count is their sum.
+pub fn bound(lost: &mut Vec<LostRange>) {
     while lost.len() > MAX_LOST {
         let oldest = lost.remove(0);
         if let Some(first) = lost.first_mut() {
@@ -196,6 +204,9 @@ mod tests {
             direction: Direction::Up,
             source: "t".into(),
             destination: "edge.t".into(),
+            class: common::budget::Class::Sensors,
+            live_first: false,
+            backlog_of: None,
         }
     }
 

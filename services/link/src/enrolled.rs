@@ -30,5 +30,12 @@ impl NeedsEnrolment for Link {
                 key: Some(certificates.key.clone()),
             };
         }
+        // The way to the depot, for the services that come through the door.
+        if settings.door.allow.is_empty() {
+            let depot = enrolment.depot();
+            if let (Some(host), Some(port)) = (depot.host_str(), depot.port_or_known_default()) {
+                settings.door.allow = vec![format!("{host}:{port}")];
+            }
+        }
     }
 }

@@ -3,11 +3,11 @@
 use common::{broker, kafka, schemas};
 
 /// The result of link's operations.
-pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// A broker's own error.
     #[error(transparent)]
     Broker(#[from] broker::Error),

@@ -48,7 +48,7 @@ pub(crate) async fn ready(
     };
     let to = match destination.describe(&lane.destination).await? {
         Some(to) => to.partitions,
-        None if lane.direction == Direction::Up => {
+        None if lane.direction == Direction::Up && lane.backlog_of.is_none() => {
             return Ok(Err(format!(
                 "the core has no topic {}: run `fieldline site add {site}` there",
                 lane.destination

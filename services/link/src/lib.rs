@@ -5,24 +5,33 @@
 //! partition has been carried and what its offsets became. So whatever crashes, a reader of committed records at the
 //! destination sees each record once. What cannot be carried is counted and written down, never skipped unseen.
 
+mod backlog;
 mod backoff;
 mod batches;
 mod carrier;
-mod checkpoint;
+pub mod checkpoint;
 mod enrolled;
 mod error;
+pub mod history;
 mod lanes;
+mod line;
+pub mod moves;
 pub mod offsets;
 mod pieces;
 mod records;
 mod refused;
 mod report;
 mod routes;
+mod rule;
 mod service;
 mod session;
 mod settings;
+pub mod verify;
 mod wire;
 
+pub use carrier::transactional_id;
+pub use error::{Error, Result};
+pub use refused::Refused;
 pub use routes::{Direction, Lane, Rename, Route, builtin, expand};
 pub use service::Link;
 pub use settings::Settings;

@@ -123,7 +123,7 @@ impl Records {
         progress.extend(touched);
         trouble.carried(batch.len());
         tracing::debug!(direction = %carrier.direction, records = carried, "carried");
-        carrier.report.carried(carrier.direction, carried);
+        carrier.report.carried(carried);
         Ok(())
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn cut(carrier: &Carrier, records: Vec<Record>, trouble: &Trouble) ->
 }
 
 /// The record as it is, for the other side.
-fn same(record: &Record, destination: &str) -> Outgoing {
+pub(crate) fn same(record: &Record, destination: &str) -> Outgoing {
     Outgoing {
         topic: destination.to_owned(),
         partition: Some(record.partition),

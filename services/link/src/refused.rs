@@ -11,23 +11,23 @@ const HEADER_ROOM: u32 = 64 * 1024;
 
 /// A record that was refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub struct Refused {
     /// Where it is: source topic, partition and offset.
-    pub(crate) at: (String, i32, i64),
+    pub at: (String, i32, i64),
     /// What the destination said.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 impl Refused {
     /// Whether this is the record.
-    pub(crate) fn is(&self, record: &Record) -> bool {
+    pub fn is(&self, record: &Record) -> bool {
         let (topic, partition, offset) = &self.at;
         *record.topic == **topic && record.partition == *partition && record.offset == *offset
     }
 
     /// Puts the record aside at the site it comes from. A crash before the checkpoint moves on repeats it: the copy
     /// names the same origin.
-    pub(crate) async fn bury(&self, source: &Broker, record: &Record) -> Result<()> {
+    pub async fn bury(&self, source: &Broker, record: &Record) -> Result<()> {
         let topic = dead_letter_topic(&record.topic);
         let mut spec = TopicSpec::new(&topic, 1);
         spec.max_message_bytes = spec.max_message_bytes.saturating_add(HEADER_ROOM);

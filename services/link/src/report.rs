@@ -1,7 +1,9 @@
 //! What a link says about itself: state, counters and gauges.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::budget::Class;
 use common::chassis::now_ms;
 use common::control::Control;
 use common::schemas::LostRange;
@@ -9,68 +11,228 @@ use common::schemas::LostRange;
 use crate::refused::Refused;
 use crate::routes::Direction;
 
-/// Both directions' word on the one state that a service has.
-#[derive(Debug)]
-pub(crate) struct Report {
-    control: Control,
-    problems: Mutex<[Option<String>; 2]>,
+/// A carrier's place among the carriers.
+pub(crate) type Place = (Direction, Class);
+
+/// How a carrier is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It carries, or would if there were something.
+    Carrying,
+    /// Something keeps it, or some of its topics, from being carried.
+    Problem(String),
+    /// The budget lets nothing of its class cross, and this is why.
+    Held(String),
+    /// All of its routes are paused.
+    Paused,
 }
 
-impl Report {
+/// How far a route is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// Records that wait.
+    pub(crate) records: i64,
+    /// Their bytes, by what records of the route took so far.
+    pub(crate) bytes: i64,
+    /// How old the last carried record is, when more wait.
+    pub(crate) seconds: i64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    states: BTreeMap<Place, State>,
+    lags: BTreeMap<Place, i64>,
+    behind: BTreeMap<Place, BTreeMap<String, Behind>>,
+    /// By route: records and bytes that were carried.
+    carried: BTreeMap<String, (u64, u64)>,
+}
+
+/// All carriers' word on the one state that a service has.
+#[derive(Debug)]
+pub(crate) struct Board {
+    control: Control,
+    known: Mutex<Known>,
+}
+
+impl Board {
     pub(crate) fn new(control: Control) -> Self {
         Self {
             control,
-            problems: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
-    /// Says what keeps a direction from working; none when nothing does.
-    pub(crate) fn problem(&self, direction: Direction, problem: Option<String>) {
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems[usize::from(direction == Direction::Up)] = problem;
-        let all: Vec<String> = [Direction::Down, Direction::Up]
-            .iter()
-            .zip(problems.iter())
-            .filter_map(|(direction, problem)| Some(format!("{direction}: {}", problem.as_ref()?)))
-            .collect();
-        if all.is_empty() {
-            self.control.running()
-        } else {
-            self.control.waiting(all.join("; "))
+    /// What one carrier speaks through.
+    pub(crate) fn report(self: &Arc<Self>, place: Place) -> Report {
+        Report {
+            board: self.clone(),
+            place,
         }
+    }
+
+    /// Forgets the carriers: what was said of them is over.
+    pub(crate) fn clear(&self) {
+        let mut known = self.known();
+        known.states.clear();
+        known.lags.clear();
+        known.behind.clear();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the states of all carriers are together: what the service waits for, if it does.
+fn together(states: &BTreeMap<Place, State>) -> Option<String> {
+    let mut problems: Vec<String> = Vec::new();
+    for ((direction, _), state) in states {
+        if let State::Problem(problem) = state {
+            let said = format!("{direction}: {problem}");
+            if !problems.contains(&said) {
+                problems.push(said);
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Some(problems.join("; "));
+    }
+    // While something may cross, what may not is no reason to call the link down.
+    let idle = |state: &State| matches!(state, State::Held(_) | State::Paused);
+    if states.is_empty() || !states.values().all(idle) {
+        return None;
+    }
+    let held = states.values().find_map(|state| match state {
+        State::Held(why) => Some(why.clone()),
+        _ => None,
+    });
+    Some(held.unwrap_or_else(|| "all routes are paused".to_owned()))
+}
+
+/// One carrier's word.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    board: Arc<Board>,
+    place: Place,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+impl Report {
+    /// Says how the carrier is.
+    pub(crate) fn state(&self, state: State) {
+        let mut known = self.board.known();
+        known.states.insert(self.place, state);
+        match together(&known.states) {
+            None => self.board.control.running(),
+            Some(why) => self.board.control.waiting(why),
+        }
+    }
+
+    /// Says what keeps the carrier from working; none when nothing does.
+    pub(crate) fn problem(&self, problem: Option<String>) {
+        self.state(problem.map_or(State::Carrying, State::Problem));
     }
 
     /// Counts carried records, which are contact as well.
-    pub(crate) fn carried(&self, direction: Direction, records: usize) {
-        let name = match direction {
+    pub(crate) fn carried(&self, records: usize) {
+        let name = match self.place.0 {
             Direction::Down => "carried_down",
             Direction::Up => "carried_up",
         };
-        self.control
-            .count(name, i64::try_from(records).unwrap_or(i64::MAX));
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        self.board.control.count(name, records);
         self.contact();
     }
 
+    /// Counts what was carried of a route.
+    pub(crate) fn route(&self, route: &str, records: usize, bytes: usize) {
+        let mut known = self.board.known();
+        let carried = known.carried.entry(route.to_owned()).or_default();
+        carried.0 += records as u64;
+        carried.1 += bytes as u64;
+        let (records, bytes) = *carried;
+        drop(known);
+        let gauge = |what, value: u64| {
+            self.board
+                .control
+                .gauge(format!("route.{route}.{what}"), value as f64);
+        };
+        gauge("carried_records", records);
+        gauge("carried_bytes", bytes);
+    }
+
     /// Both sides answered, and this many records wait.
-    pub(crate) fn looked(&self, direction: Direction, lag: i64) {
-        self.lag(direction, lag);
+    pub(crate) fn looked(&self, lag: i64) {
+        self.lag(lag);
         self.contact();
     }
 
     /// This many records wait.
-    pub(crate) fn lag(&self, direction: Direction, lag: i64) {
-        let name = match direction {
-            Direction::Down => "lag_records_down",
-            Direction::Up => "lag_records_up",
+    pub(crate) fn lag(&self, lag: i64) {
+        let mut known = self.board.known();
+        known.lags.insert(self.place, lag);
+        let of = |direction| {
+            let same = known.lags.iter().filter(|((found, _), _)| *found == direction);
+            same.map(|(_, lag)| *lag).sum::<i64>()
         };
-        #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
-        self.control.gauge(name, lag as f64);
+        let (name, sum) = match self.place.0 {
+            Direction::Down => ("lag_records_down", of(Direction::Down)),
+            Direction::Up => ("lag_records_up", of(Direction::Up)),
+        };
+        drop(known);
+        self.board.control.gauge(name, sum as f64);
+    }
+
+    /// So far behind are the carrier's routes: records that wait, and when the last carried one was made.
+    pub(crate) fn behind(&self, routes: BTreeMap<String, (i64, i64)>) {
+        let now = now_ms();
+        let mut known = self.board.known();
+        let routes: BTreeMap<String, Behind> = routes
+            .into_iter()
+            .map(|(route, (records, newest))| {
+                let (count, bytes) = known.carried.get(&route).copied().unwrap_or_default();
+                let each = bytes.checked_div(count).unwrap_or_default();
+                let seconds = if records > 0 && newest > 0 {
+                    (now - newest).max(0) / 1000
+                } else {
+                    0
+                };
+                let behind = Behind {
+                    records,
+                    bytes: records.saturating_mul(i64::try_from(each).unwrap_or(i64::MAX)),
+                    seconds,
+                };
+                (route, behind)
+            })
+            .collect();
+        if known.behind.get(&self.place) == Some(&routes) {
+            return;
+        }
+        known.behind.insert(self.place, routes);
+        let mut sums: BTreeMap<&str, Behind> = BTreeMap::new();
+        for (route, behind) in known.behind.values().flatten() {
+            let sum = sums.entry(route).or_default();
+            sum.records += behind.records;
+            sum.bytes += behind.bytes;
+            sum.seconds = sum.seconds.max(behind.seconds);
+        }
+        for (route, sum) in sums {
+            for (what, value) in [
+                ("lag_records", sum.records),
+                ("lag_bytes", sum.bytes),
+                ("lag_seconds", sum.seconds),
+            ] {
+                self.board
+                    .control
+                    .gauge(format!("route.{route}.{what}"), value as f64);
+            }
+        }
     }
 
     /// Records are gone before they were carried.
     pub(crate) fn lost(&self, topic: &str, partition: i32, range: &LostRange) {
-        self.control.count("lost", range.count);
-        self.control.error(format!(
+        self.board.control.count("lost", range.count);
+        self.board.control.error(format!(
             "{} records of {topic}/{partition} from offset {} are lost to the other site: {}",
             range.count, range.source, range.reason
         ));
@@ -79,8 +241,8 @@ impl Report {
     /// A record went to the dead letters.
     pub(crate) fn refused(&self, refused: &Refused) {
         let (topic, partition, offset) = &refused.at;
-        self.control.count("refused", 1);
-        self.control.error(format!(
+        self.board.control.count("refused", 1);
+        self.board.control.error(format!(
             "{topic}/{partition}/{offset} is among the dead letters: {}",
             refused.reason
         ));
@@ -88,10 +250,32 @@ impl Report {
 
     /// The core answered.
     pub(crate) fn contact(&self) {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "milliseconds fit for some 285,000 years"
-        )]
-        self.control.gauge("last_contact_at", now_ms() as f64);
+        self.board.control.gauge("last_contact_at", now_ms() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_waits_when_something_is_wrong_or_nothing_may_cross() {
+        let of = |states: &[State]| {
+            let places = [
+                (Direction::Down, Class::Broadcasts),
+                (Direction::Up, Class::Requests),
+                (Direction::Up, Class::Sensors),
+            ];
+            together(&places.into_iter().zip(states.iter().cloned()).collect())
+        };
+        let held = || State::Held("no window".into());
+        assert_eq!(of(&[State::Carrying, held(), State::Paused]), None);
+        assert_eq!(of(&[held(), held(), State::Paused]), Some("no window".into()));
+        assert_eq!(of(&[State::Paused]), Some("all routes are paused".into()));
+        let problem = || State::Problem("no topic".into());
+        assert_eq!(
+            of(&[problem(), problem(), problem()]),
+            Some("down: no topic; up: no topic".into())
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use common::budget::Class;
 use common::schemas::{SiteId, at_core, topic};
 
 /// Which way records go.
@@ -60,6 +61,12 @@ pub struct Route {
     pub topics: Vec<String>,
     /// Their names at the core.
     pub rename: Rename,
+    /// What goes before it and after it on the link; by the topic when unset, and sensors for topics of one's own.
+    #[serde(default)]
+    pub class: Option<Class>,
+    /// Whether what comes in goes before what waits from an outage: that goes to `<topic>.backlog`.
+    #[serde(default)]
+    pub live_first: bool,
 }
 
 /// One topic of a route, with its names on both sides.
@@ -73,6 +80,44 @@ pub struct Lane {
     pub source: String,
     /// The topic's name where it is written.
     pub destination: String,
+    /// Its place among what crosses the link.
+    pub class: Class,
+    /// Whether what comes in goes before what waits from an outage.
+    pub live_first: bool,
+    /// The route whose backlog it carries, if it does.
+    pub backlog_of: Option<String>,
+}
+
+impl Lane {
+    /// The lane of what waits from an outage, beside this one: there is one as long as anything waits, also when what
+    /// comes in does not go first any more.
+    pub(crate) fn backlog(&self) -> Self {
+        Self {
+            route: format!("{}.backlog", self.route),
+            source: self.source.clone(),
+            destination: format!("{}.backlog", self.destination),
+            direction: self.direction,
+            class: Class::Backlog,
+            live_first: false,
+            backlog_of: Some(self.route.clone()),
+        }
+    }
+
+    /// The route that people know it by.
+    pub(crate) fn of_route(&self) -> &str {
+        self.backlog_of.as_deref().unwrap_or(&self.route)
+    }
+}
+
+/// The class of a topic whose route names none.
+fn usual(topic: &str) -> Class {
+    match topic {
+        topic::ASSET_REQUEST | topic::ASSET_RECEIPT | topic::SITE_STATUS => Class::Requests,
+        topic::ASSET_RESPONSE => Class::Responses,
+        topic::ASSET_BROADCAST => Class::Broadcasts,
+        topic::ASSET_PREVIEW => Class::Previews,
+        _ => Class::Sensors,
+    }
 }
 
 /// The routes that every edge has.
@@ -82,6 +127,8 @@ pub fn builtin() -> Vec<Route> {
         direction,
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         rename,
+        class: None,
+        live_first: false,
     };
     vec![
         route(
@@ -131,6 +178,11 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
         if route.topics.is_empty() {
             problems.push(format!("route {name}: topics are missing"));
         }
+        if route.live_first && route.class == Some(Class::Backlog) {
+            problems.push(format!(
+                "route {name}: what comes in cannot go first in class backlog; leave the class out"
+            ));
+        }
         if (route.direction == Direction::Up) != (route.rename == Rename::Prefix) {
             problems.push(format!(
                 "route {name}: rename must be prefix on the way up, so that a topic at the core has one writing site, and same or strip on the way down"
@@ -153,6 +205,9 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
                 direction: route.direction,
                 source,
                 destination,
+                class: route.class.unwrap_or_else(|| usual(topic)),
+                live_first: route.live_first,
+                backlog_of: None,
             });
         }
     }
@@ -188,12 +243,14 @@ fn carriable(name: &str) -> Result<(), String> {
 /// What would let a record come twice, or come back.
 fn conflicts(lanes: &[Lane]) -> Vec<String> {
     let mut problems = Vec::new();
+    let backlogs = lanes.iter().filter(|lane| lane.live_first).map(Lane::backlog);
+    let lanes: Vec<Lane> = lanes.iter().cloned().chain(backlogs).collect();
     for (at, lane) in lanes.iter().enumerate() {
         for other in &lanes[at + 1..] {
             if lane.direction != other.direction {
                 continue;
             }
-            if lane.source == other.source {
+            if lane.source == other.source && other.backlog_of.is_none() {
                 problems.push(format!(
                     "routes {} and {}: both carry {}",
                     lane.route, other.route, lane.source
@@ -233,6 +290,8 @@ mod tests {
             direction,
             topics: vec![topic.into()],
             rename,
+            class: None,
+            live_first: false,
         }
     }
 
@@ -321,6 +380,29 @@ mod tests {
         ];
         assert!(expand(&site(), &twice).is_err());
         assert!(expand(&site(), &[route("A/b", Direction::Down, "t", Rename::Same)]).is_err());
+    }
+
+    #[test]
+    fn backlog_of_a_route_has_a_topic_of_its_own() {
+        let mut sensors = route("sensors", Direction::Up, "t", Rename::Prefix);
+        sensors.live_first = true;
+        let lanes = expand(&site(), &[sensors.clone()]).unwrap();
+        let backlog = lanes[0].backlog();
+        assert_eq!(
+            (backlog.source.as_str(), backlog.destination.as_str()),
+            ("t", "edge-1.t.backlog")
+        );
+        assert_eq!(
+            (backlog.route.as_str(), backlog.of_route()),
+            ("sensors.backlog", "sensors")
+        );
+        let taken = [
+            sensors.clone(),
+            route("other", Direction::Up, "t.backlog", Rename::Prefix),
+        ];
+        assert!(expand(&site(), &taken).unwrap_err()[0].contains("one source"));
+        sensors.class = Some(Class::Backlog);
+        assert!(expand(&site(), &[sensors]).is_err());
     }
 
     #[test]

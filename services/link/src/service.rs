@@ -9,17 +9,25 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common::broker::{Broker, Lease, TopicSpec};
+use common::budget::{Budget, Class, door::Door};
 use common::chassis::{self, Host, Stop};
 use common::control::Control;
+use common::kafka::{self, Producer, Tcp};
 use common::schemas::{SiteId, at_core, topic};
 use common::telemetry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use crate::backlog::Bell;
 use crate::backoff::Backoff;
-use crate::carrier::{Carrier, Fenced};
-use crate::report::Report;
+use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
+use crate::error::Result as Worked;
+use crate::line::{self, Line};
+use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
+use crate::rule::{Paused, Rule};
 use crate::settings::Settings;
-use crate::wire::{Wire, cluster};
+use crate::wire::{End, Wire, end};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,12 +38,12 @@ pub struct Link {
     site: SiteId,
     own: Broker,
     core: Broker,
-    /// Down and up, when both brokers are Kafka.
-    wires: Option<[Wire; 2]>,
     lanes: Vec<Lane>,
     settings: Arc<Settings>,
     control: Control,
-    report: Arc<Report>,
+    budget: Budget,
+    paused: watch::Receiver<Paused>,
+    board: Arc<Board>,
 }
 
 impl chassis::Service for Link {
@@ -54,23 +62,36 @@ impl chassis::Service for Link {
         let core = Broker::open(&settings.core, Self::NAME, &apart)
             .await
             .context("the core's broker")?;
-        let wires = wires(&settings);
         let control = Control::attach(host, &own).await?;
+        let settings = Arc::new(settings);
+        let budget = line::open(&settings).context("the link's budget")?;
+        let rule = Rule::new(settings.clone(), budget.clone(), control.clone());
+        let paused = rule.paused();
+        host.spawn("rule", rule.follow(host.stop()));
+        if let Some(door) = Door::open(&budget, &settings.door).await? {
+            tracing::info!(address = %door.address(), "the link's door is open");
+            let stop = host.stop();
+            host.spawn("door", async move {
+                stop.run_until_cancelled(door.run()).await;
+                Ok(())
+            });
+        }
         let ping = own.clone();
         host.check("broker", move || {
             let broker = ping.clone();
             async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
         });
-        let report = Arc::new(Report::new(control.clone()));
+        let board = Arc::new(Board::new(control.clone()));
         Ok(Self {
             site,
             own,
             core,
-            wires,
             lanes,
-            settings: Arc::new(settings),
+            settings,
             control,
-            report,
+            budget,
+            paused,
+            board,
         })
     }
 
@@ -134,10 +155,10 @@ impl Link {
     /// Carries both ways while the lease is held.
     async fn hold(&self, lease: Lease, stop: &Stop) -> Result<(), Fenced> {
         tracing::info!("lease acquired");
+        self.board.clear();
         self.control.running();
-        let (down, up) = (self.carrier(Direction::Down), self.carrier(Direction::Up));
         let ended = tokio::select! {
-            ended = async { tokio::try_join!(down.run(stop), up.run(stop)) } => ended.map(|_| ()),
+            ended = self.carry(stop) => ended,
             () = lease.lost() => {
                 // What was in hand is dropped, which the protocol allows at any point.
                 tracing::warn!("lease lost");
@@ -148,45 +169,169 @@ impl Link {
         ended
     }
 
-    fn carrier(&self, direction: Direction) -> Carrier {
+    /// Both ways; when a carrier is fenced, all end.
+    async fn carry(&self, stop: &Stop) -> Result<(), Fenced> {
+        let mut ways = JoinSet::new();
+        for direction in [Direction::Down, Direction::Up] {
+            ways.spawn(self.clone().way(direction, stop.clone()));
+        }
+        all(ways).await
+    }
+
+    /// One carrier for each class that has lanes.
+    async fn way(self, direction: Direction, stop: Stop) -> Result<(), Fenced> {
+        if !self.alone(direction, &stop).await {
+            return Ok(());
+        }
+        let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
+        let lanes: Vec<Lane> = lanes.cloned().collect();
+        let (mut carriers, bell) = (JoinSet::new(), Bell::default());
+        if self.in_classes() {
+            let backlogs: Vec<Lane> = lanes.iter().map(Lane::backlog).collect();
+            for class in Class::ALL {
+                let lanes = lanes.iter().chain(&backlogs);
+                let lanes = lanes.filter(|lane| lane.class == class).cloned();
+                let carrier = self.carrier(direction, Some(class), lanes, &bell);
+                if !carrier.all.is_empty() {
+                    carriers.spawn(carrier.run(stop.clone()));
+                }
+            }
+        } else {
+            let carrier = self.carrier(direction, None, lanes.into_iter(), &bell);
+            carriers.spawn(carrier.run(stop.clone()));
+        }
+        all(carriers).await
+    }
+
+    /// Fences all carriers that were before, of whatever classes their topics had then: a topic whose class is another
+    /// now goes under another id, and its old carrier must have ended before its checkpoint is read. False when it is
+    /// told to stop.
+    async fn alone(&self, direction: Direction, stop: &Stop) -> bool {
+        let report = self.board.report((direction, Class::Requests));
+        let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
+        while !stop.is_cancelled() {
+            if let Err(hold) = self.budget.admits(Class::Requests) {
+                report.state(State::Held(hold.to_string()));
+                stop.run_until_cancelled(self.budget.admitted(Class::Requests))
+                    .await;
+                continue;
+            }
+            match stop.run_until_cancelled(self.fence(direction)).await {
+                None => break,
+                Some(Ok(())) => return true,
+                Some(Err(error)) => {
+                    let text = telemetry::chain(&error);
+                    tracing::warn!(%direction, error = %text, "earlier carriers cannot be fenced");
+                    report.problem(Some(text));
+                    stop.run_until_cancelled(tokio::time::sleep(backoff.pause()))
+                        .await;
+                }
+            }
+        }
+        false
+    }
+
+    async fn fence(&self, direction: Direction) -> Worked<()> {
+        let wire = self.wire(direction, Class::Requests);
+        let ids = [None].into_iter().chain(Class::ALL.map(Some));
+        let ids = ids.map(|class| transactional_id(&self.site, direction, class));
+        match wire.map(|wire| wire.destination) {
+            // Who else had the file open has ended.
+            Some(End::Embedded) => {}
+            Some(End::Kafka(cluster)) => {
+                let mut fences = JoinSet::new();
+                for id in ids {
+                    let cluster = cluster.clone();
+                    fences.spawn(async move { Producer::take_over(&cluster, &id, TIMEOUT).await.map(drop) });
+                }
+                while let Some(fenced) = fences.join_next().await {
+                    match fenced {
+                        // Who is fenced itself at this moment is told so by its first session.
+                        Ok(Ok(()) | Err(kafka::Error::Fenced { .. })) | Err(_) => {}
+                        Ok(Err(error)) => return Err(error.into()),
+                    }
+                }
+            }
+            None => {
+                let destination = match direction {
+                    Direction::Down => &self.own,
+                    Direction::Up => &self.core,
+                };
+                for id in ids {
+                    destination.transactions(&id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each class has a carrier and connections of its own: not where librdkafka goes to the core, for it would
+    /// say everything that it says when idle once more for each.
+    fn in_classes(&self) -> bool {
+        self.settings.whole_batches && self.wire(Direction::Up, Class::Requests).is_some()
+    }
+
+    fn carrier(
+        &self,
+        direction: Direction,
+        class: Option<Class>,
+        lanes: impl Iterator<Item = Lane>,
+        bell: &Bell,
+    ) -> Carrier {
         let (source, destination) = match direction {
             Direction::Down => (self.core.clone(), self.own.clone()),
             Direction::Up => (self.own.clone(), self.core.clone()),
         };
-        let wire = self.wires.as_ref().map(|[down, up]| match direction {
-            Direction::Down => down.clone(),
-            Direction::Up => up.clone(),
-        });
+        let crosses = class.unwrap_or(Class::Requests);
+        let wire = self
+            .wire(direction, crosses)
+            .filter(|wire| class.is_some() && wire.leads_out());
         Carrier {
             site: self.site.clone(),
             direction,
+            class,
             source,
             destination,
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
             wire,
             pace: AtomicUsize::new(usize::MAX),
             again: AtomicU64::new(0),
-            lanes: self
-                .lanes
-                .iter()
-                .filter(|lane| lane.direction == direction)
-                .cloned()
-                .collect(),
+            all: lanes.collect(),
+            lanes: Vec::new(),
+            budget: self.budget.clone(),
+            paused: self.paused.clone(),
+            settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
             settings: self.settings.clone(),
-            report: self.report.clone(),
+            bell: bell.clone(),
+            report: self.board.report((direction, crosses)),
         }
+    }
+
+    /// Connections of its own for a direction and class; those to the core are under the budget. None where a broker's
+    /// settings say things to librdkafka.
+    fn wire(&self, direction: Direction, class: Class) -> Option<Wire> {
+        let line = Line {
+            budget: self.budget.clone(),
+            class,
+        };
+        let near = end(&self.settings.broker, Arc::new(Tcp))?;
+        let far = end(&self.settings.core, Arc::new(line))?;
+        let (source, destination) = match direction {
+            Direction::Down => (far, near),
+            Direction::Up => (near, far),
+        };
+        Some(Wire { source, destination })
     }
 }
 
-/// Both directions' clusters, each direction with connections of its own. None when one of the brokers is no Kafka.
-fn wires(settings: &Settings) -> Option<[Wire; 2]> {
-    let wire = |source, destination| {
-        Some(Wire {
-            source: cluster(source)?,
-            destination: cluster(destination)?,
-        })
-    };
-    let (own, core) = (&settings.broker, &settings.core);
-    let down = wire(core, own).filter(|_| settings.whole_batches)?;
-    Some([down, wire(own, core)?])
+/// Waits for all carriers, or for one that is fenced.
+async fn all(mut carriers: JoinSet<Result<(), Fenced>>) -> Result<(), Fenced> {
+    while let Some(ended) = carriers.join_next().await {
+        let fenced = || {
+            tracing::error!("a carrier ended without a word");
+            Fenced
+        };
+        ended.map_err(|_| fenced())??;
+    }
+    Ok(())
 }

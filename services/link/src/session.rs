@@ -11,18 +11,21 @@
 //! dropped at any point. One transaction may carry several partitions: a reader of committed records sees all of it or
 //! nothing, so each partition's records and its checkpoint still come and go together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use common::broker::Position;
+use common::broker::{Outgoing, Position, Start};
 use common::chassis::Stop;
-use common::schemas::Checkpoint;
+use common::schemas::{Checkpoint, OffsetSpan};
 use tokio::time::Instant;
 
-use crate::batches::Batches;
+use crate::backlog::{self, Backlog};
+use crate::batches::{self, Batches};
 use crate::carrier::{Carrier, Trouble};
 use crate::error::{Error, Result};
 use crate::records::{self, Records};
+use crate::routes::Lane;
+use crate::wire::End;
 use crate::{checkpoint, lanes};
 
 /// Why a session ended without an error.
@@ -32,17 +35,22 @@ pub(crate) enum Ended {
     Stopped,
     /// Something that was missing is to be looked for again.
     LookAgain,
+    /// There is nothing to be carried, and nothing will come by itself.
+    Nothing,
 }
 
 /// The partitions under way, by source topic and partition.
 pub(crate) type Progress = HashMap<(String, i32), Checkpoint>;
+
+/// Where partitions are not read any further: the ends of the spans of a backlog, the oldest first.
+pub(crate) type Limits = HashMap<(String, i32), VecDeque<OffsetSpan>>;
 
 /// What carries: chosen anew for each session.
 #[derive(Debug)]
 enum Carriage {
     /// Record by record, between any brokers.
     Records(Records),
-    /// Batches as they are, between two Kafkas.
+    /// Batches, from or to a Kafka.
     Batches(Box<Batches>),
 }
 
@@ -55,6 +63,7 @@ pub(crate) struct Session<'a> {
     carrier: &'a Carrier,
     carriage: Carriage,
     progress: Progress,
+    limits: Limits,
     /// What keeps some lanes from being carried.
     missing: Vec<String>,
 }
@@ -64,8 +73,7 @@ impl<'a> Session<'a> {
     pub(crate) async fn open(carrier: &'a Carrier, trouble: &Trouble) -> Result<Self> {
         let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.over()) {
             Some(wire) => {
-                let batches = Batches::take_over(carrier, wire).await?;
-                let found = batches.load_checkpoints().await?;
+                let (batches, found) = Box::pin(Batches::open(carrier, wire)).await?;
                 (Carriage::Batches(Box::new(batches)), found)
             }
             None => {
@@ -79,7 +87,10 @@ impl<'a> Session<'a> {
                     return Err(Error::NotEnrolled { topic, site });
                 }
                 let records = Records::take_over(carrier).await?;
-                let found = checkpoint::load(&carrier.destination, &carrier.checkpoints).await?;
+                let found = match carrier.wire.as_ref().map(|wire| &wire.destination) {
+                    Some(End::Kafka(cluster)) => batches::checkpoints(cluster, &carrier.checkpoints).await?,
+                    _ => checkpoint::load(&carrier.destination, &carrier.checkpoints).await?,
+                };
                 (Carriage::Records(records), found)
             }
         };
@@ -87,13 +98,14 @@ impl<'a> Session<'a> {
             carrier,
             carriage,
             progress: Progress::new(),
+            limits: Limits::new(),
             missing: Vec::new(),
         };
-        session.resume(found).await?;
+        session.resume(found, trouble).await?;
         Ok(session)
     }
 
-    async fn resume(&mut self, mut found: HashMap<String, Checkpoint>) -> Result<()> {
+    async fn resume(&mut self, mut found: HashMap<String, Checkpoint>, trouble: &Trouble) -> Result<()> {
         let Carrier {
             source,
             destination,
@@ -101,10 +113,7 @@ impl<'a> Session<'a> {
             settings,
             ..
         } = self.carrier;
-        if let Carriage::Batches(batches) = &mut self.carriage {
-            batches.look_around(self.carrier).await?;
-        }
-        let (mut positions, mut lost) = (Vec::new(), Vec::new());
+        let (mut positions, mut lost, mut waits) = (Vec::new(), Vec::new(), false);
         for lane in &self.carrier.lanes {
             let seen = match &self.carriage {
                 Carriage::Batches(batches) => batches.seen(lane),
@@ -122,6 +131,7 @@ impl<'a> Session<'a> {
                     continue;
                 }
             };
+            let live_first = self.live_first(lane, topic.partitions, trouble).await?;
             for partition in 0..topic.partitions {
                 let known = found.remove(&checkpoint::key(&lane.route, &lane.source, partition));
                 // Only a checkpoint of this very topic can be ahead of it by accident.
@@ -135,7 +145,28 @@ impl<'a> Session<'a> {
                     Some(seen) => seen,
                     None => lanes::settled(source, &lane.source, partition, next).await?,
                 };
-                let resumed = checkpoint::resume(known, lane, partition, &topic.id, marks);
+                if let Some(route) = &lane.backlog_of {
+                    let live = found.get(&checkpoint::key(route, &lane.source, partition));
+                    let resumed = backlog::resume(known, live, lane, partition, &topic.id, marks);
+                    if let Some(backlog) = resumed {
+                        lost.extend(self.begin_backlog(backlog, &mut positions));
+                    }
+                    continue;
+                }
+                let mut resumed = checkpoint::resume(known, lane, partition, &topic.id, marks);
+                let behind = checkpoint::key(&lane.backlog().route, &lane.source, partition);
+                backlog::prune(&mut resumed.checkpoint, found.get(&behind));
+                let most = i64::try_from(settings.backlog_after).unwrap_or(i64::MAX);
+                if live_first && backlog::split(&mut resumed.checkpoint, marks.high, most) {
+                    tracing::info!(
+                        topic = %lane.source, partition, live = marks.high, "what waits goes to the backlog"
+                    );
+                    resumed.start = Start::Offset(marks.high);
+                    if resumed.lost.is_none() {
+                        lost.push(checkpoint::record(&self.carrier.checkpoints, &resumed.checkpoint));
+                    }
+                }
+                waits |= !resumed.checkpoint.backlog.is_empty();
                 positions.push(Position {
                     topic: lane.source.clone(),
                     partition,
@@ -159,10 +190,64 @@ impl<'a> Session<'a> {
                 Carriage::Batches(batches) => batches.note(lost).await?,
             }
         }
+        if waits {
+            self.carrier.bell.ring();
+        }
         match &mut self.carriage {
             Carriage::Records(records) => records.read(self.carrier, &positions).await,
             Carriage::Batches(batches) => batches.read(self.carrier, &self.progress).await,
         }
+    }
+
+    /// Whether what waits of a lane may go behind what comes in: only where that has a topic, and not while a record is
+    /// looked for that the destination refuses.
+    async fn live_first(&mut self, lane: &Lane, partitions: i32, trouble: &Trouble) -> Result<bool> {
+        if !lane.live_first || !trouble.over() || self.carrier.class.is_none() {
+            return Ok(false);
+        }
+        let backlog = lane.backlog();
+        if let Carriage::Batches(batches) = &self.carriage
+            && batches.leads_to(&backlog, partitions)
+        {
+            return Ok(true);
+        }
+        let Carrier {
+            source,
+            destination,
+            site,
+            settings,
+            ..
+        } = self.carrier;
+        let made = lanes::ready(&backlog, site.as_str(), source, destination, *settings.retention).await?;
+        if let Err(problem) = &made {
+            self.missing
+                .push(format!("what waits goes in its order: {problem}"));
+        }
+        Ok(made.is_ok())
+    }
+
+    /// Begins with a partition's backlog; the record of what is lost of it.
+    fn begin_backlog(&mut self, backlog: Backlog, positions: &mut Vec<Position>) -> Option<Outgoing> {
+        let Backlog {
+            checkpoint,
+            spans,
+            lost,
+        } = backlog;
+        let (topic, partition) = (checkpoint.source_topic.clone(), checkpoint.partition);
+        let lost = lost.map(|range| {
+            self.carrier.report.lost(&topic, partition, &range);
+            checkpoint::record(&self.carrier.checkpoints, &checkpoint)
+        });
+        if !spans.is_empty() {
+            positions.push(Position {
+                topic: topic.clone(),
+                partition,
+                start: Start::Offset(checkpoint.next_offset),
+            });
+            self.limits.insert((topic.clone(), partition), spans.into());
+            self.progress.insert((topic, partition), checkpoint);
+        }
+        lost
     }
 
     /// What keeps some of the topics from being carried.
@@ -176,13 +261,20 @@ impl<'a> Session<'a> {
             carrier,
             carriage,
             progress,
+            limits,
             missing,
         } = self;
+        if progress.is_empty() && missing.is_empty() {
+            return Ok(Ended::Nothing);
+        }
         match carriage {
             Carriage::Records(records) => {
-                by_records(carrier, records, progress, missing, trouble, stop).await
+                by_records(carrier, records, (progress, limits), missing, trouble, stop).await
             }
-            Carriage::Batches(batches) => batches.carry(carrier, progress, !missing.is_empty(), stop).await,
+            Carriage::Batches(batches) => {
+                let missing = !missing.is_empty();
+                batches.carry(carrier, (progress, limits), missing, stop).await
+            }
         }
     }
 }
@@ -190,7 +282,7 @@ impl<'a> Session<'a> {
 async fn by_records(
     carrier: &Carrier,
     records: &mut Records,
-    progress: &mut Progress,
+    (progress, limits): (&mut Progress, &mut Limits),
     missing: &[String],
     trouble: &mut Trouble,
     stop: &Stop,
@@ -213,11 +305,27 @@ async fn by_records(
         if !found.is_empty() {
             busy = Instant::now();
         }
+        let (found, behind) = backlog::within(found, limits);
         for batch in records::cut(carrier, found, trouble) {
             records.commit(carrier, progress, batch, trouble).await?;
             if stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
+        }
+        for at in behind {
+            if let (Some(known), Some(span)) =
+                (progress.get_mut(&at), limits.get(&at).and_then(VecDeque::front))
+            {
+                known.next_offset = span.until;
+            }
+        }
+        let done = backlog::done(progress, limits);
+        if !done.is_empty() {
+            let done = done
+                .iter()
+                .map(|done| checkpoint::record(&carrier.checkpoints, done));
+            records.note(done.collect()).await?;
+            return Ok(Ended::LookAgain);
         }
         if carrier.wire.is_some() && (trouble.over() || busy.elapsed() > QUIET) {
             *trouble = Trouble::default();
@@ -245,7 +353,7 @@ async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
         lag += (marks.high - checkpoint.next_offset).max(0);
     }
     carrier.destination.ping().await?;
-    carrier.report.looked(carrier.direction, lag);
+    carrier.report.looked(lag);
     Ok(())
 }
 

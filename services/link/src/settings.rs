@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use common::broker;
-use common::chassis::{self, ByteSize, Span};
+use common::budget::{self, door};
+use common::chassis::{self, ByteSize, Span, prefixed};
 
 use crate::routes::{Route, builtin, expand};
 
@@ -19,10 +20,20 @@ pub struct Settings {
     pub core: broker::Settings,
     /// The file of the site's enrolment, usually in `[common]`; it counts where `core` names no broker.
     pub enrolment: Option<PathBuf>,
+    /// What may cross, how fast and when.
+    pub budget: budget::Settings,
+    /// Where other services of this host come to the link, and what they can reach through it.
+    pub door: door::Settings,
+    /// The directory in which it is kept what was spent; beside the broker's file when that is embedded.
+    pub state: Option<PathBuf>,
     /// Routes beside those that every edge has.
     pub extra_routes: Vec<Route>,
+    /// The names of routes that carry nothing until they are told to.
+    pub paused: Vec<String>,
     /// Whether record batches are carried as they are where both brokers are Kafka; else each record is read and sent.
     pub whole_batches: bool,
+    /// How many records of a partition may wait at a connect and still go in order on a route with `live_first`.
+    pub backlog_after: usize,
     /// The most records in one transaction; whole batches heed bytes alone.
     pub max_records: usize,
     /// The most bytes in one transaction; a single larger record still goes.
@@ -47,8 +58,13 @@ impl Default for Settings {
             broker: broker::Settings::default(),
             core: broker::Settings::default(),
             enrolment: None,
+            budget: budget::Settings::default(),
+            door: door::Settings::default(),
+            state: None,
             extra_routes: Vec::new(),
+            paused: Vec::new(),
             whole_batches: true,
+            backlog_after: 100,
             max_records: 1000,
             max_bytes: ByteSize::kib(512),
             poll: Span::seconds(1),
@@ -89,9 +105,17 @@ impl chassis::Settings for Settings {
         if self.max_backoff < self.backoff {
             problems.push("max_backoff: must not be shorter than backoff".into());
         }
+        problems.extend(prefixed("budget", self.budget.validate()));
+        problems.extend(prefixed("door", self.door.validate()));
+        let routes = self.routes();
+        for name in &self.paused {
+            if !routes.iter().any(|route| route.name == *name) {
+                problems.push(format!("paused: there is no route {name}"));
+            }
+        }
         // Whether routes fit together does not depend on the site's name, so any will do.
         if let Ok(site) = "edge".parse() {
-            let found = expand(&site, &self.routes()).err().unwrap_or_default();
+            let found = expand(&site, &routes).err().unwrap_or_default();
             problems.extend(
                 found
                     .into_iter()
@@ -123,6 +147,15 @@ mod tests {
         settings.enrolment = Some("/etc/fieldline/site.enrolment".into());
         assert_eq!(settings.validate(), Ok(()));
         settings.core.url = settings.broker.url.clone();
-        assert!(settings.validate().unwrap_err()[0].contains("own broker"));
+        settings.budget.share = 0;
+        settings.door.allow = vec!["depot".into()];
+        settings.paused = vec!["nothing".into()];
+        let problems = settings.validate().unwrap_err();
+        for (problem, part) in problems
+            .iter()
+            .zip(["own broker", "budget.share", "door.allow", "paused"])
+        {
+            assert!(problem.contains(part), "{problem}");
+        }
     }
 }

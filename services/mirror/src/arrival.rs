@@ -34,7 +34,7 @@ const ORDERS_LIMIT: usize = 1000;
 
 /// Where arrivals are written down.
 #[derive(Debug)]
-pub(crate) struct Book {
+pub struct Book {
     pub(crate) table: Session,
     pub(crate) producer: Producer,
 }
@@ -57,6 +57,11 @@ fn wanted(facts: &EdgeAsset) -> bool {
 }
 
 impl Book {
+    /// In this site's tables and topics.
+    pub fn new(table: Session, producer: Producer) -> Self {
+        Self { table, producer }
+    }
+
     /// What this site knows of an entry's asset.
     pub(crate) async fn facts(&self, entry: &ManifestEntry) -> Result<EdgeAsset> {
         let asset_id = &entry.asset_id;
@@ -91,12 +96,12 @@ impl Book {
     }
 
     /// Whether an entry is to be fetched.
-    pub(crate) async fn wants(&self, entry: &ManifestEntry) -> Result<bool> {
+    pub async fn wants(&self, entry: &ManifestEntry) -> Result<bool> {
         Ok(wanted(&self.facts(entry).await?))
     }
 
     /// Writes down that the asset is here. Written before, it is the same again.
-    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
+    pub async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
         let asset_id = &entry.asset_id;
         let facts = self.facts(entry).await?;
         let before = facts

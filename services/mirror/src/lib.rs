@@ -20,6 +20,7 @@ mod settings;
 mod tls;
 mod transfer;
 
+pub use arrival::Book;
 pub use error::{Error, Result};
 pub use service::Mirror;
 pub use settings::{Settings, Tls};

@@ -54,10 +54,7 @@ impl Service for Mirror {
         let control = Control::attach_paused(host, &broker).await?;
         let cap = settings.bytes_per_second.map(ByteSize::bytes);
         let worker = Worker {
-            book: Book {
-                table,
-                producer: broker.producer()?,
-            },
+            book: Book::new(table, broker.producer()?),
             copier: Copier {
                 volume,
                 control: control.clone(),

@@ -13,6 +13,7 @@ mod description;
 mod events;
 mod glance;
 mod input;
+mod link;
 mod records;
 mod services;
 mod session;
@@ -88,7 +89,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/mirror/start", post(services::mirror_start))
         .route("/api/mirror/stop", post(services::mirror_stop))
         .route("/api/mirror/estimate", get(glance::estimate))
-        .route("/api/link", get(glance::link))
+        .route("/api/link", get(glance::link).post(link::set))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
         .route("/api/set-up", get(set_up::state))
@@ -166,6 +167,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         services::mirror_stop,
         glance::estimate,
         glance::link,
+        link::set,
         services::link_pause,
         services::link_resume,
         set_up::state,

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::{self, Broker, Position, Record};
-use common::control::{Told, subject};
-use common::schemas::{self, Desired, ServiceControl, ServiceState, ServiceStatus, topic};
+use common::control::{self, Told, setting, subject};
+use common::schemas::{self, Desired, ServiceControl, ServiceSetting, ServiceState, ServiceStatus, topic};
 
 use crate::pace::{Measured, Moved, Pace};
 use crate::view::Service;
@@ -29,6 +29,7 @@ struct Known {
     said: BTreeMap<String, ServiceStatus>,
     told: BTreeMap<String, ServiceControl>,
     finished: BTreeMap<String, i64>,
+    set: BTreeMap<String, control::Settings>,
     paces: BTreeMap<String, Pace>,
     letters: BTreeMap<String, i64>,
     moved: Moved,
@@ -86,6 +87,17 @@ impl Services {
                     known.paces.remove(&key);
                 }
             }
+        } else if let Some((service, key)) = setting(&key) {
+            let found = record.value.as_deref();
+            let found = found.and_then(|value| schemas::decode::<ServiceSetting>(value).ok());
+            let known = &mut known.set;
+            if known.len() < MAX_INSTANCES || known.contains_key(service) {
+                let set = known.entry(service.to_owned()).or_default();
+                match found {
+                    Some(found) if set.len() < MAX_INSTANCES => drop(set.insert(key.to_owned(), found)),
+                    _ => drop(set.remove(key)),
+                }
+            }
         } else {
             let order = record
                 .value
@@ -103,6 +115,11 @@ impl Services {
     /// What was asked of a service last.
     pub(crate) fn told(&self, service: &str) -> Option<ServiceControl> {
         self.known().told.get(service).cloned()
+    }
+
+    /// What is set for a service above its settings file.
+    pub(crate) fn set(&self, service: &str) -> control::Settings {
+        self.known().set.get(service).cloned().unwrap_or_default()
     }
 
     /// What a service should do.

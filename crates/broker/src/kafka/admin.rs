@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication, TopicResult,
+    AdminClient, AdminOptions, ConfigResource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    TopicResult,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
@@ -14,7 +14,6 @@ use rdkafka::producer::Producer;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
-use super::commits::{committed, coordinator_moves};
 use super::context::{Quiet, lock};
 use super::lifeline::Lifeline;
 use super::{ANSWER, Admin, Shared, blocking};
@@ -53,7 +52,7 @@ impl From<&MetadataTopic> for Shape {
     }
 }
 
-fn topic_error(operation: &'static str, topic: &str) -> impl FnOnce(Source) -> Error {
+pub(super) fn topic_error(operation: &'static str, topic: &str) -> impl FnOnce(Source) -> Error {
     let topic = topic.to_owned();
     move |source| Error::Topic {
         operation,
@@ -203,6 +202,30 @@ impl Shared {
         Ok(())
     }
 
+    pub(super) async fn add_partitions(self: &Arc<Self>, topic: &str, partitions: i32) -> Result<()> {
+        let wide = |shape: &Shape| shape.partitions >= partitions && shape.ready;
+        let unknown = || Error::UnknownTopic {
+            topic: topic.to_owned(),
+        };
+        if wide(&self.shape_of(topic).await?.ok_or_else(unknown)?) {
+            return Ok(());
+        }
+        let admin = self.admin()?;
+        let more = NewPartitions::new(topic, usize::try_from(partitions).unwrap_or_default());
+        let answer = admin.create_partitions([&more], &options());
+        match self.one("widen", topic, answer.await)? {
+            // Somebody else was faster, which the metadata will show.
+            Ok(()) | Err(Code::InvalidPartitions) => {}
+            Err(code) => {
+                let otherwise = topic_error("widen", topic);
+                return Err(self
+                    .context
+                    .failure(KafkaError::Global(code), topic, None, otherwise));
+            }
+        }
+        self.settle("widen", topic, |shape| shape.is_some_and(wide)).await
+    }
+
     /// The one result of an operation on one topic.
     fn one(
         &self,
@@ -331,31 +354,6 @@ impl Shared {
             }
         }
     }
-
-    pub(super) fn committed(&self, group: &str, topic: &str) -> Result<Vec<(i32, i64)>> {
-        let mut asked = TopicPartitionList::new();
-        for partition in 0..self.partitions(topic)? {
-            asked.add_partition(topic, partition);
-        }
-        let observer = self.template.observer(group)?;
-        let failed = |error| {
-            let source = |source| Error::Group {
-                operation: "read commits",
-                group: group.to_owned(),
-                source,
-            };
-            self.context.or_unreachable(error, source)
-        };
-        let found = committed(&observer, &asked, ANSWER, coordinator_moves).map_err(failed)?;
-        let offsets = found
-            .elements()
-            .into_iter()
-            .filter_map(|element| match element.offset() {
-                rdkafka::Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            });
-        Ok(offsets.collect())
-    }
 }
 
 /// The topic's configuration as Kafka names it; what the specification says in Kafka's words goes over the rest.
@@ -409,6 +407,7 @@ fn description(shape: Shape, config: &ConfigResource, id: String) -> TopicDescri
         retention: retention
             .and_then(|millis| millis.parse().ok())
             .map(Duration::from_millis),
+        max_message_bytes: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
         id,
     }
 }

@@ -72,6 +72,15 @@ impl Groups {
         }
     }
 
+    /// How many members each group has that has any.
+    pub(super) fn sizes(&self) -> BTreeMap<String, usize> {
+        let groups = self.lock();
+        let sizes = groups
+            .iter()
+            .map(|(name, group)| (name.clone(), group.members.len()));
+        sizes.filter(|(_, members)| *members > 0).collect()
+    }
+
     pub(super) fn release(&self, name: &str, member: u64, partitions: &[TopicPartition], topics: &Topics) {
         let mut groups = self.lock();
         let Some(group) = groups.get_mut(name) else { return };

@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 pub(super) struct Live {
     pub(super) topic_id: i64,
     pub(super) name: Arc<str>,
-    pub(super) partitions: Vec<LivePartition>,
-    gone: AtomicBool,
-    waiters: Mutex<Vec<Weak<Notify>>>,
+    pub(super) partitions: Vec<Arc<LivePartition>>,
+    gone: Arc<AtomicBool>,
+    waiters: Arc<Mutex<Vec<Weak<Notify>>>>,
 }
 
 /// A partition: its number in the file, and its end as committed.
@@ -41,14 +41,28 @@ impl Live {
         Self {
             topic_id,
             name: name.into(),
-            partitions,
-            gone: AtomicBool::new(false),
-            waiters: Mutex::default(),
+            partitions: partitions.into_iter().map(Arc::new).collect(),
+            gone: Arc::default(),
+            waiters: Arc::default(),
+        }
+    }
+
+    /// The same topic with more partitions: who has it as it was goes on with what they share.
+    fn with(&self, more: Vec<LivePartition>) -> Self {
+        let partitions = self.partitions.iter().cloned();
+        Self {
+            topic_id: self.topic_id,
+            name: self.name.clone(),
+            partitions: partitions.chain(more.into_iter().map(Arc::new)).collect(),
+            gone: self.gone.clone(),
+            waiters: self.waiters.clone(),
         }
     }
 
     pub(super) fn partition(&self, partition: i32) -> Option<&LivePartition> {
-        self.partitions.get(usize::try_from(partition).ok()?)
+        self.partitions
+            .get(usize::try_from(partition).ok()?)
+            .map(AsRef::as_ref)
     }
 
     /// Wakes this one whenever the topic grows or ends.
@@ -97,6 +111,14 @@ impl Topics {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(live.name.clone(), Arc::new(live));
+    }
+
+    /// Adds partitions to a topic.
+    pub(super) fn widen(&self, name: &str, more: Vec<LivePartition>) {
+        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = topics.get_mut(name) {
+            *live = Arc::new(live.with(more));
+        }
     }
 
     pub(super) fn remove(&self, name: &str) {

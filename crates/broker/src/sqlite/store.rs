@@ -27,6 +27,7 @@ pub(super) struct Effects(Vec<Effect>);
 enum Effect {
     Created(Live),
     Deleted(String),
+    Widened(String, Vec<LivePartition>),
     Grown(Arc<str>, i32, i64),
 }
 
@@ -41,6 +42,10 @@ impl Effects {
                 }
                 Effect::Deleted(name) => {
                     topics.remove(&name);
+                    groups.rebalance(topics);
+                }
+                Effect::Widened(name, more) => {
+                    topics.widen(&name, more);
                     groups.rebalance(topics);
                 }
                 Effect::Grown(topic, partition, high) => {
@@ -268,20 +273,49 @@ impl<'a> Store<'a> {
             return Ok(false);
         }
         let topic_id = self.connection.last_insert_rowid();
-        let mut partitions = Vec::new();
-        for partition in 0..spec.partitions {
-            self.connection
-                .execute(
-                    "INSERT INTO partitions(topic_id, partition) VALUES(?1, ?2)",
-                    [topic_id, partition.into()],
-                )
-                .map_err(failed)?;
-            partitions.push(LivePartition::new(self.connection.last_insert_rowid(), 0));
-        }
+        let partitions = (0..spec.partitions).map(|partition| self.add_partition(topic_id, partition));
+        let partitions = partitions.collect::<Result<_>>()?;
         self.effects
             .0
             .push(Effect::Created(Live::new(topic_id, &spec.name, partitions)));
         Ok(true)
+    }
+
+    /// Gives a topic as many partitions as asked for, if it has fewer.
+    pub(super) fn add_partitions(&mut self, name: &str, partitions: i32) -> Result<()> {
+        let (topic_id, known): (i64, i32) = self
+            .connection
+            .query_row(
+                "SELECT topic_id, partitions FROM topics WHERE name = ?1",
+                [name],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()
+            .map_err(failed)?
+            .ok_or_else(|| unknown(name))?;
+        if partitions <= known {
+            return Ok(());
+        }
+        self.connection
+            .execute(
+                "UPDATE topics SET partitions = ?2 WHERE topic_id = ?1",
+                params![topic_id, partitions],
+            )
+            .map_err(failed)?;
+        let more = (known..partitions).map(|partition| self.add_partition(topic_id, partition));
+        let more = more.collect::<Result<_>>()?;
+        self.effects.0.push(Effect::Widened(name.into(), more));
+        Ok(())
+    }
+
+    fn add_partition(&self, topic_id: i64, partition: i32) -> Result<LivePartition> {
+        self.connection
+            .execute(
+                "INSERT INTO partitions(topic_id, partition) VALUES(?1, ?2)",
+                [topic_id, partition.into()],
+            )
+            .map_err(failed)?;
+        Ok(LivePartition::new(self.connection.last_insert_rowid(), 0))
     }
 
     /// The records stay behind without a topic until upkeep clears them away.

@@ -2,7 +2,7 @@
 
 use broker::Outgoing;
 use chassis::{Host, Service, Settings, Stop, run_in};
-use control::{Control, ask, finished, order};
+use control::{Control, ask, finished, order, set};
 use schemas::{Desired, ServiceControl, ServiceState, topic};
 use serde::{Deserialize, Serialize};
 use testkit::eventually;
@@ -52,6 +52,36 @@ async fn newest_command_is_known_before_the_work_begins_and_later_ones_follow() 
     };
     producer.send(none).await.unwrap();
     until(&control, Desired::Running).await;
+    host.stop().cancel();
+}
+
+#[tokio::test]
+async fn what_is_set_is_known_before_the_work_begins_and_taken_back_with_no_value() {
+    let (_dir, broker) = ready().await;
+    set(&broker, "link", "cap", Some("1".into()), None).await.unwrap();
+    set(&broker, "link", "cap", Some("2".into()), Some("somebody"))
+        .await
+        .unwrap();
+    set(&broker, "mirror", "cap", Some("3".into()), None)
+        .await
+        .unwrap();
+    let host = Host::detached("link", "edge-1");
+    let control = Control::attach(&host, &broker).await.unwrap();
+    let mut settings = control.settings();
+    let now = settings.borrow_and_update().clone();
+    assert_eq!(now.len(), 1);
+    assert_eq!(
+        (now["cap"].value.as_str(), now["cap"].asked_by.as_deref()),
+        ("2", Some("somebody"))
+    );
+    assert_eq!(
+        control.told().borrow().desired,
+        Desired::Running,
+        "it is no command"
+    );
+    set(&broker, "link", "cap", None, None).await.unwrap();
+    let back = settings.wait_for(|now| now.is_empty());
+    tokio::time::timeout(LIMIT, back).await.unwrap().unwrap();
     host.stop().cancel();
 }
 

@@ -1,4 +1,4 @@
-//! Between two Kafkas: what cannot be carried as it is arrives just as exactly.
+//! From a Kafka to another, and to an edge's embedded broker: what cannot be carried as it is arrives just as exactly.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,40 @@ use testkit::eventually;
 use crate::kafka::url;
 use crate::rig::{LIMIT, Rig, contents, record};
 
-async fn rig() -> Rig {
-    Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await
+/// Each rule from a Kafka to another one, and to an embedded broker.
+macro_rules! rules {
+    ($($name:ident)*) => {
+        mod to_a_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+                async fn $name() {
+                    super::$name(crate::rig::Rig::two_kafkas().await).await;
+                }
+            )*
+        }
+
+        mod to_an_embedded_broker {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs KAFKA_URL"]
+                async fn $name() {
+                    super::$name(crate::rig::Rig::small_edge().await).await;
+                }
+            )*
+        }
+    };
+}
+
+rules! {
+    batches_that_compaction_left_gaps_in_arrive_without_them
+    records_of_aborted_transactions_and_markers_stay_behind
+    times_of_arrival_at_the_source_are_the_times_at_the_destination
+    compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones
+    record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on
+    topic_made_again_while_it_is_carried_is_noticed_by_its_id
+    checkpoint_in_the_middle_of_a_batch_is_gone_on_from
+    one_record_among_many_that_the_destination_refuses_is_found_and_put_aside
 }
 
 /// Makes the news anew at the core, before a link has seen them.
@@ -74,10 +106,29 @@ async fn same(rig: &Rig) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn batches_that_compaction_left_gaps_in_arrive_without_them() {
-    let rig = rig().await;
+/// The newest of each key, for a cleaner goes on at both sides.
+async fn same_newest(rig: &Rig) {
+    let newest = |all: Contents| {
+        let records = all
+            .into_iter()
+            .flat_map(|(partition, records)| records.into_iter().map(move |record| (partition, record)));
+        records
+            .filter(|(_, (key, ..))| key.is_some())
+            .map(|(partition, (key, value, ..))| ((partition, key), value))
+            .collect::<BTreeMap<_, _>>()
+    };
+    eventually(LIMIT, || async {
+        let (wanted, found) = (seen(&rig.core, &rig.news).await, seen(&rig.edge, &rig.news).await);
+        if newest(wanted) == newest(found) {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    })
+    .await;
+}
+
+async fn batches_that_compaction_left_gaps_in_arrive_without_them(rig: Rig) {
     let often = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "100"),
@@ -101,24 +152,7 @@ async fn batches_that_compaction_left_gaps_in_arrive_without_them() {
     })
     .await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        // The cleaner goes on at both sides, so what counts is the newest of each key.
-        let newest = |all: &Contents| {
-            let records = all
-                .iter()
-                .flat_map(|(partition, records)| records.iter().map(move |r| (*partition, r)));
-            records
-                .map(|(partition, (key, value, ..))| ((partition, key.clone()), value.clone()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let (wanted, found) = (seen(&rig.core, &rig.news).await, seen(&rig.edge, &rig.news).await);
-        if newest(&wanted) == newest(&found) {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
-    })
-    .await;
+    same_newest(&rig).await;
     let status = rig
         .reports("one", |status| status.counters.contains_key("carried_down"))
         .await;
@@ -126,10 +160,7 @@ async fn batches_that_compaction_left_gaps_in_arrive_without_them() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn records_of_aborted_transactions_and_markers_stay_behind() {
-    let rig = rig().await;
+async fn records_of_aborted_transactions_and_markers_stay_behind(rig: Rig) {
     news(&rig, &[]).await;
     let id = testkit::unique("writer");
     let running = rig.start();
@@ -157,10 +188,7 @@ async fn records_of_aborted_transactions_and_markers_stay_behind() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn times_of_arrival_at_the_source_are_the_times_at_the_destination() {
-    let rig = rig().await;
+async fn times_of_arrival_at_the_source_are_the_times_at_the_destination(rig: Rig) {
     news(&rig, &[("message.timestamp.type", "LogAppendTime")]).await;
     let running = rig.start();
     send(&rig, 0, 300).await;
@@ -168,10 +196,7 @@ async fn times_of_arrival_at_the_source_are_the_times_at_the_destination() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones() {
-    let rig = rig().await;
+async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_smaller_ones(rig: Rig) {
     for codec in ["gzip", "snappy", "lz4", "zstd", "uncompressed"] {
         news(&rig, &[("compression.type", codec)]).await;
         let mut spec = TopicSpec::new(&rig.news, 3);
@@ -187,10 +212,7 @@ async fn compressed_batches_are_the_same_and_a_destination_that_takes_less_gets_
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on() {
-    let rig = rig().await;
+async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_goes_on(rig: Rig) {
     let mut spec = TopicSpec::new(&rig.news, 3);
     spec.max_message_bytes = 10_000;
     rig.edge.create_topic(&spec).await.unwrap();
@@ -228,10 +250,7 @@ async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id() {
-    let rig = rig().await;
+async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id(rig: Rig) {
     let running = rig.start();
     send(&rig, 0, 100).await;
     same(&rig).await;
@@ -258,10 +277,7 @@ async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn checkpoint_in_the_middle_of_a_batch_is_gone_on_from() {
-    let mut rig = rig().await;
+async fn checkpoint_in_the_middle_of_a_batch_is_gone_on_from(mut rig: Rig) {
     send(&rig, 0, 600).await;
     // Record by record first, in small transactions, torn off where it stands.
     rig.settings.whole_batches = false;
@@ -292,6 +308,11 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     let broker = Broker::open(&settings, "test", &registry).await.unwrap();
     let (topic, id) = (testkit::unique("fenced"), testkit::unique("holder"));
     broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
+    eventually(LIMIT, || async {
+        let led = broker.watermarks(&topic, 0).await;
+        led.map_err(|error| error.to_string())
+    })
+    .await;
     let settings = Settings::new(core.strip_prefix("kafka://").unwrap(), "test");
     let cluster = Arc::new(Cluster::new(settings, Arc::new(Tcp)));
     let at = Partition {
@@ -309,35 +330,65 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     };
     let wait = Duration::from_secs(20);
     let mut first = Producer::take_over(&cluster, &id, wait).await.unwrap();
-    first
-        .begin(&[(at.clone(), batch(b"left open"))], &[])
-        .await
-        .unwrap();
-    let mut second = Producer::take_over(&cluster, &id, wait).await.unwrap();
-    let late = first.commit(&[]).await;
-    assert!(matches!(late, Err(kafka::Error::Fenced { .. })), "{late:?}");
-    let spent = first.begin(&[], &[]).await;
-    assert!(matches!(spent, Err(kafka::Error::Spent { .. })), "{spent:?}");
-    for value in [b"one".as_slice(), b"two"] {
-        second
-            .begin(&[(at.clone(), batch(value)), (at.clone(), batch(b"more"))], &[])
-            .await
-            .unwrap();
-        second.commit(&[]).await.unwrap();
+    {
+        // Let go between what is sealed and its commit.
+        let left = [(at.clone(), batch(b"left open"))];
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut tell = Some(tell);
+        let carried = first.carry(&left, &[], |_| {
+            if let Some(tell) = tell.take() {
+                tell.send(()).unwrap();
+            }
+            left.to_vec()
+        });
+        tokio::select! {
+            biased;
+            told = told => told.unwrap(),
+            carried = carried => panic!("it is not let go: {carried:?}"),
+        }
     }
+    let spent = first.carry(&[], &[], |_| Vec::new()).await;
+    assert!(matches!(spent, Err(kafka::Error::Spent { .. })), "{spent:?}");
+    let mut second = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    for value in [b"one".as_slice(), b"two"] {
+        let batches = [(at.clone(), batch(value)), (at.clone(), batch(b"more"))];
+        let seal = |bases: &[i64]| vec![(at.clone(), batch(format!("{bases:?}").as_bytes()))];
+        let placed = second.carry(&batches, &[], seal).await.unwrap();
+        assert_eq!(placed[1], placed[0] + 1);
+    }
+    let mut third = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    let late = [(at.clone(), batch(b"late"))];
+    let late = second.carry(&late, &[], |_| Vec::new()).await;
+    assert!(matches!(late, Err(kafka::Error::Fenced { .. })), "{late:?}");
+    // Another one writes in between, so offsets are not those that were foreseen.
+    let batches = [(at.clone(), batch(b"three"))];
+    let seal = |bases: &[i64]| vec![(at.clone(), batch(format!("at {bases:?}").as_bytes()))];
+    third.carry(&batches, &[], seal).await.unwrap();
+    let mut other = Outgoing::new(&topic, "key", b"other".to_vec());
+    other.headers = vec![("traceparent".into(), "none".into())];
+    broker.producer().unwrap().send(other).await.unwrap();
+    let placed = third.carry(&batches, &[], seal).await.unwrap();
     let found = contents(&broker, &topic).await;
     let values: Vec<_> = found[&0]
         .iter()
         .map(|record| record.value.clone().unwrap())
         .collect();
-    assert_eq!(values, [&b"one"[..], b"more", b"two", b"more"]);
+    let values: Vec<String> = values
+        .iter()
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect();
+    assert_eq!(values[..2], ["one", "more"]);
+    assert_eq!(values[3..5], ["two", "more"]);
+    assert_eq!(values[6], "three");
+    assert_eq!(values[8..10], ["other", "three"]);
+    // Sealed for what was foreseen, and once more for what it is.
+    assert_eq!(values.len(), 12);
+    assert_eq!(values[11], format!("at {placed:?}"));
+    assert_eq!(placed, [found[&0][9].offset]);
     assert!(cluster.traffic().sent() > 500 && cluster.traffic().received() > 500);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
-async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_aside() {
-    let rig = rig().await;
+async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_aside(rig: Rig) {
     // A compacted topic takes no record without a key.
     rig.edge
         .create_topic(&TopicSpec::new(&rig.news, 3).compacted())
@@ -350,15 +401,7 @@ async fn one_record_among_many_that_the_destination_refuses_is_found_and_put_asi
     rig.core.producer().unwrap().send(nameless).await.unwrap();
     send(&rig, 701, 700).await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 1_400 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 1400"))
-        }
-    })
-    .await;
+    same_newest(&rig).await;
     let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
     assert_eq!(letters.values().map(Vec::len).sum::<usize>(), 1);
     running.stop().await;

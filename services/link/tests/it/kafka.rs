@@ -12,21 +12,25 @@ pub(crate) fn url(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
 async fn records_are_carried_once_and_in_order_between_two_kafkas() {
-    let rig = Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await;
+    let rig = Rig::two_kafkas().await;
     survives(&rig, 6, 900).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn records_are_carried_once_and_in_order_between_an_embedded_edge_and_kafka() {
-    let dir = testkit::temp_dir();
-    let edge = testkit::sqlite(dir.path(), "edge.db");
-    let rig = Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await;
+    let rig = Rig::small_edge().await;
     survives(&rig, 6, 900).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
 async fn of_two_links_between_two_kafkas_one_works_and_one_waits() {
-    one_works(&Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await).await;
+    one_works(&Rig::two_kafkas().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn of_two_links_from_an_embedded_edge_to_kafka_one_works_and_one_waits() {
+    one_works(&Rig::small_edge().await).await;
 }

@@ -11,6 +11,8 @@ use link::{Direction, Link, Rename, Route, Settings};
 use testkit::{TempDir, eventually};
 use tokio::task::JoinHandle;
 
+use crate::kafka::url;
+
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Rig {
@@ -53,6 +55,18 @@ impl Rig {
         Self::new(&core, &edge, Some(dir)).await
     }
 
+    /// Two Kafkas.
+    pub(crate) async fn two_kafkas() -> Self {
+        Self::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await
+    }
+
+    /// A core on Kafka, and an edge on its embedded broker.
+    pub(crate) async fn small_edge() -> Self {
+        let dir = testkit::temp_dir();
+        let edge = testkit::sqlite(dir.path(), "edge.db");
+        Self::new(&url("KAFKA_URL"), &edge, Some(dir)).await
+    }
+
     pub(crate) async fn new(core_url: &str, edge_url: &str, dir: Option<TempDir>) -> Self {
         // What a failed test has to say; passed ones stay quiet.
         let log = tracing_subscriber::fmt()
@@ -75,6 +89,8 @@ impl Rig {
             direction,
             topics: vec![topic.into()],
             rename,
+            class: None,
+            live_first: false,
         };
         let settings = Settings {
             broker: edge_settings,
@@ -154,6 +170,20 @@ impl Rig {
             let records = (from..from + count).map(|number| record(topic, number)).collect();
             broker.producer().unwrap().send_all(records).await.unwrap();
         }
+    }
+
+    /// Waits until the core has all readings.
+    pub(crate) async fn readings_are_carried(&self) {
+        let wanted = contents(&self.edge, &self.readings).await;
+        let at_core = self.readings_at_core();
+        eventually(LIMIT, || async {
+            let found = contents(&self.core, &at_core).await;
+            let count = |records: &BTreeMap<i32, Vec<Record>>| records.values().map(Vec::len).sum::<usize>();
+            (count(&found) == count(&wanted))
+                .then_some(())
+                .ok_or_else(|| format!("{} of {} readings", count(&found), count(&wanted)))
+        })
+        .await;
     }
 
     /// Waits until both sides have what the other sent: the same records, once, in the same order, byte for byte; and

@@ -10,14 +10,16 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
 use super::input::Params;
+use super::link::LimitsView;
 use crate::app::{App, Kind};
 use crate::index::Sum;
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::services::desired;
 use crate::view::Service;
 
-/// How long ago the other side may have answered while the link counts as up. It looks every ten seconds.
-const CONTACT_MS: i64 = 30_000;
+/// How long ago the other side may have answered while the link counts as up: with nothing to say it asks once a minute,
+/// and waits 20 s for a late answer.
+const CONTACT_MS: i64 = 90_000;
 /// The most assets of an estimate.
 const MAX_IDS: usize = 1000;
 
@@ -180,6 +182,8 @@ pub(crate) struct LinkView {
     /// Gauges `lag_records_down`, `lag_records_up` and `last_contact_at`; counters `carried_down`, `carried_up`, `lost`
     /// and `refused`.
     instances: Vec<Service>,
+    /// What it may use, and what it used.
+    limits: LimitsView,
 }
 
 impl LinkView {
@@ -192,7 +196,12 @@ impl LinkView {
     }
 
     pub(crate) fn of(app: &App, now: i64) -> Self {
-        Self::from(app.services.list(Some("link"), now), told(app, "link"), now)
+        let instances = app.services.list(Some("link"), now);
+        let limits = LimitsView::of(app, &instances);
+        Self {
+            limits,
+            ..Self::from(instances, told(app, "link"), now)
+        }
     }
 
     /// Whether it has reached a core since it started.
@@ -233,6 +242,7 @@ impl LinkView {
             remedy,
             desired,
             instances,
+            limits: LimitsView::default(),
         }
     }
 }
@@ -328,10 +338,10 @@ mod tests {
 
     #[test]
     fn link_is_up_only_while_the_core_answers_and_says_since_when_it_is_not() {
-        let up = link("running", None, Some(90_000));
+        let up = link("running", None, Some(50_000));
         assert_eq!((up.state, up.down_since, up.why), ("up", None, None));
-        let down = link("running", None, Some(60_000));
-        assert_eq!((down.state, down.down_since), ("down", Some(60_000)));
+        let down = link("running", None, Some(5_000));
+        assert_eq!((down.state, down.down_since), ("down", Some(5_000)));
         assert!(down.why.is_some() && down.remedy.is_some());
         assert_eq!(link("paused", None, Some(90_000)).state, "paused");
         assert_eq!(link("silent", None, Some(90_000)).state, "down");

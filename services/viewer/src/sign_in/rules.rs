@@ -94,6 +94,7 @@ pub(crate) const RULES: &[Rule] = &[
     change("/api/mirror/start", Right::Mirror, "mirror.start"),
     change("/api/mirror/stop", Right::Mirror, "mirror.stop"),
     read("/api/link"),
+    change("/api/link", Right::Link, "link.set"),
     change("/api/link/pause", Right::Link, "link.pause"),
     change("/api/link/resume", Right::Link, "link.resume"),
     read("/api/set-up"),

@@ -234,6 +234,21 @@ async fn services_are_listed_and_told_what_to_do() {
         services.any(|service| service["service"] == "link" && service["desired"] == "paused")
     })
     .await;
+    let wanted = json!({"budget": {"cap": "32KB"}, "routes": {"broadcasts": "paused"}, "by": "kim"});
+    assert_eq!(rig.post("/api/link", wanted).await.0, 200);
+    let mut set = control.settings();
+    set.wait_for(|set| set.len() == 2 && set["budget/cap"].value == "\"32KB\"")
+        .await
+        .unwrap();
+    control.gauge("cap", 32_000.0);
+    rig.shows("/api/link", |link| {
+        link["limits"]["set"]["route/broadcasts"]["value"] == "paused"
+            && link["limits"]["set"]["budget/cap"]["by"] == "kim"
+            && link["limits"]["cap"] == 32_000.0
+    })
+    .await;
+    let wrong = json!({"budget": {"cap": "fast"}});
+    assert_eq!(rig.post("/api/link", wrong).await.0, 400);
     assert_eq!(rig.post("/api/services/viewer/stop", nothing()).await.0, 409);
     host.stop().cancel();
 }

@@ -1,0 +1,529 @@
+//! Carrying a bundle's records into this site's topics: the link's protocol, with a stick for a line.
+//!
+//! 1. All transactional ids that the link may use this way are taken over: a session of it that is under way is fenced.
+//! 2. The checkpoints are read to the end: only now do they tell the truth.
+//! 3. Each partition goes on where its checkpoint says; what is here already is passed over, and a hole is refused.
+//! 4. Records and checkpoint are committed in one transaction, under the id that the link has for the topic: a session of
+//!    the link that begins meanwhile fences this import, which then ends with an error and can be repeated.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use common::broker::{self, Cleanup, Outgoing, Record, TopicSpec, Transactions, Watermarks};
+use common::budget::Class;
+use common::chassis::now_ms;
+use common::schemas::{Checkpoint, LostRange, SiteId};
+use common::telemetry::chain;
+use link::{Direction, Lane, Refused, Rename, Route, checkpoint, expand, offsets, transactional_id};
+
+use crate::document::{Carried, Manifest, Part, Segment};
+use crate::error::{Error, Result};
+use crate::here::{Here, Progress, Shown};
+use crate::import::{Imported, Wish};
+use crate::segment;
+use crate::stick;
+
+/// The most records and bytes of a transaction; a single larger record still goes.
+const RECORDS: usize = 2000;
+const BYTES: usize = 1 << 20;
+
+/// Takes a bundle's records in.
+#[derive(Debug)]
+pub(crate) struct Carry<'a> {
+    here: &'a Here,
+    manifest: &'a Manifest,
+    directory: PathBuf,
+    wish: Wish,
+    /// By id.
+    transactions: HashMap<String, Transactions>,
+    found: HashMap<String, Checkpoint>,
+}
+
+/// What keeps a partition from being carried on.
+enum Stop {
+    /// Something that concerns this partition alone, in an operator's words.
+    Here(String),
+    /// A record is among these that the broker refuses.
+    Refused {
+        records: usize,
+        first: i64,
+        source: broker::Error,
+    },
+    /// All of it.
+    All(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::All(error.into())
+    }
+}
+
+/// A partition on its way.
+#[derive(Debug, Clone, Copy)]
+struct Track<'b> {
+    lane: &'b Lane,
+    topic: &'b Carried,
+    partition: i32,
+    part: &'b Part,
+}
+
+/// How a record that is refused is found.
+#[derive(Debug, Default)]
+struct Search {
+    /// Up to which offset records go one by one.
+    one_by_one: i64,
+    /// The one, and why.
+    refused: Option<(i64, String)>,
+}
+
+impl<'a> Carry<'a> {
+    /// Steps 1 and 2.
+    pub(crate) async fn open(
+        here: &'a Here,
+        manifest: &'a Manifest,
+        directory: PathBuf,
+        wish: Wish,
+    ) -> Result<Self> {
+        let mut carry = Self {
+            here,
+            manifest,
+            directory,
+            wish,
+            transactions: HashMap::new(),
+            found: HashMap::new(),
+        };
+        carry.take_over().await?;
+        Ok(carry)
+    }
+
+    fn edge(&self) -> &SiteId {
+        self.here.edge(&self.manifest.from)
+    }
+
+    fn id(&self, class: Option<Class>) -> String {
+        transactional_id(self.edge(), self.manifest.direction, class)
+    }
+
+    async fn take_over(&mut self) -> Result<()> {
+        // Is this edge known? Before that nothing is to be made at this broker, not even an id.
+        self.here.found(&self.manifest.from).await?;
+        self.transactions.clear();
+        let used: Vec<String> = self
+            .manifest
+            .topics
+            .iter()
+            .map(|topic| self.id(topic.class))
+            .collect();
+        for class in [None].into_iter().chain(Class::ALL.map(Some)) {
+            let id = self.id(class);
+            let taken = self.here.broker.transactions(&id).await?;
+            // One that is not used need not be kept: whoever had it is fenced.
+            if used.contains(&id) {
+                self.transactions.insert(id, taken);
+            }
+        }
+        self.found = self.here.found(&self.manifest.from).await?;
+        Ok(())
+    }
+
+    /// Steps 3 and 4, for each partition.
+    pub(crate) async fn all(&mut self, imported: &mut Imported, shown: Shown<'_>) -> Result<()> {
+        let lanes = self.lanes()?;
+        for topic in &self.manifest.topics {
+            let lane = lanes.iter().find(|lane| {
+                (&lane.route, &lane.source, &lane.destination)
+                    == (&topic.route, &topic.source, &topic.destination)
+            });
+            let ready = match lane {
+                Some(_) => self.ready(topic).await?,
+                None => Err(format!(
+                    "{} is on no route of this site and is left out",
+                    topic.source
+                )),
+            };
+            let (Some(lane), Ok(())) = (lane, &ready) else {
+                imported.problems.extend(ready.err());
+                continue;
+            };
+            for (partition, part) in (0..).zip(&topic.parts) {
+                let track = Track {
+                    lane,
+                    topic,
+                    partition,
+                    part,
+                };
+                if let Err(problem) = self.search(track, imported, shown).await? {
+                    imported
+                        .problems
+                        .push(format!("{}/{partition}: {problem}", topic.source));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What may come: at an edge what its own routes say, at the core whatever that edge carries under its own prefix.
+    fn lanes(&self) -> Result<Vec<Lane>> {
+        if self.manifest.direction == Direction::Down {
+            return self.here.lanes(&self.manifest.from, Direction::Down);
+        }
+        let mut routes: Vec<Route> = Vec::new();
+        for topic in &self.manifest.topics {
+            match routes.iter_mut().find(|route| route.name == topic.route) {
+                Some(route) => route.topics.push(topic.source.clone()),
+                None => routes.push(Route {
+                    name: topic.route.clone(),
+                    direction: Direction::Up,
+                    topics: vec![topic.source.clone()],
+                    rename: Rename::Prefix,
+                    class: None,
+                    live_first: false,
+                }),
+            }
+        }
+        expand(self.edge(), &routes).map_err(|problems| Error::Routes(problems.join("; ")))
+    }
+
+    /// Whether the topic can take what comes; an edge makes one that is missing.
+    async fn ready(&self, topic: &Carried) -> Result<Result<(), String>> {
+        let name = &topic.destination;
+        let partitions = i32::try_from(topic.parts.len()).unwrap_or(i32::MAX);
+        let there = match self.here.broker.describe(name).await? {
+            Some(there) => there.partitions,
+            None if self.manifest.direction == Direction::Up => {
+                let edge = self.edge();
+                return Ok(Err(format!(
+                    "there is no topic {name} here: run `fieldline site add {edge}`"
+                )));
+            }
+            None => {
+                let spec = TopicSpec::new(name, partitions);
+                let kept = topic.retention_ms.and_then(|kept| kept.try_into().ok());
+                let kept = std::time::Duration::from_millis(kept.unwrap_or(0)).max(self.here.retention);
+                let spec = TopicSpec {
+                    cleanup: if topic.compacted {
+                        Cleanup::Compact
+                    } else {
+                        Cleanup::Delete
+                    },
+                    retention: (!topic.compacted).then_some(kept),
+                    ..spec
+                };
+                self.here.broker.create_topic(&spec).await?;
+                partitions
+            }
+        };
+        if there == partitions {
+            return Ok(Ok(()));
+        }
+        Ok(Err(format!(
+            "{} has {partitions} partitions and {name} has {there}: make them equal, for a partition keeps its number",
+            topic.source
+        )))
+    }
+
+    /// Carries a partition, and finds a record in it that is refused.
+    async fn search(
+        &mut self,
+        track: Track<'_>,
+        imported: &mut Imported,
+        shown: Shown<'_>,
+    ) -> Result<Result<(), String>> {
+        let mut search = Search::default();
+        let before = imported.records + imported.refused;
+        loop {
+            let lost = imported.lost;
+            match self.partition(track, &mut search, imported, shown).await {
+                Ok(()) => {
+                    let new = imported.records + imported.refused - before;
+                    imported.known += count(track.part).saturating_sub(new);
+                    return Ok(Ok(()));
+                }
+                Err(Stop::Here(problem)) => return Ok(Err(problem)),
+                Err(Stop::All(error)) => return Err(error),
+                Err(Stop::Refused {
+                    records,
+                    first,
+                    source,
+                }) => {
+                    if records > 1 {
+                        search.one_by_one = first + i64::try_from(records).unwrap_or(i64::MAX);
+                    } else {
+                        search.refused = Some((first, chain(&source)));
+                    }
+                    imported.lost = lost;
+                    // After any error: new transactions, and the checkpoints to the end.
+                    self.take_over().await?;
+                }
+            }
+        }
+    }
+
+    async fn partition(
+        &mut self,
+        track: Track<'_>,
+        search: &mut Search,
+        imported: &mut Imported,
+        shown: Shown<'_>,
+    ) -> Result<(), Stop> {
+        let Track {
+            topic,
+            partition,
+            part,
+            ..
+        } = track;
+        let key = checkpoint::key(&topic.route, &topic.source, partition);
+        let known = self.found.get(&key).cloned();
+        let Some(mut at) = self.resume(known, track, imported)? else {
+            return Ok(());
+        };
+        for segment in &part.segments {
+            if segment.end <= at.next_offset {
+                continue;
+            }
+            let path = self.directory.join(format!("{}.segment", segment.hash));
+            let (file, wanted, source) = (path.clone(), segment.clone(), topic.source.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let file = stick::whole(&file, wanted.bytes, &wanted.hash)?;
+                Ok::<_, Error>(segment::read(&wanted, &file, &source, partition))
+            });
+            let records = match read.await.unwrap_or(Ok(None)) {
+                Ok(Some(records)) => records,
+                Ok(None) => return Err(Stop::Here(format!("{}: it makes no sense", path.display()))),
+                Err(error) if self.wish.accept_loss => {
+                    tracing::warn!(error = chain(&error), "a segment is given up");
+                    continue;
+                }
+                Err(error) => return Err(Stop::Here(chain(&error))),
+            };
+            if segment.begin > at.next_offset {
+                // Only what was given up can be missing in between.
+                self.lose(
+                    &mut at,
+                    segment.begin,
+                    "the segment was damaged, and the loss accepted",
+                    imported,
+                );
+            }
+            self.segment(topic, segment, records, &mut at, search, imported)
+                .await?;
+            self.found.insert(key.clone(), at.clone());
+            shown(Progress {
+                what: format!("{}/{partition}", topic.destination),
+                done: u64::try_from(at.next_offset - part.begin).unwrap_or(0),
+                total: u64::try_from(part.end() - part.begin).unwrap_or(0),
+            });
+        }
+        Ok(())
+    }
+
+    fn lose(&self, at: &mut Checkpoint, begin: i64, reason: &str, imported: &mut Imported) {
+        let count = begin - at.next_offset;
+        at.lost.push(LostRange {
+            source: at.next_offset,
+            count,
+            reason: reason.to_owned(),
+        });
+        checkpoint::bound(&mut at.lost);
+        at.next_offset = begin;
+        imported.lost += u64::try_from(count).unwrap_or(0);
+    }
+
+    /// Where the partition goes on; nothing when there is nothing new.
+    fn resume(
+        &self,
+        known: Option<Checkpoint>,
+        track: Track<'_>,
+        imported: &mut Imported,
+    ) -> Result<Option<Checkpoint>, Stop> {
+        let Track {
+            lane,
+            topic,
+            partition,
+            part,
+        } = track;
+        let made = self.manifest.created_at;
+        if let Some(known) = &known {
+            let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
+            if told && known.source_epoch != topic.epoch && made <= known.carried_at {
+                return Err(Stop::Here(
+                    "the topic was deleted and made again since this bundle was made, and records of the new one are here: those of the old one are left out".into(),
+                ));
+            }
+            if (!told || known.source_epoch == topic.epoch) && known.next_offset >= part.end() {
+                return Ok(None);
+            }
+        } else if part.segments.is_empty() && part.begin == part.low {
+            return Ok(None);
+        }
+        let next = known.as_ref().map(|known| known.next_offset);
+        // An end that lies before the checkpoint is that of an older bundle, not of offsets that went back.
+        let marks = Watermarks {
+            low: part.low,
+            high: part.end().max(next.unwrap_or(part.low)),
+        };
+        let resumed = checkpoint::resume(known, lane, partition, &topic.epoch, marks);
+        let mut at = resumed.checkpoint;
+        if let Some(lost) = resumed.lost.filter(|lost| lost.count > 0) {
+            if !self.wish.accept_loss {
+                return Err(Stop::Here(format!(
+                    "offsets {} to {} are gone at {} and not in this bundle: import an earlier bundle first, or say --accept-loss",
+                    lost.source,
+                    part.low - 1,
+                    self.manifest.from,
+                )));
+            }
+            imported.lost += u64::try_from(lost.count).unwrap_or(0);
+        }
+        if part.begin > at.next_offset {
+            if !self.wish.accept_loss {
+                return Err(Stop::Here(format!(
+                    "this bundle begins at offset {}, and {} to {} are not here: import the bundle with those first, or say --accept-loss",
+                    part.begin,
+                    at.next_offset,
+                    part.begin - 1
+                )));
+            }
+            self.lose(
+                &mut at,
+                part.begin,
+                "no bundle brought them, and the loss was accepted",
+                imported,
+            );
+        }
+        Ok(Some(at))
+    }
+
+    async fn segment(
+        &mut self,
+        topic: &Carried,
+        segment: &Segment,
+        records: Vec<Record>,
+        at: &mut Checkpoint,
+        search: &mut Search,
+        imported: &mut Imported,
+    ) -> Result<(), Stop> {
+        let mut records: Vec<Record> = records
+            .into_iter()
+            .filter(|record| record.offset >= at.next_offset)
+            .collect();
+        loop {
+            let one = records
+                .first()
+                .is_some_and(|first| first.offset < search.one_by_one);
+            let take = cut(&records, if one { 1 } else { RECORDS });
+            let rest = records.split_off(take);
+            let batch = std::mem::replace(&mut records, rest);
+            let end = if records.is_empty() {
+                segment.end
+            } else {
+                batch.last().map_or(segment.begin, |last| last.offset + 1)
+            };
+            self.commit(topic, batch, end, at, search, imported).await?;
+            if records.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One transaction: records, and the checkpoint that vouches for them.
+    async fn commit(
+        &mut self,
+        topic: &Carried,
+        mut batch: Vec<Record>,
+        end: i64,
+        at: &mut Checkpoint,
+        search: &mut Search,
+        imported: &mut Imported,
+    ) -> Result<(), Stop> {
+        if let Some((offset, reason)) = &search.refused
+            && let [record] = &batch[..]
+            && record.offset == *offset
+        {
+            // The site that it comes from is not here: it is put among the dead letters of this one.
+            let mut record = record.clone();
+            record.topic = topic.destination.as_str().into();
+            let refused = Refused {
+                at: (topic.destination.clone(), record.partition, record.offset),
+                reason: reason.clone(),
+            };
+            refused
+                .bury(&self.here.broker, &record)
+                .await
+                .map_err(Error::from)?;
+            imported.refused += 1;
+            search.refused = None;
+            batch.clear();
+        }
+        let mut next = at.clone();
+        next.next_offset = end;
+        // No older than the bundle, whatever the clock here says: so an older bundle is known for one.
+        next.carried_at = now_ms().max(self.manifest.created_at);
+        let outgoing: Vec<Outgoing> = batch
+            .iter()
+            .map(|record| same(record, &topic.destination))
+            .collect();
+        let sources: Vec<i64> = batch.iter().map(|record| record.offset).collect();
+        let checkpoints = self.here.checkpoints(&self.manifest.from);
+        let id = self.id(topic.class);
+        let spent = || broker::Error::Spent {
+            transactional_id: id.clone(),
+        };
+        let transactions = self.transactions.get_mut(&id).ok_or_else(spent)?;
+        let sealed = transactions.commit(outgoing, |placed| {
+            for (source, place) in sources.iter().zip(placed) {
+                offsets::push(&mut next.ranges, *source, place.offset);
+            }
+            vec![checkpoint::record(&checkpoints, &next)]
+        });
+        match sealed.await {
+            Ok(_) => {
+                imported.records += batch.len() as u64;
+                *at = next;
+                Ok(())
+            }
+            Err(source @ (broker::Error::TooLarge { .. } | broker::Error::Refused { .. })) => {
+                let first = batch.first().map_or(0, |first| first.offset);
+                Err(Stop::Refused {
+                    records: batch.len(),
+                    first,
+                    source,
+                })
+            }
+            Err(broker::Error::Fenced { .. }) => Err(Stop::All(Error::LinkAtWork)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn count(part: &Part) -> u64 {
+    part.segments.iter().map(|segment| segment.records).sum()
+}
+
+/// How many records go in one transaction.
+fn cut(records: &[Record], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Record| {
+        bytes += record.size();
+        bytes <= BYTES
+    };
+    records
+        .iter()
+        .take(most)
+        .take_while(fits)
+        .count()
+        .max(1)
+        .min(records.len())
+}
+
+fn same(record: &Record, destination: &str) -> Outgoing {
+    Outgoing {
+        topic: destination.to_owned(),
+        partition: Some(record.partition),
+        timestamp: Some(record.timestamp),
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    }
+}

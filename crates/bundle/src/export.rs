@@ -1,0 +1,520 @@
+//! Bringing the bundle on a stick up to date with what the other site has not got.
+//!
+//! After each segment the manifest is written anew and signed, so what is on the stick is a bundle at every moment,
+//! wherever the export ended. The next export keeps what is there and whole, and goes on behind it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::broker::{Broker, Position, Watermarks};
+use common::chassis::now_ms;
+use common::schemas::SiteId;
+use common::telemetry::chain;
+use serde::Serialize;
+
+use crate::document::{self, Carried, FORMAT, Manifest, Part, Place, Receipt, Segment};
+use crate::error::{Error, Result};
+use crate::here::{Here, Progress, Shown};
+use crate::objects;
+use crate::segment::Pen;
+use crate::stick::{self, Stick};
+
+const POLL: Duration = Duration::from_millis(500);
+const RECORDS: usize = 1000;
+/// The manifest is written anew when so many bytes of assets are on the stick that it does not name.
+const UNSAID: u64 = 256 << 20;
+
+/// From where on the other site is sent records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Since {
+    /// From where its receipt on the stick says; from the beginning without one.
+    #[default]
+    Receipt,
+    /// From where its receipt in this file says.
+    File(PathBuf),
+    /// From the beginning.
+    Beginning,
+}
+
+/// What an export left on the stick.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// Whether all that there was is there.
+    pub whole: bool,
+    /// Records on the stick.
+    pub records: u64,
+    /// Those of them that were there before.
+    pub kept: u64,
+    /// Assets on the stick.
+    pub assets: u64,
+    /// About how many records did not fit.
+    pub records_left: u64,
+    /// Assets that did not fit, and their bytes.
+    pub assets_left: u64,
+    /// The bytes of those.
+    pub bytes_left: u64,
+    /// What could not be had, in an operator's words.
+    pub problems: Vec<String>,
+}
+
+/// Brings the bundle for a site up to date.
+///
+/// # Errors
+/// When it cannot be made; a stick that is full is no error, but said in the result.
+pub async fn export(
+    here: &Here,
+    to: &SiteId,
+    stick: &mut Stick,
+    since: &Since,
+    shown: Shown<'_>,
+) -> Result<Exported> {
+    here.admit(to, None).await?;
+    let mut work = Work::open(here, to, stick, since).await?;
+    let left = work.records(shown).await?;
+    work.exported.records_left = left;
+    if !here.edge_of(to) {
+        work.assets(shown).await?;
+    }
+    work.finish().await
+}
+
+struct Work<'a> {
+    here: &'a Here,
+    stick: &'a mut Stick,
+    manifest: Manifest,
+    /// Where each partition ends at the source, in the order of the manifest.
+    highs: Vec<Vec<i64>>,
+    exported: Exported,
+}
+
+/// Where a partition begins, and what of it is on the stick and stays.
+fn plan(
+    wanted: Option<i64>,
+    marks: Watermarks,
+    old: Option<&Part>,
+    whole: impl Fn(&Segment) -> bool,
+) -> Part {
+    // A position beyond the end is of a time before the offsets went back. Where nothing is known of the other site, it
+    // may want all that is on the stick, although the source has less by now.
+    let known = wanted.filter(|wanted| *wanted <= marks.high);
+    let wanted = known.unwrap_or_else(|| old.map_or(marks.low, |old| old.begin.min(marks.low)));
+    let kept: Vec<Segment> = (old.iter())
+        .flat_map(|old| &old.segments)
+        .filter(|segment| segment.end > wanted)
+        .take_while(|segment| whole(segment))
+        .cloned()
+        .collect();
+    match (
+        kept.first().map(|first| first.begin),
+        kept.last().map(|last| last.end),
+    ) {
+        // Neither a hole before it nor behind it, and of offsets that there still are.
+        (Some(begin), Some(end)) if begin <= wanted && marks.low <= end && end <= marks.high => Part {
+            low: marks.low.min(begin),
+            begin,
+            segments: kept,
+        },
+        _ => Part {
+            low: marks.low,
+            begin: wanted.max(marks.low),
+            segments: Vec::new(),
+        },
+    }
+}
+
+impl<'a> Work<'a> {
+    async fn open(here: &'a Here, to: &SiteId, stick: &'a mut Stick, since: &Since) -> Result<Self> {
+        let mut exported = Exported::default();
+        let positions = positions(here, to, stick, since, &mut exported.problems)?;
+        let old = match here.read::<Manifest>(&stick.manifest(&here.site, to)) {
+            Ok(found) => found.map(|found| found.document),
+            Err(error) => {
+                exported
+                    .problems
+                    .push(format!("the bundle is made anew: {}", chain(&error)));
+                None
+            }
+        };
+        let old = old.filter(|old| old.from == here.site && old.to == *to);
+        let direction = here.outgoing(to);
+        let directory = stick.bundle(&here.site, to);
+        let (mut topics, mut highs) = (Vec::new(), Vec::new());
+        for lane in here.lanes(to, direction)? {
+            let Some(topic) = here.broker.describe(&lane.source).await? else {
+                exported
+                    .problems
+                    .push(format!("there is no topic {} here", lane.source));
+                continue;
+            };
+            let same = |old: &&Carried| {
+                (&old.route, &old.source, &old.epoch) == (&lane.route, &lane.source, &topic.id)
+            };
+            let old = old.iter().flat_map(|old| &old.topics).find(same);
+            let (mut parts, mut ends) = (Vec::new(), Vec::new());
+            for partition in 0..topic.partitions {
+                let marks = here.broker.watermarks(&lane.source, partition).await?;
+                let wanted = positions.get(&(lane.route.clone(), lane.source.clone(), partition));
+                // An epoch that was not known when the receipt was written says nothing.
+                let wanted = wanted.filter(|place| place.epoch == topic.id || place.epoch.is_empty());
+                let there = usize::try_from(partition).ok().and_then(|at| old?.parts.get(at));
+                let part = plan(wanted.map(|place| place.next), marks, there, |segment| {
+                    let path = directory.join(format!("{}.segment", segment.hash));
+                    stick::whole(&path, segment.bytes, &segment.hash).is_ok()
+                });
+                exported.kept += part.segments.iter().map(|segment| segment.records).sum::<u64>();
+                parts.push(part);
+                ends.push(marks.high);
+            }
+            topics.push(Carried {
+                route: lane.route,
+                source: lane.source,
+                destination: lane.destination,
+                class: here.in_classes.then_some(lane.class),
+                epoch: topic.id,
+                compacted: topic.cleanup == common::broker::Cleanup::Compact,
+                retention_ms: topic.retention.and_then(|kept| kept.as_millis().try_into().ok()),
+                parts,
+            });
+            highs.push(ends);
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            from: here.site.clone(),
+            to: to.clone(),
+            direction,
+            created_at: now_ms(),
+            whole: false,
+            topics,
+            entries: old.map(|old| old.entries).unwrap_or_default(),
+        };
+        let mut work = Self {
+            here,
+            stick,
+            manifest,
+            highs,
+            exported,
+        };
+        // A bundle that is there is not touched before its successor is: what it names stays until then.
+        work.write()?;
+        work.sweep()?;
+        Ok(work)
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.manifest.created_at = now_ms();
+        let path = self.stick.manifest(&self.manifest.from, &self.manifest.to);
+        let text = document::signed(&self.manifest, &self.here.signer)?;
+        self.stick.write(&path, &text)
+    }
+
+    /// Removes segments that the manifest does not name.
+    fn sweep(&mut self) -> Result<()> {
+        let directory = self.stick.bundle(&self.manifest.from, &self.manifest.to);
+        let named: BTreeSet<String> = (self.manifest.topics.iter())
+            .flat_map(|topic| &topic.parts)
+            .flat_map(|part| &part.segments)
+            .map(|segment| format!("{}.segment", segment.hash))
+            .collect();
+        for name in stick::names(&directory)? {
+            if (name.ends_with(".segment") && !named.contains(&name)) || name.ends_with(".partial") {
+                self.stick.remove(&directory.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what has come since; says about how many records did not fit.
+    async fn records(&mut self, shown: Shown<'_>) -> Result<u64> {
+        let mut left = 0;
+        let mut full = false;
+        for topic in 0..self.manifest.topics.len() {
+            for partition in 0..self.highs[topic].len() {
+                if !full {
+                    match self.partition(topic, partition, shown).await {
+                        Err(Error::Full) => full = true,
+                        done => done?,
+                    }
+                }
+                let behind =
+                    self.highs[topic][partition] - self.manifest.topics[topic].parts[partition].end();
+                left += u64::try_from(behind).unwrap_or(0);
+            }
+        }
+        Ok(left)
+    }
+
+    async fn partition(&mut self, topic: usize, partition: usize, shown: Shown<'_>) -> Result<()> {
+        let high = self.highs[topic][partition];
+        let source = self.manifest.topics[topic].source.clone();
+        let begin = self.manifest.topics[topic].parts[partition].end();
+        if begin >= high {
+            return Ok(());
+        }
+        let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let mut scribe = Scribe::open(&self.here.broker, &source, number, begin, high).await?;
+        while let Some(pen) = scribe.segment().await? {
+            let end = if scribe.done { high } else { pen.next() };
+            let packed = tokio::task::spawn_blocking(move || pen.finish(end)).await;
+            let path = self.stick.bundle(&self.manifest.from, &self.manifest.to);
+            let packed = packed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let (segment, file) = packed.map_err(Error::stick("pack records for", &path))?;
+            let path = path.join(format!("{}.segment", segment.hash));
+            // The manifest is written once more beside the old one, and grows.
+            self.stick.room(segment.bytes + 2048)?;
+            self.stick.write(&path, &file)?;
+            self.manifest.topics[topic].parts[partition]
+                .segments
+                .push(segment);
+            if let Err(error) = self.write() {
+                self.manifest.topics[topic].parts[partition].segments.pop();
+                self.stick.remove(&path)?;
+                return Err(error);
+            }
+            shown(Progress {
+                what: format!("{source}/{partition}"),
+                done: u64::try_from(end - begin).unwrap_or(0),
+                total: u64::try_from(high - begin).unwrap_or(0),
+            });
+            if scribe.done {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn assets(&mut self, shown: Shown<'_>) -> Result<()> {
+        let (here, to) = (self.here, self.manifest.to.clone());
+        let open = objects::open_entries(&here.volume, &to).await?;
+        let mut there = BTreeSet::new();
+        let mut unsaid = 0;
+        self.manifest.entries.clear();
+        for entry in open {
+            let copied = if there.contains(&entry.hash) {
+                Ok(())
+            } else {
+                objects::copy_out(&here.volume, self.stick, &entry, shown).await
+            };
+            match copied {
+                Ok(()) => {
+                    unsaid += entry.size;
+                    there.insert(entry.hash.clone());
+                    self.manifest.entries.push(entry);
+                    if unsaid > UNSAID {
+                        self.write()?;
+                        unsaid = 0;
+                    }
+                }
+                Err(Error::Full) => {
+                    self.exported.assets_left += 1;
+                    self.exported.bytes_left += entry.size;
+                    let path = self.stick.object(&entry.hash);
+                    self.stick.remove(&path)?;
+                }
+                Err(Error::Volume(error)) => {
+                    let problem = format!(
+                        "asset {} ({}): {}",
+                        entry.asset_id,
+                        entry.file_name,
+                        chain(&error)
+                    );
+                    self.exported.problems.push(problem);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Exported> {
+        let exported = &mut self.exported;
+        self.manifest.whole =
+            exported.records_left == 0 && exported.assets_left == 0 && exported.problems.is_empty();
+        match self.write() {
+            // Without its last word the bundle says of itself that it is not whole, which is true of it.
+            Err(Error::Full) => self.manifest.whole = false,
+            done => done?,
+        }
+        objects::sweep(self.stick)?;
+        match self.here.leave_receipt(self.stick, &self.manifest.to).await {
+            // Nothing has ever come from there; or the receipt has no room, and what was sent is sent again.
+            Ok(()) | Err(Error::Link(link::Error::NotEnrolled { .. }) | Error::Full) => {}
+            Err(error) => return Err(error),
+        }
+        let parts = self.manifest.topics.iter().flat_map(|topic| &topic.parts);
+        let segments = parts.flat_map(|part| &part.segments);
+        Ok(Exported {
+            whole: self.manifest.whole,
+            records: segments.map(|segment| segment.records).sum(),
+            assets: self.manifest.entries.len() as u64,
+            ..self.exported
+        })
+    }
+}
+
+type Positions = HashMap<(String, String, i32), Place>;
+
+/// From where on the other site wants records.
+fn positions(
+    here: &Here,
+    to: &SiteId,
+    stick: &Stick,
+    since: &Since,
+    problems: &mut Vec<String>,
+) -> Result<Positions> {
+    let receipt = match since {
+        Since::Beginning => None,
+        Since::File(path) => {
+            let missing = || Error::document(path, "there is no such file");
+            Some(here.read::<Receipt>(path)?.ok_or_else(missing)?.document)
+        }
+        Since::Receipt => match here.read::<Receipt>(&stick.receipt(&here.site, to)) {
+            Ok(found) => found.map(|found| found.document),
+            Err(error) => {
+                problems.push(format!("all is sent from its beginning: {}", chain(&error)));
+                None
+            }
+        },
+    };
+    let Some(receipt) = receipt else {
+        return Ok(Positions::new());
+    };
+    if receipt.from != here.site || receipt.to != *to {
+        let path = match since {
+            Since::File(path) => path.clone(),
+            _ => stick.receipt(&here.site, to),
+        };
+        let why = format!(
+            "it is the receipt of {} for {}, not of {to} for {}",
+            receipt.to, receipt.from, here.site
+        );
+        return Err(Error::document(&path, why));
+    }
+    let places = receipt.positions.into_iter();
+    Ok(places
+        .map(|place| ((place.route.clone(), place.topic.clone(), place.partition), place))
+        .collect())
+}
+
+/// Reads a partition to an end that is known, and writes segments of it.
+struct Scribe {
+    reader: common::broker::Reader,
+    topic: String,
+    partition: i32,
+    high: i64,
+    waiting: std::collections::VecDeque<common::broker::Record>,
+    next: i64,
+    /// Whether all has been handed out.
+    done: bool,
+}
+
+impl Scribe {
+    async fn open(broker: &Broker, topic: &str, partition: i32, begin: i64, high: i64) -> Result<Self> {
+        Ok(Self {
+            reader: broker.reader(&[Position::at(topic, partition, begin)]).await?,
+            topic: topic.to_owned(),
+            partition,
+            high,
+            waiting: std::collections::VecDeque::new(),
+            next: begin,
+            done: false,
+        })
+    }
+
+    /// The next segment's records; none after the last.
+    async fn segment(&mut self) -> Result<Option<Pen>> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut pen = Pen::new(self.next);
+        loop {
+            while let Some(record) = self.waiting.pop_front() {
+                if record.offset >= self.high {
+                    self.done = true;
+                    return Ok(Some(pen));
+                }
+                pen.put(&record);
+                self.next = pen.next();
+                if pen.full() {
+                    self.done = self.next >= self.high;
+                    return Ok(Some(pen));
+                }
+            }
+            // Behind the last record there may be offsets that no reader is given.
+            let position = self.reader.position(&self.topic, self.partition);
+            if self.next >= self.high || position.is_some_and(|position| position >= self.high) {
+                self.done = true;
+                return Ok(Some(pen));
+            }
+            self.waiting.extend(self.reader.next(RECORDS, POLL).await?);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    fn part(begin: i64, ends: &[i64]) -> Part {
+        let mut from = begin;
+        let segment = |end: &i64| {
+            let begin = std::mem::replace(&mut from, *end);
+            Segment {
+                hash: blake3::hash(&end.to_be_bytes()).into(),
+                bytes: 1,
+                plain: 1,
+                records: 1,
+                begin,
+                end: *end,
+            }
+        };
+        Part {
+            low: begin,
+            begin,
+            segments: ends.iter().map(segment).collect(),
+        }
+    }
+
+    fn planned(wanted: Option<i64>, (low, high): (i64, i64), old: Option<&Part>) -> (i64, i64, i64) {
+        let part = plan(wanted, Watermarks { low, high }, old, |segment| {
+            segment.bytes == 1
+        });
+        (part.low, part.begin, part.end())
+    }
+
+    #[test]
+    fn without_a_receipt_all_is_sent_and_with_one_what_follows() {
+        assert_eq!(planned(None, (5, 90), None), (5, 5, 5));
+        assert_eq!(planned(Some(40), (5, 90), None), (5, 40, 40));
+        assert_eq!(planned(Some(90), (5, 90), None), (5, 90, 90));
+    }
+
+    #[test]
+    fn what_is_gone_or_went_back_is_sent_from_the_beginning_that_is_left() {
+        assert_eq!(planned(Some(3), (5, 90), None), (5, 5, 5));
+        assert_eq!(planned(Some(91), (5, 90), None), (5, 5, 5));
+    }
+
+    #[test]
+    fn what_is_on_the_stick_stays_as_long_as_it_is_wanted() {
+        let old = part(0, &[30, 60]);
+        assert_eq!(planned(None, (0, 90), Some(&old)), (0, 0, 60));
+        assert_eq!(planned(Some(30), (0, 90), Some(&old)), (0, 30, 60));
+        assert_eq!(planned(Some(31), (0, 90), Some(&old)), (0, 30, 60));
+        assert_eq!(planned(Some(60), (0, 90), Some(&old)), (0, 60, 60));
+        // It can still be had here when the source has it no more.
+        assert_eq!(planned(Some(20), (50, 90), Some(&old)), (0, 0, 60));
+        assert_eq!(planned(None, (50, 90), Some(&old)), (0, 0, 60));
+    }
+
+    #[test]
+    fn what_is_on_the_stick_goes_where_it_would_leave_a_hole_or_is_of_offsets_that_are_no_more() {
+        let old = part(30, &[60]);
+        assert_eq!(planned(None, (0, 90), Some(&old)), (0, 0, 0));
+        assert_eq!(planned(Some(30), (70, 90), Some(&old)), (70, 70, 70));
+        assert_eq!(planned(Some(30), (0, 50), Some(&old)), (0, 30, 30));
+        let mut damaged = part(0, &[30, 60]);
+        damaged.segments[1].bytes = 2;
+        assert_eq!(planned(None, (0, 90), Some(&damaged)), (0, 0, 30));
+        assert_eq!(planned(None, (40, 90), Some(&damaged)), (40, 40, 40));
+    }
+}

@@ -1,0 +1,312 @@
+//! Records: each once and in order, whatever brought the others.
+
+use bundle::{Error, Since, Wish, export, import};
+use common::broker::TopicSpec;
+use common::schemas::{Checkpoint, SiteId};
+use common::table::{self, Write};
+
+use crate::rig::{Rig, contents, here, one, record, site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_both_ways_on_one_stick_each_once_and_in_order() {
+    let rig = Rig::new().await;
+    for round in 0..4 {
+        rig.send(100 + round).await;
+        let down = rig.export_down().await;
+        assert!(down.whole);
+        assert_eq!(rig.import_down().await.problems, Vec::<String>::new());
+        let up = rig.export_up().await;
+        assert!(up.whole);
+        assert_eq!(rig.import_up().await.problems, Vec::<String>::new());
+        rig.all_is_carried().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn importing_twice_has_no_effect() {
+    let rig = Rig::new().await;
+    rig.send(500).await;
+    rig.export_down().await;
+    let first = rig.import_down().await;
+    assert_eq!((first.records, first.known), (500, 0));
+    let before = contents(&rig.edge.broker, &format!("{}.checkpoints", rig.edge.site)).await;
+    let second = rig.import_down().await;
+    assert_eq!((second.records, second.known), (0, 500));
+    let after = contents(&rig.edge.broker, &format!("{}.checkpoints", rig.edge.site)).await;
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receipt_lets_the_next_export_begin_where_the_last_import_ended() {
+    let rig = Rig::new().await;
+    rig.send(300).await;
+    assert_eq!(rig.export_down().await.records, 300);
+    // Nothing was imported: what is there stays, and what is new is added.
+    rig.send(50).await;
+    let again = rig.export_down().await;
+    assert_eq!((again.records, again.kept), (350, 300));
+    rig.import_down().await;
+    rig.send(20).await;
+    let next = rig.export_down().await;
+    assert_eq!((next.records, next.kept), (20, 0));
+    assert_eq!(rig.import_down().await.records, 20);
+}
+
+async fn link_carried(rig: &Rig, upto: usize) {
+    // As the link does it: records and checkpoints in one transaction.
+    let id = link::transactional_id(
+        &rig.edge.site,
+        link::Direction::Down,
+        Some(common::budget::Class::Sensors),
+    );
+    let mut transactions = rig.edge.broker.transactions(&id).await.unwrap();
+    rig.edge
+        .broker
+        .create_topic(&TopicSpec::new(&rig.news, 3))
+        .await
+        .unwrap();
+    let epoch = rig.core.broker.describe(&rig.news).await.unwrap().unwrap().id;
+    for (partition, records) in contents(&rig.core.broker, &rig.news).await {
+        let some = &records[..upto.min(records.len())];
+        let outgoing = some.iter().map(|record| common::broker::Outgoing {
+            topic: rig.news.clone(),
+            partition: Some(partition),
+            timestamp: Some(record.timestamp),
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+        });
+        let checkpoint = Checkpoint {
+            route: "news".into(),
+            source_topic: rig.news.clone(),
+            destination_topic: rig.news.clone(),
+            partition,
+            next_offset: some.last().unwrap().offset + 1,
+            source_epoch: epoch.clone(),
+            ranges: Vec::new(),
+            lost: Vec::new(),
+            backlog: Vec::new(),
+            carried_at: 0,
+        };
+        let topic = format!("{}.checkpoints", rig.edge.site);
+        let seal = |placed: &[common::broker::Placement]| {
+            let mut checkpoint = checkpoint;
+            for (record, place) in some.iter().zip(placed) {
+                link::offsets::push(&mut checkpoint.ranges, record.offset, place.offset);
+            }
+            vec![link::checkpoint::record(&topic, &checkpoint)]
+        };
+        transactions.commit(outgoing.collect(), seal).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_link_carried_before_is_passed_over() {
+    let rig = Rig::new().await;
+    rig.send(400).await;
+    link_carried(&rig, 70).await;
+    rig.export_down().await;
+    let imported = rig.import_down().await;
+    assert_eq!((imported.records, imported.known), (400 - 3 * 70, 3 * 70));
+    rig.export_up().await;
+    rig.import_up().await;
+    rig.all_is_carried().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_the_link_that_was_under_way_is_fenced() {
+    let rig = Rig::new().await;
+    rig.send(10).await;
+    let mut ids = vec![None];
+    ids.extend(common::budget::Class::ALL.map(Some));
+    let mut sessions = Vec::new();
+    for class in ids {
+        let id = link::transactional_id(&rig.edge.site, link::Direction::Up, class);
+        sessions.push(rig.core.broker.transactions(&id).await.unwrap());
+    }
+    rig.export_up().await;
+    rig.import_up().await;
+    for mut session in sessions {
+        let late = session
+            .commit(vec![record(&rig.readings_at_core(), 1)], |_| Vec::new())
+            .await;
+        assert!(
+            matches!(late, Err(common::broker::Error::Fenced { .. })),
+            "{late:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_says_that_the_link_is_at_work() {
+    let rig = Rig::new().await;
+    rig.send(10).await;
+    rig.export_down().await;
+    let topic = format!("{}.checkpoints", rig.edge.site);
+    let lease = rig
+        .edge
+        .broker
+        .lease(&topic, &format!("{}.link", rig.edge.site))
+        .await
+        .unwrap();
+    lease.acquired().await;
+    let imported = import(&rig.edge, &mut rig.stick(), Wish::default(), &|_| {}).await;
+    assert!(matches!(imported, Err(Error::LinkAtWork)), "{imported:?}");
+    lease.release().await;
+    assert_eq!(rig.import_down().await.records, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_is_refused_and_named_and_a_loss_that_is_accepted_is_written_down() {
+    let rig = Rig::new().await;
+    rig.send(300).await;
+    rig.export_down().await;
+    rig.import_down().await;
+    rig.send(60).await;
+    // This one is taken out of the first stick's receipt, and lost with a second stick.
+    rig.export_down().await;
+    rig.import_down().await;
+    let receipt = rig.directory.path().join("receipt");
+    std::fs::copy(rig.down().join("receipt.jsonl"), &receipt).unwrap();
+
+    // An edge that lost its broker, and a core that goes on from the receipt.
+    let other = here(
+        &rig.directory,
+        &rig.certs,
+        "other",
+        "other",
+        &testkit::sqlite(&rig.directory.path().join("x"), "b.db"),
+        vec![],
+    )
+    .await;
+    let fresh = bundle::Here {
+        broker: other.broker,
+        site: rig.edge.site.clone(),
+        core: site("core"),
+        table: rig.edge.table.clone(),
+        volume: rig.edge.volume.clone(),
+        signer: other.signer,
+        trust: other.trust,
+        routes: rig.edge.routes.clone(),
+        in_classes: true,
+        retention: rig.edge.retention,
+        quota: None,
+    };
+    let checkpoints = format!("{}.checkpoints", rig.edge.site);
+    fresh
+        .broker
+        .create_topic(&TopicSpec::new(&checkpoints, 1).compacted())
+        .await
+        .unwrap();
+    rig.send(30).await;
+    let since = Since::File(receipt);
+    export(&rig.core, &rig.edge.site, &mut rig.stick(), &since, &|_| {})
+        .await
+        .unwrap();
+    let refused = one(import(&fresh, &mut rig.stick(), Wish::default(), &|_| {}).await);
+    assert_eq!(refused.records, 0);
+    assert_eq!(refused.problems.len(), 3, "{:?}", refused.problems);
+    let problem = &refused.problems[0];
+    assert!(
+        problem.contains("begins at offset") && problem.contains("0 to "),
+        "{problem}"
+    );
+
+    let wish = Wish { accept_loss: true };
+    let accepted = one(import(&fresh, &mut rig.stick(), wish, &|_| {}).await);
+    assert_eq!((accepted.records, accepted.lost), (30, 360));
+    let key = format!("news/{}/0", rig.news);
+    let checkpoint = rig.checkpoint(&fresh.broker, &key).await.unwrap();
+    assert_eq!((checkpoint.lost[0].source, checkpoint.lost.len()), (0, 1));
+    assert!(checkpoint.lost[0].reason.contains("accepted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_again_is_carried_from_its_beginning_and_an_older_bundle_of_it_is_left_out() {
+    let rig = Rig::new().await;
+    rig.send(200).await;
+    rig.export_down().await;
+    let old = rig.directory.path().join("old");
+    copy(&rig.root(), &old);
+    rig.import_down().await;
+    rig.core.broker.delete_topic(&rig.news).await.unwrap();
+    rig.core
+        .broker
+        .create_topic(&TopicSpec::new(&rig.news, 3))
+        .await
+        .unwrap();
+    rig.send(90).await;
+    rig.export_down().await;
+    let again = rig.import_down().await;
+    assert_eq!((again.records, again.problems.len()), (90, 0));
+    let key = format!("news/{}/0", rig.news);
+    let checkpoint = rig.checkpoint(&rig.edge.broker, &key).await.unwrap();
+    assert!(checkpoint.lost[0].reason.contains("made again"));
+
+    let mut stick = bundle::Stick::at(&old);
+    let older = one(import(&rig.edge, &mut stick, Wish::default(), &|_| {}).await);
+    assert_eq!(older.records, 0);
+    assert_eq!(older.problems.len(), 3);
+    assert!(older.problems[0].contains("made again"), "{:?}", older.problems);
+}
+
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for file in crate::rig::files(from) {
+        let there = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(there.parent().unwrap()).unwrap();
+        std::fs::copy(file, there).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_destination_refuses_is_put_aside_and_the_others_go_on() {
+    let rig = Rig::new().await;
+    let mut small = TopicSpec::new(&rig.news, 3);
+    small.max_message_bytes = 1000;
+    rig.edge.broker.create_topic(&small).await.unwrap();
+    rig.send(50).await;
+    let mut large = record(&rig.news, 1);
+    large.partition = Some(1);
+    large.value = Some(vec![7; 2000].into());
+    rig.core.broker.producer().unwrap().send(large).await.unwrap();
+    rig.send(50).await;
+    rig.export_down().await;
+    let imported = rig.import_down().await;
+    assert_eq!((imported.records, imported.refused, imported.known), (100, 1, 0));
+    let letters = contents(&rig.edge.broker, &format!("{}.dead-letter", rig.news)).await;
+    assert_eq!(letters[&0].len(), 1);
+    let again = rig.import_down().await;
+    assert_eq!((again.records, again.refused), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_on_a_route_here_is_taken_in() {
+    let mut rig = Rig::new().await;
+    rig.send(10).await;
+    rig.export_down().await;
+    rig.edge.routes.retain(|route| route.name != "news");
+    let imported = rig.import_down().await;
+    assert_eq!(imported.records, 0);
+    assert!(
+        imported.problems[0].contains("no route"),
+        "{:?}",
+        imported.problems
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_enrolled_or_was_revoked_is_refused_both_ways() {
+    let rig = Rig::new().await;
+    rig.send(10).await;
+    rig.export_up().await;
+    let revoked = Write::to("sites")
+        .set("realm", "core")
+        .set("site", rig.edge.site.as_str())
+        .set("revoked_at", table::Value::timestamp(1));
+    rig.core.table.upsert(revoked).await.unwrap();
+    let imported = import(&rig.core, &mut rig.stick(), Wish::default(), &|_| {}).await;
+    assert!(matches!(imported, Err(Error::Revoked { .. })), "{imported:?}");
+    let to: SiteId = site("nobody");
+    let exported = export(&rig.core, &to, &mut rig.stick(), &Since::Receipt, &|_| {}).await;
+    assert!(matches!(exported, Err(Error::NotEnrolled { .. })), "{exported:?}");
+}

@@ -1,0 +1,137 @@
+//! `fieldline link offsets`: consumer groups that move to the other side of the link.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use common::broker::{self, Broker};
+use common::chassis::Config;
+use link::moves::{self, Move, Side, Sides};
+use link::{Lane, Link, Settings};
+use serde_json::json;
+
+use crate::output::{line, show, table};
+
+/// Show where consumer groups' positions are on the other side of the link, and commit them there. Stop the groups
+/// first; with an embedded broker at the edge, the site too.
+#[derive(Debug, Args)]
+pub(crate) struct LinkOffsets {
+    /// The edge's settings file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The group; all groups unless told.
+    #[arg(long, required_if_eq("apply", "true"))]
+    group: Option<String>,
+    /// The side that the group comes from.
+    #[arg(long, default_value = "edge")]
+    from: From,
+    /// Commit the positions on the other side, for a group that has no members on either side.
+    #[arg(long)]
+    apply: bool,
+    /// Print JSON for scripts instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A side of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// This edge.
+    Edge,
+    /// The core.
+    Core,
+}
+
+/// An edge's link as its settings describe it: its routes, and both brokers.
+pub(crate) struct Ends {
+    pub(crate) sides: Sides,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) settings: Settings,
+}
+
+/// Opens both brokers of an edge's link.
+pub(crate) async fn open(config: &Path) -> Result<Ends> {
+    let read = Config::read(Some(config), common::chassis::environment())
+        .with_context(|| format!("cannot read the settings of {}", config.display()))?;
+    let loaded = read.load::<Link>()?;
+    let (site, settings) = (loaded.host.site.parse()?, loaded.settings);
+    let registry = prometheus::Registry::new;
+    let edge = match Broker::open(&settings.broker, "fieldline", &registry()).await {
+        Err(broker::Error::Locked { path, holder }) => bail!(
+            "the edge's broker {} is in use by {holder}\nhint: an embedded broker has one owner; stop the site, run this again, and start it",
+            path.display()
+        ),
+        other => other.context("this edge's broker")?,
+    };
+    let core = match Broker::open(&settings.core, "fieldline", &registry()).await {
+        Err(broker::Error::Locked { path, holder }) => bail!(
+            "the core's broker {} is in use by {holder}\nhint: an embedded broker has one owner; stop the site, run this again, and start it",
+            path.display()
+        ),
+        other => other.context("the core's broker")?,
+    };
+    let sides = Sides { site, edge, core };
+    let lanes = link::expand(&sides.site, &settings.routes())
+        .map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
+    Ok(Ends {
+        sides,
+        lanes,
+        settings,
+    })
+}
+
+/// `fieldline link offsets`.
+pub(crate) async fn run(wish: &LinkOffsets) -> Result<()> {
+    let ends = open(&wish.config).await?;
+    let from = match wish.from {
+        From::Edge => Side::Edge,
+        From::Core => Side::Core,
+    };
+    let survey = moves::survey(&ends.sides, &ends.lanes, from, wish.group.as_deref()).await?;
+    let applied = if wish.apply {
+        Some(moves::apply(&ends.sides, from, &survey).await?)
+    } else {
+        None
+    };
+    let answer = json!({
+        "site": ends.sides.site,
+        "from": from,
+        "to": from.other(),
+        "positions": survey.moves,
+        "in_use": survey.in_use,
+        "applied": applied,
+    });
+    show(wish.json, &answer, |_| {
+        if survey.moves.is_empty() {
+            line("no group has committed a position in a topic that the link carries");
+        } else {
+            let rows: Vec<_> = survey.moves.iter().map(row).collect();
+            table(&["GROUP", "AT", "COMMITTED", "OTHER SIDE", "POSITION", ""], &rows);
+        }
+        for (group, members) in &survey.in_use {
+            line(format!("{group} is in use by {}", members.join(", ")));
+        }
+        match applied {
+            Some(count) => line(format!("{count} positions are committed on the other side")),
+            None if !survey.moves.is_empty() => line("nothing is committed; --group and --apply do that"),
+            None => {}
+        }
+    });
+    Ok(())
+}
+
+fn row(found: &Move) -> Vec<String> {
+    let note = match (&found.note, found.exact) {
+        (Some(note), _) => note.clone(),
+        (None, true) => "exact".to_owned(),
+        (None, false) => String::new(),
+    };
+    vec![
+        found.group.clone(),
+        format!("{}/{}", found.topic, found.partition),
+        found.committed.to_string(),
+        format!("{}/{}", found.other_topic, found.partition),
+        found.position.map_or_else(|| "–".to_owned(), |at| at.to_string()),
+        note,
+    ]
+}

@@ -1,0 +1,344 @@
+//! Where a session of batches writes: a cluster, or the broker in this process. Either way records and the checkpoints
+//! that vouch for them become visible together or not at all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::broker::{Broker, Outgoing, Placement, Transactions, partition_of};
+use common::chassis::now_ms;
+use common::kafka::batch::Batch;
+use common::kafka::{
+    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Row, Start, Topic, pack, read,
+};
+use common::schemas::Checkpoint;
+
+use super::BYTES;
+use crate::carrier::Carrier;
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::pieces::{Form, Freight, Piece};
+use crate::records::same;
+use crate::wire::End;
+
+/// A transaction that its holder does not end in this time is aborted by the cluster.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a poll waits for checkpoints, which are there already.
+const BRIEF: Duration = Duration::from_millis(500);
+
+/// A destination of batches.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// A cluster.
+    Kafka {
+        cluster: Arc<Cluster>,
+        producer: Box<Producer>,
+        checkpoints: Topic,
+        /// The largest batch that each topic takes.
+        limits: HashMap<String, usize>,
+    },
+    /// The broker in this process.
+    Embedded {
+        broker: Broker,
+        transactions: Transactions,
+    },
+}
+
+impl Sink {
+    /// Takes over the carrier's transactional id, and looks at the topics that it will write to: how many partitions they
+    /// have; those that are not there are left out.
+    pub(super) async fn take_over(
+        carrier: &Carrier,
+        end: &End,
+        names: &[&str],
+    ) -> Result<(Self, HashMap<String, i32>)> {
+        let missing = || Error::NotEnrolled {
+            topic: carrier.checkpoints.clone(),
+            site: carrier.site.to_string(),
+        };
+        let id = carrier.transactional_id();
+        match end {
+            End::Kafka(cluster) => {
+                let all = [&[carrier.checkpoints.as_str()], names].concat();
+                // Nothing of this changes with the holder of the id.
+                let (mut producer, topics, limits) = tokio::try_join!(
+                    Producer::take_over(cluster, &id, TIMEOUT),
+                    cluster.topics(&all),
+                    cluster.batch_limits(names)
+                )?;
+                let mut topics = topics.into_iter();
+                let checkpoints = topics.next().flatten().ok_or_else(missing)?;
+                let topics: Vec<Topic> = topics.flatten().collect();
+                let count = |topic: &Topic| i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
+                let places = topics.iter().map(|topic| (topic.name.clone(), count(topic)));
+                let places = places.collect();
+                producer.learn(topics.into_iter().chain([checkpoints.clone()]));
+                let sink = Self::Kafka {
+                    cluster: cluster.clone(),
+                    producer: Box::new(producer),
+                    checkpoints,
+                    limits: names.iter().map(|name| (*name).to_owned()).zip(limits).collect(),
+                };
+                Ok((sink, places))
+            }
+            End::Embedded => {
+                let broker = carrier.destination.clone();
+                broker.describe(&carrier.checkpoints).await?.ok_or_else(missing)?;
+                let transactions = broker.transactions(&id).await?;
+                let mut places = HashMap::new();
+                for name in names {
+                    let topic = broker.describe(name).await?;
+                    places.extend(topic.map(|topic| (topic.name, topic.partitions)));
+                }
+                Ok((Self::Embedded { broker, transactions }, places))
+            }
+        }
+    }
+
+    /// Reads all checkpoints, to the end.
+    pub(super) async fn checkpoints(&mut self, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+        match self {
+            Self::Kafka {
+                cluster, checkpoints, ..
+            } => load(cluster, checkpoints).await,
+            Self::Embedded { broker, .. } => checkpoint::load(broker, topic).await,
+        }
+    }
+
+    /// The largest batch that a topic is known to take.
+    pub(super) fn limit(&self, topic: &str) -> Option<usize> {
+        match self {
+            Self::Kafka { limits, .. } => limits.get(topic).copied(),
+            Self::Embedded { .. } => None,
+        }
+    }
+
+    /// What pieces for a topic are to be like, on a line that takes `bytes` in a moment.
+    pub(super) fn form(&self, carrier: &Carrier, topic: &str, bytes: Option<usize>) -> Form {
+        match self {
+            Self::Kafka { .. } => {
+                let limit = self.limit(topic).unwrap_or(BYTES);
+                Form::Batches(limit.min(bytes.unwrap_or(limit)))
+            }
+            Self::Embedded { .. } => Form::Records(self.most_records(carrier), self.most_bytes(carrier)),
+        }
+    }
+
+    /// The most bytes of a transaction.
+    pub(super) fn most_bytes(&self, carrier: &Carrier) -> usize {
+        match self {
+            Self::Kafka { .. } => BYTES,
+            Self::Embedded { .. } => {
+                usize::try_from(carrier.settings.max_bytes.bytes()).map_or(BYTES, |most| most.min(BYTES))
+            }
+        }
+    }
+
+    /// The most records of a transaction.
+    pub(super) fn most_records(&self, carrier: &Carrier) -> usize {
+        match self {
+            Self::Kafka { .. } => usize::MAX,
+            Self::Embedded { .. } => carrier.settings.max_records,
+        }
+    }
+
+    /// Writes checkpoints that vouch for no record.
+    pub(super) async fn note(&mut self, checkpoints: Vec<Outgoing>) -> Result<()> {
+        match self {
+            Self::Kafka {
+                producer,
+                checkpoints: topic,
+                ..
+            } => {
+                let seals = seals(topic, &checkpoints);
+                let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
+                producer.carry(&[], &places, |_| seals.clone()).await?;
+            }
+            Self::Embedded { transactions, .. } => {
+                transactions.commit(Vec::new(), |_| checkpoints).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes pieces, and what `seal` makes of the offset of each one's first record, in one transaction. `keys` are the
+    /// keys of what it will make. Returns the offsets.
+    pub(super) async fn carry(
+        &mut self,
+        cargo: &[Freight],
+        keys: &[String],
+        mut seal: impl FnMut(&[i64]) -> Vec<Outgoing> + Send,
+    ) -> Result<Vec<i64>> {
+        match self {
+            Self::Kafka {
+                producer,
+                checkpoints,
+                ..
+            } => {
+                let batch = |freight: &Freight| {
+                    let to = Partition {
+                        topic: freight.to.as_str().into(),
+                        index: freight.at.1,
+                    };
+                    Some((to, freight.piece.batch()?.clone()))
+                };
+                let batches: Vec<(Partition, Batch)> = cargo.iter().filter_map(batch).collect();
+                let places: Vec<Partition> = keys.iter().map(|key| seal_of(checkpoints, key)).collect();
+                let sealed = |bases: &[i64]| seals(checkpoints, &seal(bases));
+                Ok(producer.carry(&batches, &places, sealed).await?)
+            }
+            Self::Embedded { transactions, .. } => {
+                let (mut batch, mut firsts) = (Vec::new(), Vec::with_capacity(cargo.len()));
+                for freight in cargo {
+                    firsts.push(batch.len());
+                    let records = freight.piece.contents().iter();
+                    batch.extend(records.map(|record| same(record, &freight.to)));
+                }
+                // What a transaction writes to a partition lies there without gaps.
+                let mut bases = Vec::new();
+                let sealed = transactions.commit(batch, |placed: &[Placement]| {
+                    let base = |first: &usize| placed.get(*first).map_or(-1, |place| place.offset);
+                    bases = firsts.iter().map(base).collect();
+                    seal(&bases)
+                });
+                sealed.await?;
+                Ok(bases)
+            }
+        }
+    }
+
+    /// Asks whether it answers.
+    pub(super) async fn ping(&mut self) -> Result<()> {
+        match self {
+            Self::Kafka { cluster, .. } => Ok(cluster.ping().await?),
+            Self::Embedded { broker, .. } => Ok(broker.ping().await?),
+        }
+    }
+}
+
+/// Reads all checkpoints of a cluster, to the end of what is written there: another carrier's open transaction hides what
+/// this one committed behind its beginning.
+async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<HashMap<String, Checkpoint>> {
+    let topic = std::slice::from_ref(topic);
+    let mut left: HashMap<i32, i64> = HashMap::new();
+    let mut starts = Vec::new();
+    for ((topic, partition), ends) in cluster.written(topic).await? {
+        if ends.high > ends.low {
+            left.insert(partition, ends.high);
+            starts.push(Start {
+                topic,
+                partition,
+                offset: ends.low,
+            });
+        }
+    }
+    let mut found = checkpoint::Found::default();
+    if left.is_empty() {
+        return found.all();
+    }
+    let limits = FetchLimits {
+        wait: BRIEF,
+        bytes: BYTES,
+        alone: false,
+    };
+    let mut fetcher = Fetcher::open(cluster, topic, &starts, limits).await?;
+    while !left.is_empty() {
+        for news in fetcher.next().await? {
+            for batch in &news.batches {
+                let damaged = |source| Wired::Damaged {
+                    topic: news.topic.to_string(),
+                    partition: news.partition,
+                    source,
+                };
+                for row in read(batch).map_err(damaged)? {
+                    let at = (&*news.topic, news.partition, row.offset);
+                    found.take(at, row.key.as_deref(), row.value.as_deref());
+                }
+            }
+            if left.get(&news.partition).is_some_and(|end| news.next >= *end) {
+                left.remove(&news.partition);
+            }
+        }
+    }
+    found.all()
+}
+
+/// The same for who carries record by record.
+pub(crate) async fn checkpoints(cluster: &Arc<Cluster>, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+    match cluster.topics(&[topic]).await?.into_iter().flatten().next() {
+        Some(topic) => load(cluster, &topic).await,
+        None => Ok(HashMap::new()),
+    }
+}
+
+/// Where a checkpoint goes.
+fn seal_of(checkpoints: &Topic, key: &str) -> Partition {
+    let partitions = i32::try_from(checkpoints.partitions()).unwrap_or(1);
+    Partition {
+        topic: checkpoints.name.as_str().into(),
+        index: if partitions > 1 {
+            partition_of(key.as_bytes(), partitions)
+        } else {
+            0
+        },
+    }
+}
+
+fn seals(topic: &Topic, checkpoints: &[Outgoing]) -> Vec<(Partition, Batch)> {
+    let mut places: HashMap<Partition, Vec<Row<'_>>> = HashMap::new();
+    for checkpoint in checkpoints {
+        let key = checkpoint.key.as_deref().unwrap_or_default();
+        let row = Row {
+            timestamp: now_ms(),
+            key: checkpoint.key.as_deref(),
+            value: checkpoint.value.as_deref(),
+            headers: &checkpoint.headers,
+        };
+        places
+            .entry(seal_of(topic, &String::from_utf8_lossy(key)))
+            .or_default()
+            .push(row);
+    }
+    let batch = |(at, rows): (Partition, Vec<Row<'_>>)| Some((at, pack(&rows)?));
+    places.into_iter().filter_map(batch).collect()
+}
+
+/// The destination's word on one of the pieces, as the next session is to hear it.
+pub(super) fn refused(error: Error, cargo: &[Freight], records: usize) -> Error {
+    let (index, source) = match error {
+        Error::Wire(Wired::Refused {
+            topic, index, reason, ..
+        }) => (Some(index), common::broker::Error::Refused { topic, reason }),
+        Error::Broker(
+            source @ (common::broker::Error::TooLarge { .. } | common::broker::Error::Refused { .. }),
+        ) => (None, source),
+        other => return other,
+    };
+    let known = index.and_then(|index| cargo.get(index));
+    // What is refused without being one of the pieces is a checkpoint.
+    let Some(freight) = known.or_else(|| cargo.last().filter(|_| index.is_none())) else {
+        return Error::Broker(source);
+    };
+    let (topic, partition) = freight.at.clone();
+    let alone = known.map_or(records, |freight| freight.piece.records()) == 1;
+    Error::Refused {
+        // A piece of one record is the one; else it is looked for among all.
+        records: if alone { 1 } else { records },
+        last: (topic, partition, freight.piece.last()),
+        source,
+    }
+}
+
+/// A piece that the destination would not take, before it is asked.
+pub(super) fn too_large(freight: &Freight, limit: usize) -> Error {
+    let Freight { at, to, piece } = freight;
+    Error::Refused {
+        records: piece.records(),
+        last: (at.0.clone(), at.1, Piece::last(piece)),
+        source: common::broker::Error::TooLarge {
+            topic: to.clone(),
+            size: piece.bytes(),
+            limit,
+        },
+    }
+}

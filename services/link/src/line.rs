@@ -1,0 +1,68 @@
+//! The way to the core: whatever crosses it does so in a class and under the one budget of the site's link.
+
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use common::budget::{Budget, Class};
+use common::kafka::{Dial, Stream};
+
+use crate::settings::Settings;
+
+/// What was spent, kept where the site keeps things.
+const FILE: &str = "link-budget.json";
+
+/// Opens connections of one class under the budget.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) budget: Budget,
+    pub(crate) class: Class,
+}
+
+#[async_trait]
+impl Dial for Line {
+    async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.budget.connect((host, port), self.class).await?))
+    }
+}
+
+/// The file in which the budget keeps what was spent: in the directory that is set, or beside an embedded broker.
+fn file(settings: &Settings) -> Option<PathBuf> {
+    let beside = || {
+        let broker = settings.broker.url.strip_prefix("sqlite://")?;
+        Some(PathBuf::from(broker).parent()?.to_owned())
+    };
+    Some(settings.state.clone().or_else(beside)?.join(FILE))
+}
+
+/// Opens the site's budget. Must be called within a runtime.
+pub(crate) fn open(settings: &Settings) -> anyhow::Result<Budget> {
+    let budget = settings.budget.clone();
+    let Some(path) = file(settings) else {
+        tracing::warn!("link.state is not set: what was spent is forgotten when link ends");
+        return Ok(Budget::detached(budget)?);
+    };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    Ok(Budget::open(budget, &path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_is_kept_where_it_is_told_or_beside_an_embedded_broker() {
+        let mut settings = Settings::default();
+        settings.broker.url = "kafka://edge:9092".into();
+        assert_eq!(file(&settings), None);
+        settings.broker.url = "sqlite:///var/lib/fieldline/broker.db".into();
+        assert_eq!(
+            file(&settings),
+            Some("/var/lib/fieldline/link-budget.json".into())
+        );
+        settings.state = Some("/elsewhere".into());
+        assert_eq!(file(&settings), Some("/elsewhere/link-budget.json".into()));
+    }
+}

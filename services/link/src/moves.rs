@@ -1,0 +1,275 @@
+//! Consumer groups that move: where their committed positions are on the other side of the link.
+//!
+//! A position is translated by the checkpoints' offset map, exactly. Where the map does not reach, the nearest earlier
+//! position that is known to skip nothing is taken and said to be that. Positions are committed for a group that has
+//! no members on either side, and for no other: a member would overwrite them, or read what it has read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use common::broker::{self, Broker};
+use common::schemas::{SiteId, at_core, topic};
+use serde::Serialize;
+
+use crate::checkpoint::key;
+use crate::error::Result;
+use crate::history::{self, History, Place};
+use crate::routes::{Direction, Lane};
+
+/// A side of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// This edge.
+    Edge,
+    /// The core.
+    Core,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Edge => Self::Core,
+            Self::Core => Self::Edge,
+        }
+    }
+}
+
+/// A link's two brokers.
+#[derive(Debug, Clone)]
+pub struct Sides {
+    /// This edge's name.
+    pub site: SiteId,
+    /// Its own broker.
+    pub edge: Broker,
+    /// The core's.
+    pub core: Broker,
+}
+
+impl Sides {
+    /// The broker of a side.
+    pub fn of(&self, side: Side) -> &Broker {
+        match side {
+            Side::Edge => &self.edge,
+            Side::Core => &self.core,
+        }
+    }
+
+    /// The checkpoints of one direction, which are at its destination.
+    ///
+    /// # Errors
+    /// With a broker's, or when a checkpoint cannot be read. There are none where nothing was carried yet.
+    pub async fn histories(&self, direction: Direction) -> Result<HashMap<String, History>> {
+        let destination = match direction {
+            Direction::Down => &self.edge,
+            Direction::Up => &self.core,
+        };
+        let checkpoints = at_core(&self.site, topic::CHECKPOINTS);
+        match history::load(destination, &checkpoints).await {
+            Err(crate::Error::Broker(broker::Error::UnknownTopic { .. })) => Ok(HashMap::new()),
+            other => other,
+        }
+    }
+}
+
+/// One committed position, and what it is on the other side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// The group.
+    pub group: String,
+    /// The route that carries the topic.
+    pub route: String,
+    /// The topic in which the position is committed.
+    pub topic: String,
+    /// The partition, the same on both sides.
+    pub partition: i32,
+    /// What is committed: the next offset to be read.
+    pub committed: i64,
+    /// The topic on the other side.
+    pub other_topic: String,
+    /// The next offset to be read there; none when it cannot be told.
+    pub position: Option<i64>,
+    /// Whether who goes on there sees exactly what was still to come; else it sees some records again.
+    pub exact: bool,
+    /// Why it is not exact.
+    pub note: Option<String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Survey {
+    /// The positions, by group, topic and partition.
+    pub moves: Vec<Move>,
+    /// The members of those groups that have some, on either side.
+    pub in_use: BTreeMap<String, Vec<String>>,
+}
+
+/// Looks for the positions that groups have on one side, in the topics of these lanes.
+///
+/// # Errors
+/// With a broker's, or when a checkpoint cannot be read.
+pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&str>) -> Result<Survey> {
+    let here = sides.of(from);
+    let mut found = Survey::default();
+    for lane in lanes {
+        let (topic, other) = names(lane, from);
+        if here.describe(topic).await?.is_none() {
+            continue;
+        }
+        let groups = match group {
+            Some(group) => vec![group.to_owned()],
+            None => here.groups().await?.into_iter().map(|group| group.name).collect(),
+        };
+        for group in groups {
+            for (partition, committed) in here.committed(&group, topic).await? {
+                found.moves.push(Move {
+                    group: group.clone(),
+                    route: lane.route.clone(),
+                    topic: topic.to_owned(),
+                    partition,
+                    committed,
+                    other_topic: other.to_owned(),
+                    position: None,
+                    exact: false,
+                    note: None,
+                });
+            }
+        }
+    }
+    // Checkpoints are read after the commits: what a group has seen at a destination, they vouch for.
+    for direction in [Direction::Down, Direction::Up] {
+        let lanes = lanes.iter().filter(|lane| lane.direction == direction);
+        let lanes: HashMap<&str, &Lane> = lanes.map(|lane| (names(lane, from).0, lane)).collect();
+        let mut moves = found.moves.iter_mut();
+        let Some(first) = moves.find(|found| lanes.contains_key(found.topic.as_str())) else {
+            continue;
+        };
+        let histories = sides.histories(direction).await?;
+        for found in [first].into_iter().chain(moves) {
+            if let Some(lane) = lanes.get(found.topic.as_str()) {
+                let history = histories.get(&key(&lane.route, &lane.source, found.partition));
+                locate(sides, lane, from, history, found).await?;
+            }
+        }
+    }
+    found
+        .moves
+        .sort_by(|a, b| (&a.group, &a.topic, a.partition).cmp(&(&b.group, &b.topic, b.partition)));
+    for side in [from, from.other()] {
+        for group in sides.of(side).groups().await? {
+            if !group.members.is_empty() && found.moves.iter().any(|found| found.group == group.name) {
+                found.in_use.entry(group.name).or_default().extend(group.members);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The topic's name on one side, and on the other.
+fn names(lane: &Lane, from: Side) -> (&str, &str) {
+    if at_source(lane, from) {
+        (&lane.source, &lane.destination)
+    } else {
+        (&lane.destination, &lane.source)
+    }
+}
+
+fn at_source(lane: &Lane, from: Side) -> bool {
+    (from == Side::Edge) == (lane.direction == Direction::Up)
+}
+
+/// Fills in where a position is on the other side.
+async fn locate(
+    sides: &Sides,
+    lane: &Lane,
+    from: Side,
+    history: Option<&History>,
+    found: &mut Move,
+) -> Result<()> {
+    let (here, there) = (sides.of(from), sides.of(from.other()));
+    let low_there = async || match there.watermarks(&found.other_topic, found.partition).await {
+        Ok(marks) => Ok(Some(marks.low)),
+        Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => Ok(None),
+        Err(error) => Err(error),
+    };
+    if lane.live_first {
+        found.note =
+            Some("a route that carries live records first has no one position for a group".to_owned());
+        return Ok(());
+    }
+    let Some(history) = history else {
+        found.position = low_there().await?;
+        found.note = Some("nothing of this partition was carried yet: the beginning".to_owned());
+        return Ok(());
+    };
+    let source = if at_source(lane, from) { here } else { there };
+    let id = source
+        .describe(&lane.source)
+        .await?
+        .map(|topic| topic.id)
+        .unwrap_or_default();
+    let carried = &history.checkpoint().source_epoch;
+    if !id.is_empty() && !carried.is_empty() && id != *carried {
+        found.note = Some(format!(
+            "{} was made again, and the link has not carried the new one yet",
+            lane.source
+        ));
+        return Ok(());
+    }
+    // Who would go on before the first record goes on with the first.
+    let low = here.watermarks(&found.topic, found.partition).await?.low;
+    let committed = found.committed.max(low);
+    let place = if at_source(lane, from) {
+        history.to_destination(committed)
+    } else {
+        history.to_source(committed)
+    };
+    match place {
+        Place::Exact(position) => {
+            found.position = Some(position);
+            found.exact = true;
+        }
+        Place::Ahead(position) => {
+            let ahead = committed - history.checkpoint().next_offset;
+            found.position = Some(position);
+            found.note = Some(format!(
+                "{ahead} records before it are not carried yet and will be seen again"
+            ));
+        }
+        Place::Forgotten => {
+            found.position = low_there().await?;
+            found.note = Some("before what the offset map remembers: the beginning".to_owned());
+        }
+        Place::Nothing => {
+            found.position = low_there().await?;
+            found.note = Some("nothing of this partition was carried yet: the beginning".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Commits the positions on the other side, for groups that have no members. Returns how many.
+///
+/// # Errors
+/// With [`broker::Error::GroupInUse`] before anything is committed when a group has members.
+pub async fn apply(sides: &Sides, from: Side, survey: &Survey) -> Result<usize> {
+    if let Some((group, members)) = survey.in_use.iter().next() {
+        return Err(broker::Error::GroupInUse {
+            group: group.clone(),
+            members: members.clone(),
+        }
+        .into());
+    }
+    let mut positions: BTreeMap<(&str, &str), Vec<(i32, i64)>> = BTreeMap::new();
+    for found in &survey.moves {
+        if let Some(position) = found.position {
+            let of = positions.entry((&found.group, &found.other_topic)).or_default();
+            of.push((found.partition, position));
+        }
+    }
+    let there = sides.of(from.other());
+    for ((group, topic), positions) in &positions {
+        there.commit_for(group, topic, positions).await?;
+    }
+    Ok(positions.values().map(Vec::len).sum())
+}

@@ -1,0 +1,257 @@
+//! What the site wants of its link: as configured, and above that what was set while it runs.
+//!
+//! Each thing is a record of its own in `service-control` (see `common::control::set`), so it is in force again after a
+//! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, and `allow` lets
+//! so many bytes of bulk cross a metered link, once. What cannot be understood is told and changes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::budget::{self, Budget, Hold};
+use common::chassis::Stop;
+use common::control::{self, Control};
+use common::schemas::ServiceSetting;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::settings::Settings;
+
+/// How often it is told how the budget stands.
+const TOLD: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The names of routes that carry nothing.
+pub(crate) type Paused = Arc<BTreeSet<String>>;
+
+/// Keeps to what the site wants.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    settings: Arc<Settings>,
+    budget: Budget,
+    paused: watch::Sender<Paused>,
+    control: Control,
+}
+
+impl Rule {
+    /// Takes what was set before; whoever works from here on keeps to it.
+    pub(crate) fn new(settings: Arc<Settings>, budget: Budget, control: Control) -> Self {
+        let rule = Self {
+            settings,
+            budget,
+            paused: watch::Sender::default(),
+            control,
+        };
+        rule.apply(&rule.control.settings().borrow());
+        rule
+    }
+
+    /// The routes that carry nothing, and the changes of that.
+    pub(crate) fn paused(&self) -> watch::Receiver<Paused> {
+        self.paused.subscribe()
+    }
+
+    /// Follows what is set, and tells how the budget stands.
+    pub(crate) async fn follow(self, stop: Stop) -> anyhow::Result<()> {
+        let mut settings = self.control.settings();
+        let mut changes = self.budget.changes();
+        let mut told = interval(TOLD);
+        told.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let now = settings.borrow_and_update().clone();
+                    self.apply(&now);
+                }
+                _ = changes.changed() => {}
+                _ = told.tick() => {}
+            }
+            self.tell();
+        }
+    }
+
+    fn apply(&self, set: &control::Settings) {
+        let wanted = wanted(&self.settings, set);
+        for problem in &wanted.problems {
+            tracing::warn!(problem, "what was set for the link is left out");
+            self.control.error(format!("what was set is left out: {problem}"));
+        }
+        if wanted.budget != self.budget.settings() {
+            match self.budget.set(wanted.budget.clone()) {
+                Ok(()) => tracing::info!(budget = ?wanted.budget, "the link's budget is set"),
+                Err(error) => tracing::warn!(%error, "the link's budget stays as it was"),
+            }
+        }
+        if let Some((order, bytes)) = wanted.allow
+            && self.budget.confirm_once(order, bytes)
+        {
+            tracing::info!(bytes, "bulk may cross");
+        }
+        self.paused.send_if_modified(|paused| {
+            let change = **paused != wanted.paused;
+            if change {
+                tracing::info!(routes = ?wanted.paused, "routes are paused");
+                *paused = Arc::new(wanted.paused);
+            }
+            change
+        });
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn tell(&self) {
+        let status = self.budget.status();
+        let gauge = |name: &'static str, value: u64| self.control.gauge(name, value as f64);
+        let limits = [
+            ("cap", status.cap),
+            ("day_limit", status.day.limit),
+            ("month_limit", status.month.limit),
+        ];
+        self.control.retain_gauges(|name| {
+            let gone = |(limit, value): &(&str, Option<u64>)| *limit == name && value.is_none();
+            !limits.iter().any(gone)
+        });
+        for (name, limit) in limits {
+            if let Some(limit) = limit {
+                gauge(name, limit);
+            }
+        }
+        gauge("bytes_per_second", status.rate);
+        gauge("day_bytes", status.day.bytes);
+        gauge("month_bytes", status.month.bytes);
+        gauge("metered", u64::from(status.metered));
+        gauge("allowed_bytes", status.confirmed);
+        for class in &status.classes {
+            let class_gauge = |what: &str, value: f64| {
+                self.control.gauge(format!("class.{}.{what}", class.class), value);
+            };
+            class_gauge("day_bytes", class.day as f64);
+            class_gauge("month_bytes", class.month as f64);
+            class_gauge("held", f64::from(code(class.held)));
+            let until = class.held.and_then(|hold| hold.until()).unwrap_or_default();
+            class_gauge("held_until", until as f64);
+        }
+        let paused = self.paused.borrow().clone();
+        for route in self.settings.routes() {
+            let value = f64::from(u8::from(paused.contains(&route.name)));
+            self.control.gauge(format!("route.{}.paused", route.name), value);
+        }
+    }
+}
+
+/// A hold as a number, for gauges: none, outside the windows, the day's bytes, the month's bytes, not confirmed.
+fn code(hold: Option<Hold>) -> u8 {
+    match hold {
+        None => 0,
+        Some(Hold::Window { .. }) => 1,
+        Some(Hold::Day { .. }) => 2,
+        Some(Hold::Month { .. }) => 3,
+        Some(Hold::Unconfirmed) => 4,
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Wanted {
+    budget: budget::Settings,
+    paused: BTreeSet<String>,
+    /// By which order how many bytes of bulk may cross.
+    allow: Option<(i64, u64)>,
+    problems: Vec<String>,
+}
+
+fn wanted(settings: &Settings, set: &control::Settings) -> Wanted {
+    let mut wanted = Wanted {
+        budget: settings.budget.clone(),
+        paused: settings.paused.iter().cloned().collect(),
+        ..Wanted::default()
+    };
+    for (key, setting) in set {
+        if let Err(problem) = take(&mut wanted, key, setting) {
+            wanted.problems.push(problem);
+        }
+    }
+    wanted
+}
+
+fn take(wanted: &mut Wanted, key: &str, setting: &ServiceSetting) -> Result<(), String> {
+    let value: Value = serde_json::from_str(&setting.value).map_err(|error| format!("{key}: {error}"))?;
+    match (key.split_once('/'), &value) {
+        (Some(("budget", key)), _) => wanted.budget = wanted.budget.with(key, value)?,
+        (Some(("route", name)), Value::String(state)) if state == "paused" => {
+            wanted.paused.insert(name.to_owned());
+        }
+        (Some(("route", name)), Value::String(state)) if state == "running" => {
+            wanted.paused.remove(name);
+        }
+        (None, Value::Number(bytes)) if key == "allow" => {
+            let bytes = bytes
+                .as_u64()
+                .ok_or_else(|| format!("{key}: a number of bytes"))?;
+            wanted.allow = Some((setting.asked_at, bytes));
+        }
+        _ => return Err(format!("{key}: {value} is nothing that can be set")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> control::Settings {
+        let setting = |(key, value): &(&str, &str)| {
+            let setting = ServiceSetting {
+                service: "link".into(),
+                key: (*key).into(),
+                value: (*value).into(),
+                asked_by: None,
+                asked_at: 7,
+            };
+            ((*key).to_owned(), setting)
+        };
+        pairs.iter().map(setting).collect()
+    }
+
+    #[test]
+    fn what_is_set_goes_above_what_is_configured() {
+        let mut settings = Settings {
+            paused: vec!["status".into(), "sensors".into()],
+            ..Settings::default()
+        };
+        settings.budget.metered = true;
+        let wanted = wanted(
+            &settings,
+            &set(&[
+                ("allow", "20000000"),
+                ("budget/cap", "\"32KB\""),
+                ("budget/metered", "false"),
+                ("budget/per_day", "null"),
+                ("route/broadcasts", "\"paused\""),
+                ("route/status", "\"running\""),
+            ]),
+        );
+        assert_eq!(wanted.problems, Vec::<String>::new());
+        assert_eq!(wanted.budget.cap.map(|cap| cap.bytes()), Some(32_000));
+        assert!(!wanted.budget.metered);
+        assert_eq!(wanted.allow, Some((7, 20_000_000)));
+        assert_eq!(wanted.paused, ["broadcasts", "sensors"].map(String::from).into());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told_and_changes_nothing() {
+        let settings = Settings::default();
+        let wanted = wanted(
+            &settings,
+            &set(&[
+                ("budget/cap", "\"fast\""),
+                ("route/x", "1"),
+                ("speed", "2"),
+                ("allow", "{"),
+            ]),
+        );
+        assert_eq!(wanted.problems.len(), 4);
+        assert_eq!((wanted.budget, wanted.paused.len()), (settings.budget, 0));
+    }
+}

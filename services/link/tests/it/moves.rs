@@ -1,0 +1,170 @@
+//! Consumer groups that move to the other side go on where they were.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use common::broker::{self, Broker, ConsumerSettings, Failure, Handler, Record, Subscription};
+use common::chassis::Stop;
+use link::moves::{self, Side, Sides};
+use testkit::eventually;
+
+use crate::kafka::url;
+use crate::rig::{LIMIT, Rig};
+
+/// Remembers what a group has read.
+#[derive(Default)]
+struct Reads(Mutex<Vec<(i32, String)>>);
+
+impl Handler for Reads {
+    async fn handle(&self, record: Record) -> Result<(), Failure> {
+        let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
+        self.0.lock().unwrap().push((record.partition, value));
+        Ok(())
+    }
+}
+
+impl Reads {
+    fn all(&self) -> Vec<(i32, String)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Lets a group read everything of a topic, and leave.
+async fn read(broker: &Broker, topic: &str, group: &str, count: usize) -> Vec<(i32, String)> {
+    let reads = Arc::new(Reads::default());
+    let consumer = broker
+        .consumer(Subscription::topics([topic]), ConsumerSettings::group(group))
+        .unwrap();
+    let stop = Stop::new();
+    let running = tokio::spawn(consumer.run(reads.clone(), stop.clone()));
+    eventually(LIMIT, || async {
+        match reads.all().len() {
+            found if found >= count => Ok(()),
+            found => Err(format!("{found} of {count}")),
+        }
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    reads.all()
+}
+
+/// A group reads half on one side and the rest on the other, both ways: each record once.
+async fn groups_move(rig: &Rig) {
+    let sides = Sides {
+        site: rig.site.clone(),
+        edge: rig.edge.clone(),
+        core: rig.core.clone(),
+    };
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
+    // Several transactions, and so several ranges in the map.
+    let running = rig.start();
+    for part in 0..4 {
+        rig.send(part * 30, 30).await;
+        rig.all_is_carried().await;
+    }
+    let mut seen = BTreeSet::new();
+    let mut new = |records: Vec<(i32, String)>| {
+        let count = records.len();
+        assert_eq!(
+            records
+                .into_iter()
+                .filter(|record| seen.insert(record.clone()))
+                .count(),
+            count
+        );
+        seen.len()
+    };
+    // Up: the source's group goes on at the destination.
+    new(read(&rig.edge, &rig.readings, &group, 120).await);
+    let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
+        .await
+        .unwrap();
+    assert_eq!(survey.moves.len(), 3);
+    assert!(survey.moves.iter().all(|found| found.exact), "{survey:?}");
+    assert_eq!(moves::apply(&sides, Side::Edge, &survey).await.unwrap(), 3);
+    rig.send(120, 60).await;
+    rig.all_is_carried().await;
+    new(read(&rig.core, &at_core, &group, 60).await);
+    // And back again.
+    let back = moves::survey(&sides, &lanes, Side::Core, Some(&group))
+        .await
+        .unwrap();
+    assert!(back.moves.iter().all(|found| found.exact), "{back:?}");
+    moves::apply(&sides, Side::Core, &back).await.unwrap();
+    rig.send(180, 20).await;
+    assert_eq!(new(read(&rig.edge, &rig.readings, &group, 20).await), 200);
+    running.stop().await;
+    // What is not carried yet is told, and nothing of it is skipped.
+    rig.send(200, 10).await;
+    new(read(&rig.edge, &rig.readings, &group, 10).await);
+    let ahead = moves::survey(&sides, &lanes, Side::Edge, None).await.unwrap();
+    let of_group = || ahead.moves.iter().filter(|found| found.group == group);
+    assert!(of_group().any(|found| !found.exact && found.note.as_ref().unwrap().contains("seen again")));
+    let marks = rig.core.watermarks(&at_core, 0).await.unwrap();
+    assert!(of_group().all(|found| found.partition != 0 || found.position.unwrap() <= marks.high));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_move_see_each_record_once() {
+    groups_move(&Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_with_members_are_left_alone_and_the_members_named() {
+    let rig = Rig::embedded().await;
+    let running = rig.start();
+    rig.send(0, 20).await;
+    rig.all_is_carried().await;
+    let group = testkit::unique("group");
+    read(&rig.edge, &rig.readings, &group, 20).await;
+    let consumer = rig
+        .core
+        .consumer(
+            Subscription::topics([rig.readings_at_core()]),
+            ConsumerSettings::group(&group),
+        )
+        .unwrap();
+    let stop = Stop::new();
+    let member = tokio::spawn(consumer.run(Arc::new(Reads::default()), stop.clone()));
+    let sides = Sides {
+        site: rig.site.clone(),
+        edge: rig.edge.clone(),
+        core: rig.core.clone(),
+    };
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let survey = eventually(LIMIT, || async {
+        let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
+            .await
+            .unwrap();
+        if survey.in_use.contains_key(&group) {
+            Ok(survey)
+        } else {
+            Err("nobody is in the group yet")
+        }
+    })
+    .await;
+    let refused = moves::apply(&sides, Side::Edge, &survey).await;
+    assert!(
+        matches!(&refused, Err(link::Error::Broker(broker::Error::GroupInUse { members, .. })) if members.len() == 1),
+        "{refused:?}"
+    );
+    stop.cancel();
+    member.await.unwrap().unwrap();
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn groups_that_move_between_two_kafkas_see_each_record_once() {
+    groups_move(&Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn groups_that_move_between_an_embedded_edge_and_kafka_see_each_record_once() {
+    let dir = testkit::temp_dir();
+    let edge = testkit::sqlite(dir.path(), "edge.db");
+    groups_move(&Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await).await;
+}

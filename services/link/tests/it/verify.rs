@@ -1,0 +1,215 @@
+//! What was carried is the same on both sides, or it is said where it is not.
+
+use common::broker::{Broker, Outgoing, TopicSpec};
+use link::Direction;
+use link::moves::Sides;
+use link::verify::{self, Compared, Point, Verdict};
+
+use crate::kafka::url;
+use crate::rig::{Rig, record};
+
+fn sides(rig: &Rig) -> Sides {
+    Sides {
+        site: rig.site.clone(),
+        edge: rig.edge.clone(),
+        core: rig.core.clone(),
+    }
+}
+
+async fn compare(rig: &Rig, topic: &str, from: Option<Point>, to: Option<Point>) -> Vec<Compared> {
+    let (sides, mut found) = (sides(rig), Vec::new());
+    for lane in link::expand(&rig.site, &rig.settings.routes()).unwrap() {
+        if lane.source != topic && lane.destination != topic {
+            continue;
+        }
+        let histories = sides.histories(lane.direction).await.unwrap();
+        let spans = verify::spans(&sides, &lane, &histories, from, to).await.unwrap();
+        let weight = verify::weigh(&sides, &spans).await.unwrap();
+        let mut records = 0;
+        for span in &spans {
+            let compared = verify::compare(&sides, span).await.unwrap();
+            records += match lane.direction {
+                Direction::Up => compared.source_records,
+                Direction::Down => compared.destination_records,
+            };
+            found.push(compared);
+        }
+        assert_eq!(weight.records, records, "what it costs is known before");
+    }
+    found
+}
+
+async fn put(broker: &Broker, topic: &str, partition: i32, number: usize) {
+    let record = Outgoing {
+        partition: Some(partition),
+        ..record(topic, number)
+    };
+    broker.producer().unwrap().send(record).await.unwrap();
+}
+
+/// Both ways are the same; then something is changed behind the link's back, and found.
+async fn differences_are_found(rig: &Rig) {
+    let at_core = rig.readings_at_core();
+    let running = rig.start();
+    for part in 0..3 {
+        rig.send(part * 60, 60).await;
+        rig.all_is_carried().await;
+    }
+    for topic in [&rig.news, &rig.readings] {
+        let found = compare(rig, topic, None, None).await;
+        assert_eq!(found.len(), 3);
+        assert_eq!(found.iter().map(|found| found.source_records).sum::<u64>(), 180);
+        for found in found {
+            assert_eq!((found.verdict, found.waiting), (Verdict::Same, 0), "{found:?}");
+            assert_eq!(found.source_digest, found.destination_digest);
+        }
+        let part = compare(rig, topic, Some(Point::Offset(5)), Some(Point::Offset(15))).await;
+        assert!(
+            part.iter()
+                .all(|found| found.verdict == Verdict::Same && found.source_records == 10),
+            "{part:?}"
+        );
+    }
+    running.stop().await;
+    // Not carried yet is not different.
+    put(&rig.edge, &rig.readings, 0, 1000).await;
+    let found = compare(rig, &rig.readings, None, None).await;
+    assert_eq!((found[0].verdict, found[0].waiting), (Verdict::Same, 1));
+    // Somebody else wrote at the destination, and the link goes on behind it.
+    put(&rig.core, &at_core, 0, 2000).await;
+    let before = found[0].source_offsets.1;
+    let running = rig.start();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        let found = compare(rig, &rig.readings, None, None).await;
+        if found[0].waiting == 0 {
+            Ok(())
+        } else {
+            Err("not carried yet".to_owned())
+        }
+    })
+    .await;
+    running.stop().await;
+    let found = compare(rig, &rig.readings, None, None).await;
+    let first = found[0].first.clone().unwrap();
+    assert_eq!(
+        (found[0].verdict, found[0].differences),
+        (Verdict::Different, 1),
+        "{found:?}"
+    );
+    assert_eq!(first.source_offset, Some(before));
+    assert!(first.what.contains("the source has not"), "{first:?}");
+    assert!(found[1..].iter().all(|found| found.verdict == Verdict::Same));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn differences_are_found_where_they_are() {
+    differences_are_found(&Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
+    let rig = Rig::embedded().await;
+    rig.core.delete_topic(&rig.news).await.unwrap();
+    rig.core
+        .create_topic(&TopicSpec::new(&rig.news, 1).compacted())
+        .await
+        .unwrap();
+    let running = rig.start();
+    let mut records: Vec<_> = (0..100).map(|number| record(&rig.news, number)).collect();
+    records.push(Outgoing::tombstone(&rig.news, "key-3"));
+    rig.core.producer().unwrap().send_all(records).await.unwrap();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        if rig.edge.describe(&rig.news).await.unwrap().is_none() {
+            return Err("no topic yet".to_owned());
+        }
+        let found = compare_keys(&rig).await;
+        if found.waiting == 0 && found.verdict == Verdict::Same && found.source_records == 16 {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
+    running.stop().await;
+    put(&rig.edge, &rig.news, 0, 5).await;
+    let running = rig.start();
+    rig.core
+        .producer()
+        .unwrap()
+        .send(record(&rig.news, 200))
+        .await
+        .unwrap();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        let found = compare_keys(&rig).await;
+        match found.first {
+            Some(first) if first.what.contains("newest") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    running.stop().await;
+}
+
+async fn compare_keys(rig: &Rig) -> Compared {
+    let (sides, lanes) = (
+        sides(rig),
+        link::expand(&rig.site, &rig.settings.routes()).unwrap(),
+    );
+    let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
+    let histories = sides.histories(lane.direction).await.unwrap();
+    let spans = verify::spans(&sides, lane, &histories, None, None).await.unwrap();
+    verify::compare(&sides, &spans[0]).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_among_the_dead_letters_are_no_difference() {
+    let rig = Rig::embedded().await;
+    let mut spec = TopicSpec::new(&rig.news, 3);
+    spec.max_message_bytes = 2000;
+    rig.edge.create_topic(&spec).await.unwrap();
+    let mut records: Vec<_> = (0..40).map(|number| record(&rig.news, number)).collect();
+    records[21].value = Some(vec![b'x'; 5000].into());
+    rig.core.producer().unwrap().send_all(records).await.unwrap();
+    let running = rig.start();
+    let all = async || {
+        let sides = sides(&rig);
+        let histories = sides.histories(Direction::Down).await.unwrap();
+        let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+        let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
+        let mut found = Vec::new();
+        for span in verify::spans(&sides, lane, &histories, None, None).await.unwrap() {
+            found.push(verify::compare(&sides, &span).await.unwrap());
+        }
+        found
+    };
+    let found = testkit::eventually(crate::rig::LIMIT, || async {
+        let found = all().await;
+        if found.iter().map(|found| found.waiting).sum::<i64>() == 0 && !found.is_empty() {
+            Ok(found)
+        } else {
+            Err("not carried yet".to_owned())
+        }
+    })
+    .await;
+    running.stop().await;
+    assert!(
+        found.iter().all(|found| found.verdict == Verdict::Same),
+        "{found:?}"
+    );
+    assert_eq!(found.iter().map(|found| found.put_aside).sum::<u64>(), 1);
+    assert_eq!(found.iter().map(|found| found.source_records).sum::<u64>(), 39);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn differences_between_two_kafkas_are_found() {
+    differences_are_found(&Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn differences_between_an_embedded_edge_and_kafka_are_found() {
+    let dir = testkit::temp_dir();
+    let edge = testkit::sqlite(dir.path(), "edge.db");
+    differences_are_found(&Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await).await;
+}

@@ -1,0 +1,294 @@
+//! The link's limits: how they stand, and setting them while it works.
+//!
+//! What is set here is kept in `service-control`, a record for each thing, and is in force again after a restart. What is
+//! taken back is as the link's settings file says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::State;
+use common::budget::{self, Class};
+use common::chassis::ByteSize;
+use common::control;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Site;
+use super::input::{Input, name};
+use crate::app::{App, Kind};
+use crate::problem::{Problem, ProblemBody, Result};
+use crate::sign_in::Identity;
+use crate::view::Service;
+
+/// More than anybody sets at once.
+const MOST: usize = 50;
+const HOLDS: [Option<&str>; 5] = [
+    None,
+    Some("outside the link's time windows"),
+    Some("the link's bytes of this day are spent"),
+    Some("the link's bytes of this month are spent"),
+    Some("the link is metered and nobody has confirmed that this may cross"),
+];
+
+/// What was spent of a byte budget.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(crate) struct SpentView {
+    /// The budget; null when there is none.
+    limit: Option<f64>,
+    bytes: f64,
+}
+
+/// A class of what crosses.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ClassView {
+    class: &'static str,
+    day_bytes: f64,
+    month_bytes: f64,
+    /// Why nothing of it may cross now; null when it may.
+    held: Option<&'static str>,
+    /// Until when, if that is known.
+    held_until: Option<i64>,
+}
+
+/// A route.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(crate) struct RouteView {
+    name: String,
+    paused: bool,
+    /// What waits, as far as it is known; bytes are estimated.
+    lag_records: Option<f64>,
+    lag_bytes: Option<f64>,
+    /// How old the newest carried record is while more wait.
+    lag_seconds: Option<f64>,
+    carried_records: Option<f64>,
+    carried_bytes: Option<f64>,
+}
+
+/// Something that was set while the link worked.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct SetView {
+    value: Value,
+    by: Option<String>,
+    at: i64,
+}
+
+/// The link's limits, and what they did.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct LimitsView {
+    /// Bytes per second; null when there is no cap, or link did not say.
+    cap: Option<f64>,
+    bytes_per_second: Option<f64>,
+    day: SpentView,
+    month: SpentView,
+    /// Whether bulk waits until somebody allows it.
+    metered: bool,
+    /// How much of what was allowed has not crossed.
+    allowed_bytes: Option<f64>,
+    classes: Vec<ClassView>,
+    routes: Vec<RouteView>,
+    /// What is set above the settings file, by key: budget/cap, route/news, allow …
+    set: BTreeMap<String, SetView>,
+}
+
+impl LimitsView {
+    /// As the instance says that works, or the newest.
+    pub(crate) fn of(app: &App, instances: &[Service]) -> Self {
+        let rank = |service: &&Service| (service.state == "running", service.reported_at);
+        let newest = instances.iter().max_by_key(rank);
+        let mut view = newest
+            .map(|service| Self::from(&service.gauges))
+            .unwrap_or_default();
+        let set = app.services.set("link").into_iter();
+        view.set = set
+            .map(|(key, setting)| {
+                let value = serde_json::from_str(&setting.value).unwrap_or(Value::String(setting.value));
+                let (by, at) = (setting.asked_by, setting.asked_at);
+                (key, SetView { value, by, at })
+            })
+            .collect();
+        view
+    }
+
+    fn from(gauges: &BTreeMap<String, f64>) -> Self {
+        let gauge = |name: &str| gauges.get(name).copied();
+        let class = |class: Class| {
+            let of = |what: &str| gauge(&format!("class.{class}.{what}"));
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a small number, and milliseconds since 1970"
+            )]
+            let (held, until) = (
+                of("held").unwrap_or_default() as usize,
+                of("held_until").unwrap_or_default() as i64,
+            );
+            ClassView {
+                class: class.name(),
+                day_bytes: of("day_bytes").unwrap_or_default(),
+                month_bytes: of("month_bytes").unwrap_or_default(),
+                held: HOLDS.get(held).copied().flatten(),
+                held_until: (until > 0).then_some(until),
+            }
+        };
+        let names: BTreeSet<&str> = gauges
+            .keys()
+            .filter_map(|name| Some(name.strip_prefix("route.")?.rsplit_once('.')?.0))
+            .collect();
+        let route = |name: &&str| {
+            let of = |what: &str| gauge(&format!("route.{name}.{what}"));
+            RouteView {
+                name: (*name).to_owned(),
+                paused: of("paused").is_some_and(|paused| paused > 0.0),
+                lag_records: of("lag_records"),
+                lag_bytes: of("lag_bytes"),
+                lag_seconds: of("lag_seconds"),
+                carried_records: of("carried_records"),
+                carried_bytes: of("carried_bytes"),
+            }
+        };
+        let spent = |span: &str| SpentView {
+            limit: gauge(&format!("{span}_limit")),
+            bytes: gauge(&format!("{span}_bytes")).unwrap_or_default(),
+        };
+        Self {
+            cap: gauge("cap"),
+            bytes_per_second: gauge("bytes_per_second"),
+            day: spent("day"),
+            month: spent("month"),
+            metered: gauge("metered").is_some_and(|metered| metered > 0.0),
+            allowed_bytes: gauge("allowed_bytes"),
+            classes: Class::ALL.map(class).into(),
+            routes: names.iter().map(route).collect(),
+            set: BTreeMap::new(),
+        }
+    }
+}
+
+/// What is to be set; all else stays as it is.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LinkSettings {
+    /// Settings of `[link.budget]` by name, null for none: cap, windows, zone, per_day, per_month, reserve, metered, share.
+    budget: BTreeMap<String, Value>,
+    /// How many bytes of bulk may cross a metered link from now on, as "20MB".
+    allow: Option<String>,
+    /// Routes by name: paused or running.
+    routes: BTreeMap<String, String>,
+    /// What is to be as the settings file says, by key: budget/cap, route/news …
+    as_configured: Vec<String>,
+    /// Who says so; counts from the command line alone.
+    by: Option<String>,
+}
+
+/// What was set, by key; null is as the settings file says.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct LinkSet {
+    set: BTreeMap<String, Option<Value>>,
+}
+
+fn named(key: &str) -> bool {
+    let valid =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'/' | b'.');
+    !key.is_empty() && key.len() <= 100 && key.bytes().all(valid)
+}
+
+fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<Value>>, String> {
+    let mut set = BTreeMap::new();
+    for key in wanted.as_configured {
+        set.insert(key, None);
+    }
+    for (key, value) in wanted.budget {
+        budget::Settings::default().with(&key, value.clone())?;
+        set.insert(format!("budget/{key}"), Some(value));
+    }
+    for (route, state) in wanted.routes {
+        if !matches!(state.as_str(), "paused" | "running") {
+            return Err(format!("routes: {route} can be paused or running"));
+        }
+        set.insert(format!("route/{route}"), Some(state.into()));
+    }
+    if let Some(allow) = wanted.allow {
+        let bytes: ByteSize = allow.parse().map_err(|error| format!("allow: {error}"))?;
+        set.insert("allow".to_owned(), Some(bytes.bytes().into()));
+    }
+    if set.is_empty() || set.len() > MOST {
+        return Err(format!(
+            "name what is to be set: 1 to {MOST} of budget, routes, allow, as_configured"
+        ));
+    }
+    match set.keys().find(|key| !named(key)) {
+        Some(key) => Err(format!("{key:?} is nothing that can be set")),
+        None => Ok(set),
+    }
+}
+
+/// Sets the link's limits and which routes are paused (edge).
+#[utoipa::path(post, path = "/api/link", request_body = LinkSettings, responses((status = 200, body = LinkSet),
+    (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
+pub(crate) async fn set(
+    State(app): Site,
+    identity: Identity,
+    Input(wanted): Input<LinkSettings>,
+) -> Result<Json<LinkSet>> {
+    app.only(Kind::Edge)?;
+    let by = identity.by(name("by", wanted.by.as_ref())?);
+    let set = checked(wanted).map_err(Problem::bad_request)?;
+    for (key, value) in &set {
+        let value = value.as_ref().map(Value::to_string);
+        control::set(&app.broker, "link", key, value, Some(&by)).await?;
+    }
+    Ok(Json(LinkSet { set }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(text: &str) -> std::result::Result<BTreeMap<String, Option<Value>>, String> {
+        checked(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn what_is_set_is_checked_first() {
+        let text = r#"{"budget": {"cap": "32KB", "per_day": null}, "allow": "20MB", "routes": {"news": "paused"},
+            "as_configured": ["budget/share"]}"#;
+        let set = wanted(text).unwrap();
+        assert_eq!(set.len(), 5);
+        assert_eq!(set["allow"], Some(20_000_000.into()));
+        assert_eq!(
+            (&set["budget/per_day"], &set["budget/share"]),
+            (&Some(Value::Null), &None)
+        );
+        for text in [
+            "{}",
+            r#"{"budget": {"cap": "fast"}}"#,
+            r#"{"budget": {"speed": 1}}"#,
+            r#"{"routes": {"news": "off"}}"#,
+            r#"{"routes": {"NEWS": "paused"}}"#,
+            r#"{"allow": "much"}"#,
+        ] {
+            assert!(wanted(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn gauges_become_classes_and_routes() {
+        let gauges = [
+            ("cap", 32_000.0),
+            ("class.backlog.held", 4.0),
+            ("class.sensors.day_bytes", 5.0),
+            ("route.news.paused", 1.0),
+            ("route.readings.backlog.lag_records", 7.0),
+        ];
+        let gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
+        let view = LimitsView::from(&gauges);
+        assert_eq!(view.cap, Some(32_000.0));
+        let held: Vec<_> = view.classes.iter().filter(|class| class.held.is_some()).collect();
+        assert_eq!((held.len(), held[0].class), (1, "backlog"));
+        assert_eq!(view.routes.len(), 2);
+        assert!(view.routes[0].paused);
+        assert_eq!(view.routes[1].name, "readings.backlog");
+        assert_eq!(view.routes[1].lag_records, Some(7.0));
+    }
+}

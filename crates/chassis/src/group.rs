@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::host::lock;
 use crate::run::{End, run};
-use crate::{Config, Host, HostState, Invalid, Service, Settings, Stop, cli};
+use crate::{Config, Host, HostState, Invalid, Service, Settings, Stop, admin, cli};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -98,6 +99,8 @@ pub struct Group {
     restart: bool,
     members: Members,
     tasks: JoinSet<Option<String>>,
+    /// Admin ports, which end with the group.
+    ports: JoinSet<()>,
 }
 
 impl Group {
@@ -110,6 +113,7 @@ impl Group {
             restart: false,
             members: Members::default(),
             tasks: JoinSet::new(),
+            ports: JoinSet::new(),
         }
     }
 
@@ -139,6 +143,25 @@ impl Group {
         let first = keeper.make(0, None);
         self.tasks.spawn(keeper.keep(first));
         Ok(())
+    }
+
+    /// Opens the admin port of a site for its services in this group; it closes when the group has ended.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub async fn listen(&mut self, site: &str, address: SocketAddr) -> anyhow::Result<SocketAddr> {
+        let (members, site) = (self.view(), site.to_owned());
+        let hosts = move || {
+            let of_site = members().into_iter().map(|member| member.host);
+            of_site.filter(|host| host.site() == site).collect()
+        };
+        let (address, serve) = admin::start_for_all(address, Arc::new(hosts)).await?;
+        self.ports.spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%address, %error, "admin port failed");
+            }
+        });
+        Ok(address)
     }
 
     /// All services, as they are now.

@@ -96,7 +96,13 @@ pub(crate) async fn run(sites: &Sites) -> Result<()> {
             init::make(*role, config, &init::Shape::default()).await?;
         }
     }
-    let group = start(&sites, telemetry.clone())?;
+    let mut group = start(&sites, telemetry.clone())?;
+    for (_, config) in &sites {
+        let host = init::host_settings(config)?;
+        if let Some(address) = host.admin {
+            group.listen(&host.site, address).await?;
+        }
+    }
     let ended = group.wait().await;
     telemetry.shutdown();
     ended

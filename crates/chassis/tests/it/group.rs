@@ -167,6 +167,32 @@ async fn a_service_that_asks_to_be_built_anew_has_not_failed() {
 }
 
 #[tokio::test]
+async fn services_of_a_site_share_one_admin_port() {
+    let stop = Stop::new();
+    let mut group = Group::new(Telemetry::detached(), stop.clone());
+    group.start(&Entry::of::<Red>(), &config("core", "work")).unwrap();
+    group
+        .start(&Entry::of::<Blue>(), &config("core", "work"))
+        .unwrap();
+    let address = group
+        .listen("core", "127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    group.ready(LIMIT).await.unwrap();
+    let (status, ready) = crate::host::ask(address, "/readyz").await;
+    assert_eq!(status, 200, "{ready}");
+    assert!(ready.contains("\"red\"") && ready.contains("\"blue\""), "{ready}");
+    let (_, metrics) = crate::host::ask(address, "/metrics").await;
+    assert_eq!(metrics.matches("\nbuilt{").count(), 2, "{metrics}");
+    stop.cancel();
+    tokio::time::timeout(LIMIT, group.wait()).await.unwrap().unwrap();
+    assert!(
+        tokio::net::TcpStream::connect(address).await.is_err(),
+        "it closes with the group"
+    );
+}
+
+#[tokio::test]
 async fn fenced_service_is_not_started_again() {
     let stop = Stop::new();
     let mut group = Group::new(Telemetry::detached(), stop.clone()).restarting();

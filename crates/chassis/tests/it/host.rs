@@ -1,5 +1,6 @@
 //! What a host promises: tasks that stop it, checks, an admin port, an end within the grace time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chassis::{Host, HostSettings, HostState, Secret, Service, Settings, Span, Stop, run_in};
@@ -149,7 +150,11 @@ async fn stop_before_the_start_is_a_clean_end() {
 }
 
 async fn get(host: &Host, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(host.admin_address().unwrap()).await.unwrap();
+    ask(host.admin_address().unwrap(), path).await
+}
+
+pub(crate) async fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

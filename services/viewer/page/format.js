@@ -13,8 +13,13 @@ export function bytes(count) {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
+// Made once: making one takes longer than a hundred uses of it.
+const COUNT = new Intl.NumberFormat("en");
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+
 export function count(number) {
-  return number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en");
+  return number === null || number === undefined ? "–" : COUNT.format(Math.round(number));
 }
 
 // A span of seconds, in the one or two units that matter.
@@ -41,13 +46,12 @@ export function ago(at, now) {
 }
 
 export function moment(at) {
-  return at ? new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
+  return at ? MOMENT.format(at) : "";
 }
 
 // The time of day, to the millisecond.
 export function clock(at) {
-  const date = new Date(at);
-  return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+  return `${CLOCK.format(at)}.${String(at % 1000).padStart(3, "0")}`;
 }
 
 const STATES = {
@@ -75,6 +79,6 @@ export function tone(state) {
   if (["mirrored", "running", "broadcast", "delivered", "done", "up", "passed", "connected"].includes(state)) return "good";
   if (["requesting", "requested", "ready", "downloaded", "starting", "draining", "trying"].includes(state)) return "busy";
   if (["failed", "silent", "refused", "down"].includes(state)) return "bad";
-  if (["waiting", "expired", "withdrawn", "paused", "cancelled"].includes(state)) return "warn";
+  if (["waiting", "expired", "withdrawn", "paused", "cancelled", "not_connected"].includes(state)) return "warn";
   return "calm";
 }

@@ -126,6 +126,29 @@ def failed(browser: Browser, directory: Path) -> None:
         second.stop()
 
 
+def apart(browser: Browser, directory: Path) -> None:
+    """A site that is not connected, its test that fails, the same on a phone in the dark, and connected."""
+    running = installation.demo(directory / "apart", more=("--not-connected", "edge-1"))
+    edge, enrolment = running.edge, directory / "apart/data/edge-1.enrolment"
+    try:
+        make_users(edge)
+        views(browser, edge, "apart", ("home", "set-up", "link"))
+        for state, options in (("failed", {}), ("failed-phone-dark", {"viewport": PHONE, "color_scheme": "dark"})):
+            page = sign_in(browser, edge, **options)
+            page.goto("/#/set-up")
+            page.get_by_test_id("set-up-file").set_input_files(enrolment)
+            page.get_by_test_id("set-up-depot").fill("https://127.0.0.1:1")
+            page.get_by_test_id("set-up-test").click()
+            page.get_by_text("What to do").wait_for()
+            picture(page, f"edge-1-set-up-{state}")
+            page.context.close()
+        edge.post("/api/set-up/connect", {"enrolment": enrolment.read_text(encoding="utf-8")})
+        eventually(30, "the link is up", lambda: edge.get("/api/link")["state"] == "up")
+        views(browser, edge, "connected", ("set-up",))
+    finally:
+        running.stop()
+
+
 def many(browser: Browser, directory: Path) -> None:
     """More rows than anybody reads."""
     source = catalogue.many(directory / "many-files", MANY)
@@ -144,7 +167,7 @@ def main() -> None:
         old.unlink()
     with tempfile.TemporaryDirectory(prefix="fieldline-screenshots-") as made, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage"])
-        for take in (busy, failed, many):
+        for take in (busy, failed, apart, many):
             take(browser, Path(made))
         browser.close()
     print(f"{len(list(OUT.glob('*.png')))} pictures")

@@ -92,6 +92,8 @@ function Shell({ session, onSession }) {
     live.open();
     return live.close;
   }, []);
+  // On a phone the views stand in a row that is wider than the screen.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [here[0]]);
   // Whoever can connect a site that is not connected begins with that.
   useEffect(() => {
     if (session.kind !== "edge" || !session.rights.includes("set_up") || !["", "home"].includes(name)) return;

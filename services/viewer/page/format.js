@@ -25,6 +25,7 @@ export function count(number) {
 // A span of seconds, in the one or two units that matter.
 export function span(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds > 0 && seconds < 1) return "less than 1 s";
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return s % 60 && s < 600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.round(s / 60)} min`;
@@ -79,6 +80,6 @@ export function tone(state) {
   if (["mirrored", "running", "broadcast", "delivered", "done", "up", "passed", "connected"].includes(state)) return "good";
   if (["requesting", "requested", "ready", "downloaded", "starting", "draining", "trying"].includes(state)) return "busy";
   if (["failed", "silent", "refused", "down"].includes(state)) return "bad";
-  if (["waiting", "expired", "withdrawn", "paused", "cancelled", "not_connected"].includes(state)) return "warn";
+  if (["waiting", "expired", "withdrawn", "cancelled", "not_connected"].includes(state)) return "warn";
   return "calm";
 }

@@ -53,6 +53,16 @@ def asset(browser: Browser, site: Site, asset_id: str, state: str, **options) ->
     page.context.close()
 
 
+def log(browser: Browser, site: Site, service: str, state: str, **options) -> None:
+    page = sign_in(browser, site, **options)
+    page.goto("/#/services")
+    page.get_by_test_id(f"service-{service}-logs").click()
+    page.get_by_test_id(f"log-{service}").locator("li").first.wait_for()
+    page.get_by_test_id(f"log-{service}").scroll_into_view_if_needed()
+    picture(page, f"{site.name}-log-{state}")
+    page.context.close()
+
+
 def busy(browser: Browser, directory: Path) -> None:
     """Assets in many states, pictures that arrived, and the same in the dark, on a phone, offline and with trouble."""
     running = installation.demo(directory / "busy", core_settings='[feed]\ninterval = "300ms"\n')
@@ -86,6 +96,8 @@ def busy(browser: Browser, directory: Path) -> None:
             views(browser, site, "phone", viewport=PHONE, device_scale_factor=2)
             asset(browser, site, ids[0], "delivered")
             asset(browser, site, ids[0], "phone", viewport=PHONE, device_scale_factor=2)
+        log(browser, edge, "mirror", "busy")
+        log(browser, edge, "mirror", "phone", viewport=PHONE, device_scale_factor=2)
         edge.post("/api/link/pause")
         eventually(20, "the link pauses", lambda: edge.service("link")[0]["state"] == "paused")
         for asset_id in ids[18:20]:

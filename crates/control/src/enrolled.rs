@@ -7,6 +7,7 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,9 +88,17 @@ where
                 (Life::Working(Box::new(service)), unpacked)
             }
             Err(problem) => {
+                if problem == MISSING {
+                    forget(&beside::<S>(&file.path));
+                }
                 let broker = Broker::open(S::broker(&settings), S::NAME, host.registry())
                     .await
                     .context("this edge's broker")?;
+                let ping = broker.clone();
+                host.check("broker", move || {
+                    let broker = ping.clone();
+                    async move { broker.ping().await.map_err(|error| chain(&error)) }
+                });
                 let control = Control::attach(host, &broker).await?;
                 waiting(&control, &problem);
                 (Life::Waiting(control), None)
@@ -155,6 +164,22 @@ async fn replaced(file: &mut EnrolmentFile) {
     }
 }
 
+/// Where a service keeps the certificates of the enrolment at `path`.
+fn beside<S: Service>(path: &Path) -> PathBuf {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(format!(".{}", S::NAME));
+    beside.into()
+}
+
+/// Deletes certificates whose enrolment was taken away.
+fn forget(certificates: &Path) {
+    match fs::remove_dir_all(certificates) {
+        Ok(()) => tracing::info!("certificates of an earlier enrolment deleted"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, "certificates of an earlier enrolment cannot be deleted"),
+    }
+}
+
 /// Puts the enrolment into the settings; its certificates go to a directory beside it, or to a temporary one where
 /// that cannot be written.
 fn connect<S: NeedsEnrolment>(
@@ -162,9 +187,7 @@ fn connect<S: NeedsEnrolment>(
     enrolment: &Enrolment,
     path: &Path,
 ) -> Result<Option<TempDir>, String> {
-    let mut beside = path.to_owned().into_os_string();
-    beside.push(format!(".{}", S::NAME));
-    let (unpacked, kept) = match enrolment.unpack(Path::new(&beside)) {
+    let (unpacked, kept) = match enrolment.unpack(&beside::<S>(path)) {
         Ok(unpacked) => (unpacked, None),
         Err(error) => {
             tracing::debug!(error = chain(&error), "certificates go to a temporary directory");

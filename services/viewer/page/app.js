@@ -43,14 +43,15 @@ function useRoute() {
 const STALE = { down: "The link to headquarters is down.", paused: "The link to headquarters is paused.", not_connected: "This site is not connected to headquarters yet." };
 
 // At an edge every view says how old is what headquarters told, for as long as the link carries nothing.
-function Staleness() {
+function Staleness({ here }) {
   const { data: link } = useLive("/api/link", "link");
-  if (!link || !STALE[link.state]) return null;
+  // Set-up says itself that the site is not connected.
+  if (!link || !STALE[link.state] || (link.state === "not_connected" && here === "set-up")) return null;
   const at = link.last_contact_at;
   return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href=${link.state === "not_connected" ? "#/set-up" : "#/link"}>${link.state === "not_connected" ? "Set it up" : "Why, and what to do"}</a></span></div>`;
 }
 
-function Connection({ edge }) {
+function Connection({ edge, here }) {
   const [state, setState] = useState(live.state());
   const [shown, setShown] = useState(false);
   useEffect(() => live.on("connection", setState), []);
@@ -60,7 +61,7 @@ function Connection({ edge }) {
     const timer = setTimeout(() => setShown(true), 4000);
     return () => clearTimeout(timer);
   }, [state.connected]);
-  if (!shown) return edge ? html`<${Staleness} />` : null;
+  if (!shown) return edge ? html`<${Staleness} here=${here} />` : null;
   const since = state.lastAt ? new Date(state.lastAt).toLocaleTimeString() : "the page was opened";
   return html`<div class="banner bad" role="alert" data-testid="as-of">This page has lost its site. What you see is as of ${since}; it goes on by itself.</div>`;
 }
@@ -91,6 +92,8 @@ function Shell({ session, onSession }) {
     live.open();
     return live.close;
   }, []);
+  // On a phone the views stand in a row that is wider than the screen.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [here[0]]);
   // Whoever can connect a site that is not connected begins with that.
   useEffect(() => {
     if (session.kind !== "edge" || !session.rights.includes("set_up") || !["", "home"].includes(name)) return;
@@ -113,7 +116,7 @@ function Shell({ session, onSession }) {
     </nav>
     <main>
       ${session.sign_in === "off" ? html`<div class="banner warn" data-testid="sign-in-off">Sign-in is off: everybody who can open this page is operator. Set viewer.sign_in = "users".</div>` : null}
-      <${Connection} edge=${session.kind === "edge"} />
+      <${Connection} edge=${session.kind === "edge"} here=${here[0]} />
       <${View} key=${here[0]} session=${session} rest=${rest} />
     </main>
   </div>`;

@@ -13,13 +13,19 @@ export function bytes(count) {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
+// Made once: making one takes longer than a hundred uses of it.
+const COUNT = new Intl.NumberFormat("en");
+const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+
 export function count(number) {
-  return number === null || number === undefined ? "–" : Math.round(number).toLocaleString("en");
+  return number === null || number === undefined ? "–" : COUNT.format(Math.round(number));
 }
 
 // A span of seconds, in the one or two units that matter.
 export function span(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds > 0 && seconds < 1) return "less than 1 s";
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return s % 60 && s < 600 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${Math.round(s / 60)} min`;
@@ -41,13 +47,12 @@ export function ago(at, now) {
 }
 
 export function moment(at) {
-  return at ? new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : "";
+  return at ? MOMENT.format(at) : "";
 }
 
 // The time of day, to the millisecond.
 export function clock(at) {
-  const date = new Date(at);
-  return `${date.toLocaleTimeString("en-GB")}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+  return `${CLOCK.format(at)}.${String(at % 1000).padStart(3, "0")}`;
 }
 
 const STATES = {
@@ -75,6 +80,6 @@ export function tone(state) {
   if (["mirrored", "running", "broadcast", "delivered", "done", "up", "passed", "connected"].includes(state)) return "good";
   if (["requesting", "requested", "ready", "downloaded", "starting", "draining", "trying"].includes(state)) return "busy";
   if (["failed", "silent", "refused", "down"].includes(state)) return "bad";
-  if (["waiting", "expired", "withdrawn", "paused", "cancelled"].includes(state)) return "warn";
+  if (["waiting", "expired", "withdrawn", "cancelled", "not_connected"].includes(state)) return "warn";
   return "calm";
 }

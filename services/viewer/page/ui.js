@@ -93,9 +93,10 @@ export function Disk() {
   if (!disk) return null;
   const whole = disk.quota_bytes ?? disk.total_bytes;
   const taken = disk.quota_bytes !== null ? disk.used_bytes : whole - disk.free_bytes;
-  const low = whole !== null && (whole - taken) / whole < 0.1;
+  // As the site itself judges it: a tenth of a large disk is much room.
+  const low = whole !== null && whole - taken < Math.min(whole / 10, 10 * 2 ** 30);
   return html`<div class="disk" data-testid="disk">
-    ${whole === null ? null : html`<meter min="0" max=${whole} value=${taken} high=${whole * 0.9} aria-label="How full the disk is"></meter>`}
+    ${whole === null ? null : html`<meter min="0" max=${whole} value=${taken} high=${low ? whole * 0.9 : whole} aria-label="How full the disk is"></meter>`}
     <p class="quiet">Assets take <b>${bytes(disk.used_bytes)}</b> in ${count(disk.objects)} ${disk.objects === 1 ? "file" : "files"}${disk.free_bytes === null ? "" : html` · <b class=${low ? "bad-text" : ""}>${bytes(disk.free_bytes)}</b> of ${bytes(disk.total_bytes)} free`}${disk.quota_bytes === null ? "" : ` · at most ${bytes(disk.quota_bytes)}`} · as of <${Age} at=${disk.as_of} /></p>
   </div>`;
 }

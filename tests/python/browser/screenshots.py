@@ -53,6 +53,16 @@ def asset(browser: Browser, site: Site, asset_id: str, state: str, **options) ->
     page.context.close()
 
 
+def log(browser: Browser, site: Site, service: str, state: str, **options) -> None:
+    page = sign_in(browser, site, **options)
+    page.goto("/#/services")
+    page.get_by_test_id(f"service-{service}-logs").click()
+    page.get_by_test_id(f"log-{service}").locator("li").first.wait_for()
+    page.get_by_test_id(f"log-{service}").scroll_into_view_if_needed()
+    picture(page, f"{site.name}-log-{state}")
+    page.context.close()
+
+
 def busy(browser: Browser, directory: Path) -> None:
     """Assets in many states, pictures that arrived, and the same in the dark, on a phone, offline and with trouble."""
     running = installation.demo(directory / "busy", core_settings='[feed]\ninterval = "300ms"\n')
@@ -86,6 +96,8 @@ def busy(browser: Browser, directory: Path) -> None:
             views(browser, site, "phone", viewport=PHONE, device_scale_factor=2)
             asset(browser, site, ids[0], "delivered")
             asset(browser, site, ids[0], "phone", viewport=PHONE, device_scale_factor=2)
+        log(browser, edge, "mirror", "busy")
+        log(browser, edge, "mirror", "phone", viewport=PHONE, device_scale_factor=2)
         edge.post("/api/link/pause")
         eventually(20, "the link pauses", lambda: edge.service("link")[0]["state"] == "paused")
         for asset_id in ids[18:20]:
@@ -126,6 +138,29 @@ def failed(browser: Browser, directory: Path) -> None:
         second.stop()
 
 
+def apart(browser: Browser, directory: Path) -> None:
+    """A site that is not connected, its test that fails, the same on a phone in the dark, and connected."""
+    running = installation.demo(directory / "apart", more=("--not-connected", "edge-1"))
+    edge, enrolment = running.edge, directory / "apart/data/edge-1.enrolment"
+    try:
+        make_users(edge)
+        views(browser, edge, "apart", ("home", "set-up", "link"))
+        for state, options in (("failed", {}), ("failed-phone-dark", {"viewport": PHONE, "color_scheme": "dark"})):
+            page = sign_in(browser, edge, **options)
+            page.goto("/#/set-up")
+            page.get_by_test_id("set-up-file").set_input_files(enrolment)
+            page.get_by_test_id("set-up-depot").fill("https://127.0.0.1:1")
+            page.get_by_test_id("set-up-test").click()
+            page.get_by_text("What to do").wait_for()
+            picture(page, f"edge-1-set-up-{state}")
+            page.context.close()
+        edge.post("/api/set-up/connect", {"enrolment": enrolment.read_text(encoding="utf-8")})
+        eventually(30, "the link is up", lambda: edge.get("/api/link")["state"] == "up")
+        views(browser, edge, "connected", ("set-up",))
+    finally:
+        running.stop()
+
+
 def many(browser: Browser, directory: Path) -> None:
     """More rows than anybody reads."""
     source = catalogue.many(directory / "many-files", MANY)
@@ -144,7 +179,7 @@ def main() -> None:
         old.unlink()
     with tempfile.TemporaryDirectory(prefix="fieldline-screenshots-") as made, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage"])
-        for take in (busy, failed, many):
+        for take in (busy, failed, apart, many):
             take(browser, Path(made))
         browser.close()
     print(f"{len(list(OUT.glob('*.png')))} pictures")

@@ -149,6 +149,7 @@ async fn a_site_without_its_enrolment_waits_and_takes_up_what_it_is_given_withou
 
     sound.replace(&path).unwrap();
     let first = says(&broker, ServiceState::Running, "kafka://one:9093").await;
+    assert!(dir.path().join("north.enrolment.probe/site.key").exists());
     let moved = sound.clone().at(Some("kafka://two:9093"), None).unwrap();
     moved.replace(&path).unwrap();
     let second = says(&broker, ServiceState::Running, "kafka://two:9093").await;
@@ -161,6 +162,7 @@ async fn a_site_without_its_enrolment_waits_and_takes_up_what_it_is_given_withou
     says(&broker, ServiceState::Running, "kafka://one:9093").await;
     fs::remove_file(&path).unwrap();
     says(&broker, ServiceState::Waiting, "give this site its enrolment").await;
+    assert!(!dir.path().join("north.enrolment.probe").exists());
     assert!(group.members().iter().all(|member| member.restarts == 0));
     stop.cancel();
     group.wait().await.unwrap();

@@ -68,7 +68,7 @@ export function Asset({ session, rest }) {
           ["Requested", asset.requesting_at && `${moment(asset.requesting_at)}${asset.requested_by ? ` by ${asset.requested_by}` : ""}`], ["Sent to headquarters", moment(asset.requested_at)],
           ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Catalogue", asset.catalogue], ["BLAKE3", asset.hash && html`<code class="hash">${asset.hash}</code>`],
         ]} />
-        ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}
       </section>
-    </div>`;
+    </div>
+    ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}`;
 }

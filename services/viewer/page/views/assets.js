@@ -156,6 +156,25 @@ function useRows(rows, first, last, selected, cursor, total) {
   return list;
 }
 
+// Scrolling draws this and no more of the view.
+function InSight({ box, rows, selected, cursor, total, onMore }) {
+  const [scroll, setScroll] = useState(0);
+  const [height, setHeight] = useState(600);
+  useEffect(() => {
+    const scrolled = () => setScroll(Math.floor(box.current.scrollTop / ROW));
+    const observer = new ResizeObserver(([entry]) => setHeight(entry.contentRect.height));
+    observer.observe(box.current);
+    box.current.addEventListener("scroll", scrolled, { passive: true });
+    return () => observer.disconnect();
+  }, []);
+  const last = Math.min(rows.length, scroll + Math.ceil(height / ROW) + 1 + MARGIN);
+  const built = useRows(rows, Math.max(0, scroll - MARGIN), last, selected, cursor, total);
+  useEffect(() => {
+    if (last >= rows.length - MARGIN * 4) onMore();
+  }, [last, rows.length]);
+  return html`<div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>${built}</div>`;
+}
+
 function Cost({ chosen, mirror }) {
   const askable = chosen.filter((one) => ASKABLE.has(one.state));
   const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
@@ -176,8 +195,6 @@ export function Assets({ session }) {
   const list = useListing(filter);
   const [selected, setSelected] = useState(() => new Set());
   const [cursor, setCursor] = useState(0);
-  const [scroll, setScroll] = useState(0);
-  const [height, setHeight] = useState(600);
   const [estimate, setEstimate] = useState(null);
   const box = useRef(null);
   const search = useRef(null);
@@ -186,11 +203,6 @@ export function Assets({ session }) {
     const timer = setTimeout(() => setQ(text.trim()), 200);
     return () => clearTimeout(timer);
   }, [text]);
-  useEffect(() => {
-    const observer = new ResizeObserver(([entry]) => setHeight(entry.contentRect.height));
-    observer.observe(box.current);
-    return () => observer.disconnect();
-  }, []);
   useEffect(() => {
     box.current.scrollTop = 0;
     setCursor(0);
@@ -202,11 +214,6 @@ export function Assets({ session }) {
   }, [kind, selected.size > 0]);
 
   const rows = list.rows;
-  const first = Math.max(0, scroll - MARGIN);
-  const last = Math.min(rows.length, scroll + Math.ceil(height / ROW) + 1 + MARGIN);
-  useEffect(() => {
-    if (last >= rows.length - MARGIN * 4) list.more();
-  }, [last, rows.length]);
 
   // Rows that come before the others push away neither the row one is at nor those one looks at.
   const top = useRef(null);
@@ -264,7 +271,7 @@ export function Assets({ session }) {
   };
   const keys = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, Math.floor(height / ROW) - 1);
+    const page = Math.max(1, Math.floor(box.current.clientHeight / ROW) - 1);
     const actions = {
       ArrowDown: () => move(1), j: () => move(1), ArrowUp: () => move(-1), k: () => move(-1),
       PageDown: () => move(page), PageUp: () => move(-page), Home: () => move(-rows.length), End: () => move(rows.length),
@@ -286,8 +293,6 @@ export function Assets({ session }) {
     setCursor(index);
     toggle(rows[index]);
   };
-  const built = useRows(rows, first, last, selected, cursor, list.total);
-
   return html`<${Head} title="Assets">
       <span class="quiet" data-testid="total">${count(list.total)}${q || state ? " found" : " known"}</span>
     <//>
@@ -305,10 +310,8 @@ export function Assets({ session }) {
     </div>
     <${Notice} problem=${list.problem} onRetry=${list.restart} />
     <div class="asset-list ${list.stale ? "stale" : ""}" aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
-        aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined} onScroll=${(event) => setScroll(Math.floor(event.target.scrollTop / ROW))}>
-      <div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>
-        ${built}
-      </div>
+        aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined}>
+      <${InSight} box=${box} rows=${rows} selected=${selected} cursor=${cursor} total=${list.total} onMore=${list.more} />
     </div>
     ${rows.length === 0 && !list.loading && !list.problem
       ? html`<${Empty} title=${q || state ? "Nothing matches." : "Nothing here yet."}>${q || state ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`

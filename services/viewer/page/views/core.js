@@ -43,7 +43,7 @@ const USUAL = new Set(["announced", "downloaded", "broadcast", "ready"]);
 
 function Tile({ tile, asset }) {
   return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}"><${Thumb} asset=${asset} /><div>
-    <div class="clip"><b>${tile.title || tile.asset_id}</b></div>
+    <b>${tile.title || tile.asset_id}</b>
     <div class="quiet">${USUAL.has(tile.state) ? stateName(tile.state) : html`<${Chip} state=${tile.state} />`}${tile.site ? ` · ${tile.site}` : ""} · <${Age} at=${tile.at} /></div>
   </div></a></li>`;
 }

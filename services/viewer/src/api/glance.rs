@@ -266,7 +266,7 @@ fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
             (
                 "not_connected",
                 detail,
-                Some("give this site its enrolment, under Set-up"),
+                Some("an operator connects this site under Set-up"),
             )
         }
         "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),

@@ -24,7 +24,7 @@ const SOON_DAYS: i64 = 30;
 
 /// Where the core is.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct CoreView {
+pub(crate) struct CoreAddressView {
     /// Its broker.
     address: String,
     /// Its depot.
@@ -40,7 +40,7 @@ pub(crate) struct SetUpView {
     /// Where an enrolment would be kept; null where this site's settings name its core themselves.
     place: Option<String>,
     /// As the enrolment says it; null without one.
-    core: Option<CoreView>,
+    core: Option<CoreAddressView>,
     /// Since when that enrolment is here.
     since: Option<i64>,
     /// Until when its certificate is valid.
@@ -87,7 +87,7 @@ async fn view(app: &App) -> SetUpView {
         Kept::Enrolment(enrolment, since) => {
             view.connected = true;
             view.since = since;
-            view.core = Some(CoreView {
+            view.core = Some(CoreAddressView {
                 address: enrolment.broker().to_string(),
                 depot: enrolment.depot_url().to_owned(),
             });

@@ -87,3 +87,42 @@ async fn description_of_the_api_names_every_route() {
         assert!(paths.contains_key(path), "{path}");
     }
 }
+
+/// Every type that is described, by name: two of one name would silently be one in the document.
+#[test]
+fn no_two_described_types_share_a_name() {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut left = vec![std::path::PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src"
+    ))];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(
+                std::fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        for rest in source
+            .split("ToSchema")
+            .skip(1)
+            .filter(|rest| rest.starts_with([')', ',']))
+        {
+            let declared = rest.lines().find_map(|line| {
+                let (_, name) = line.split_once("struct ").or_else(|| line.split_once("enum "))?;
+                name.split(|letter: char| !letter.is_alphanumeric()).next()
+            });
+            if let Some(name) = declared {
+                found.push((name.to_owned(), path.display().to_string()));
+            }
+        }
+    }
+    assert!(found.len() > 30, "{found:?}");
+    found.sort();
+    for pair in found.windows(2) {
+        assert_ne!(pair[0].0, pair[1].0, "{pair:?}");
+    }
+}

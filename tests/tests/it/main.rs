@@ -13,4 +13,5 @@ mod demo;
 mod exchange;
 mod fenced;
 mod line;
+mod live_first;
 mod torn;

@@ -86,6 +86,7 @@ async fn link_carried(rig: &Rig, upto: usize) {
             ranges: Vec::new(),
             lost: Vec::new(),
             carried_at: 0,
+            backlog: Vec::new(),
         };
         let topic = format!("{}.checkpoints", rig.edge.site);
         let seal = |placed: &[common::broker::Placement]| {

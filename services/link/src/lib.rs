@@ -11,6 +11,7 @@ mod batches;
 mod carrier;
 pub mod checkpoint;
 mod error;
+pub mod found;
 pub mod history;
 mod lanes;
 mod line;

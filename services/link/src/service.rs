@@ -22,6 +22,7 @@ use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::error::Result as Worked;
+use crate::found::{Finder, Found};
 use crate::line::{self, Line};
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
@@ -39,6 +40,7 @@ pub struct Link {
     own: Broker,
     core: Broker,
     lanes: Vec<Lane>,
+    found: Found,
     settings: Arc<Settings>,
     control: Control,
     budget: Budget,
@@ -82,11 +84,24 @@ impl chassis::Service for Link {
             async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
         });
         let board = Arc::new(Board::new(control.clone()));
+        let line = Line {
+            budget: budget.clone(),
+            class: Class::Requests,
+        };
+        let far = match end(&settings.core, Arc::new(line)) {
+            Some(End::Kafka(cluster)) => Some(cluster),
+            _ => None,
+        };
+        let refresh = *settings.refresh;
+        let finder = Finder::new(&site, &settings.routes(), (&own, &core), far, refresh, &control);
+        let found = finder.found();
+        host.spawn("topics", finder.follow(host.stop()));
         Ok(Self {
             site,
             own,
             core,
             lanes,
+            found,
             settings,
             control,
             budget,
@@ -192,7 +207,7 @@ impl Link {
                 let lanes = lanes.iter().chain(&backlogs);
                 let lanes = lanes.filter(|lane| lane.class == class).cloned();
                 let carrier = self.carrier(direction, Some(class), lanes, &bell);
-                if !carrier.all.is_empty() {
+                if !carrier.all.is_empty() || carrier.awaits {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
@@ -297,6 +312,8 @@ impl Link {
             pace: AtomicUsize::new(usize::MAX),
             again: AtomicU64::new(0),
             all: lanes.collect(),
+            found: self.found.clone(),
+            awaits: self.awaits(direction, class),
             lanes: Vec::new(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
@@ -305,6 +322,15 @@ impl Link {
             bell: bell.clone(),
             report: self.board.report((direction, crosses)),
         }
+    }
+
+    /// Whether patterns may find topics of a class.
+    fn awaits(&self, direction: Direction, class: Option<Class>) -> bool {
+        let routes = self.settings.routes();
+        let mut patterns = routes
+            .iter()
+            .filter(|route| route.direction == direction && route.pattern.is_some());
+        patterns.any(|route| class.is_none_or(|class| class == route.class("")))
     }
 
     /// Connections of its own for a direction and class; those to the core are under the budget. None where a broker's

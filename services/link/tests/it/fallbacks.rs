@@ -336,7 +336,9 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
         let (tell, told) = tokio::sync::oneshot::channel();
         let mut tell = Some(tell);
         let carried = first.carry(&left, &[], |_| {
-            tell.take().map(|tell| tell.send(()).unwrap());
+            if let Some(tell) = tell.take() {
+                tell.send(()).unwrap();
+            }
             left.to_vec()
         });
         tokio::select! {

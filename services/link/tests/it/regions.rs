@@ -121,11 +121,7 @@ async fn records_pass(chain: &Chain) {
         chain.send(round * 60, 60).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..800))).await;
         for running in running {
-            if random.random_bool(0.6) {
-                running.tear().await
-            } else {
-                running.stop().await
-            }
+            running.tear().await;
         }
     }
     let running = chain.start();

@@ -9,17 +9,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use common::broker::{self, Cleanup, Outgoing, Record, TopicSpec, Transactions, Watermarks};
+use common::broker::{self, Cleanup, Record, TopicSpec, Transactions};
 use common::budget::Class;
-use common::chassis::now_ms;
-use common::schemas::{Checkpoint, LostRange, SiteId};
+use common::schemas::{Checkpoint, SiteId};
 use common::telemetry::chain;
-use link::{Direction, Lane, Refused, Rename, Route, checkpoint, expand, offsets, transactional_id};
+use link::{Direction, Lane, Rename, Route, checkpoint, expand, transactional_id};
 
 use crate::document::{Carried, Manifest, Part, Segment};
 use crate::error::{Error, Result};
 use crate::here::{Here, Progress, Shown};
 use crate::import::{Imported, Wish};
+use crate::resume::{Track, lose, resume};
 use crate::segment;
 use crate::stick;
 

@@ -53,6 +53,8 @@ pub struct Exported {
     pub assets_left: u64,
     /// The bytes of those.
     pub bytes_left: u64,
+    /// What was done otherwise than it might have been, in an operator's words.
+    pub notes: Vec<String>,
     /// What could not be had, in an operator's words.
     pub problems: Vec<String>,
 }
@@ -90,12 +92,12 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     async fn open(here: &'a Here, to: &SiteId, stick: &'a mut Stick, since: &Since) -> Result<Self> {
         let mut exported = Exported::default();
-        let positions = positions(here, to, stick, since, &mut exported.problems)?;
+        let positions = positions(here, to, stick, since, &mut exported.notes)?;
         let old = match here.read::<Manifest>(&stick.manifest(&here.site, to)) {
             Ok(found) => found.map(|found| found.document),
             Err(error) => {
                 exported
-                    .problems
+                    .notes
                     .push(format!("the bundle is made anew: {}", chain(&error)));
                 None
             }
@@ -341,7 +343,7 @@ fn positions(
     to: &SiteId,
     stick: &Stick,
     since: &Since,
-    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Positions> {
     let receipt = match since {
         Since::Beginning => None,
@@ -352,7 +354,7 @@ fn positions(
         Since::Receipt => match here.read::<Receipt>(&stick.receipt(&here.site, to)) {
             Ok(found) => found.map(|found| found.document),
             Err(error) => {
-                problems.push(format!("all is sent from its beginning: {}", chain(&error)));
+                notes.push(format!("all is sent from its beginning: {}", chain(&error)));
                 None
             }
         },

@@ -17,7 +17,7 @@ use crate::document::{Manifest, Opened};
 use crate::error::{Error, Result};
 use crate::here::{Here, Shown};
 use crate::objects;
-use crate::stick::{self, Stick};
+use crate::stick::Stick;
 
 /// How long the link may take to give up its lease: longer than that of a link that died.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -280,7 +280,7 @@ fn exported(done: &Exported, peer: &SiteId, json: bool) -> Result<()> {
                 bytes(done.bytes_left)
             ));
         }
-        done.problems.iter().for_each(line);
+        done.notes.iter().chain(&done.problems).for_each(line);
     });
     if done.problems.is_empty() {
         Ok(())

@@ -167,6 +167,7 @@ impl<'a> Carry<'a> {
                     name: topic.route.clone(),
                     direction: Direction::Up,
                     topics: vec![topic.source.clone()],
+                    pattern: None,
                     rename: Rename::Prefix,
                     class: None,
                     live_first: false,

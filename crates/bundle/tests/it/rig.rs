@@ -60,6 +60,7 @@ impl Rig {
             name: name.into(),
             direction,
             topics: vec![topic.into()],
+            pattern: None,
             rename,
             class: None,
             live_first: false,

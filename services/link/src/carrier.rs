@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::backlog::Bell;
 use crate::backoff::Backoff;
+use crate::certificates;
 use crate::error::{Error, Result};
 use crate::found::Found;
 use crate::refused::Refused;
@@ -247,7 +248,7 @@ impl Carrier {
                     *self.settings.backoff
                 }
                 Err(error) => {
-                    let text = telemetry::chain(&error);
+                    let text = certificates::named(&self.settings.core.tls, telemetry::chain(&error));
                     tracing::warn!(
                         direction = %self.direction, class = %self.crosses(), error = %text, "session ended"
                     );
@@ -310,6 +311,9 @@ impl Carrier {
             () = stop.cancelled() => return Ok(Ended::Stopped),
             session = Session::open(self, trouble) => session?,
         };
+        if self.settings.core.tls.unverified {
+            tracing::warn!("{}", certificates::UNVERIFIED);
+        }
         tracing::info!(direction = %self.direction, "carrying");
         self.report.problem(session.missing());
         backoff.reset();

@@ -9,6 +9,7 @@ mod backlog;
 mod backoff;
 mod batches;
 mod carrier;
+mod certificates;
 pub mod checkpoint;
 mod error;
 pub mod found;

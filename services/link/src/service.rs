@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
+use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::Result as Worked;
 use crate::found::{Finder, Found};
 use crate::line::{self, Line};
@@ -83,6 +84,7 @@ impl chassis::Service for Link {
             let broker = ping.clone();
             async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
         });
+        control.remark(settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()));
         let board = Arc::new(Board::new(control.clone()));
         let line = Line {
             budget: budget.clone(),
@@ -117,13 +119,32 @@ impl chassis::Service for Link {
 }
 
 impl Link {
-    async fn work(self, stop: Stop) -> anyhow::Result<()> {
+    async fn work(mut self, stop: Stop) -> anyhow::Result<()> {
+        let tls = self.settings.core.tls.clone();
+        let mut known = certificates::stamp(&tls).await;
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
         while !stop.is_cancelled() {
+            let now = certificates::stamp(&tls).await;
+            if now != known {
+                known = now;
+                tracing::info!("certificates have changed: connecting to the core anew");
+                let opened = Broker::open(
+                    &self.settings.core,
+                    <Self as chassis::Service>::NAME,
+                    &Default::default(),
+                )
+                .await;
+                match opened {
+                    Ok(core) => self.core = core,
+                    Err(error) => {
+                        tracing::warn!(error = %telemetry::chain(&error), "new certificates cannot be used")
+                    }
+                }
+            }
             let worked = tokio::select! {
                 () = stop.cancelled() => break,
                 lease = self.lease() => match lease {
-                    Ok(lease) => self.hold(lease, &stop).await,
+                    Ok(lease) => self.hold(lease, &known, &stop).await,
                     Err(error) => {
                         let text = telemetry::chain(&error);
                         tracing::warn!(error = %text, "lease cannot be asked for");
@@ -168,12 +189,16 @@ impl Link {
     }
 
     /// Carries both ways while the lease is held.
-    async fn hold(&self, lease: Lease, stop: &Stop) -> Result<(), Fenced> {
+    async fn hold(&self, lease: Lease, certificates: &Stamp, stop: &Stop) -> Result<(), Fenced> {
         tracing::info!("lease acquired");
+        if self.settings.core.tls.unverified {
+            tracing::warn!("{UNVERIFIED}");
+        }
         self.board.clear();
         self.control.running();
         let ended = tokio::select! {
             ended = self.carry(stop) => ended,
+            () = certificates::changed(&self.settings.core.tls, certificates) => Ok(()),
             () = lease.lost() => {
                 // What was in hand is dropped, which the protocol allows at any point.
                 tracing::warn!("lease lost");
@@ -235,7 +260,7 @@ impl Link {
                 None => break,
                 Some(Ok(())) => return true,
                 Some(Err(error)) => {
-                    let text = telemetry::chain(&error);
+                    let text = certificates::named(&self.settings.core.tls, telemetry::chain(&error));
                     tracing::warn!(%direction, error = %text, "earlier carriers cannot be fenced");
                     report.problem(Some(text));
                     stop.run_until_cancelled(tokio::time::sleep(backoff.pause()))

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod certificates;
 mod exactly_once;
 mod fallbacks;
 mod instances;

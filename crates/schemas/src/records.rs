@@ -14,7 +14,8 @@ macro_rules! record {
     ($type:ty, $file:literal, $version:literal) => {
         impl Record for $type {
             const NAME: &'static str = $file;
-            const SCHEMA: &'static str = include_str!(concat!("../../../schemas/", $file, ".", $version, ".avsc"));
+            const SCHEMA: &'static str =
+                include_str!(concat!("../../../schemas/", $file, ".", $version, ".avsc"));
         }
     };
 }

@@ -7,6 +7,7 @@ mod core_site;
 mod edge_site;
 mod events;
 mod evict;
+mod mirror_order;
 mod people;
 mod rig;
 mod rights;

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod faults;
 pub mod frames;
 pub mod installation;
+pub mod live_first;
 pub mod load;
 pub mod pair;
 pub mod process;

@@ -7,6 +7,7 @@ mod browser;
 mod bucket;
 mod chaos;
 mod engines;
+mod live_first;
 mod run;
 mod scale;
 mod test;
@@ -38,6 +39,8 @@ enum Command {
     BenchLink(bench_link::Arguments),
     /// Measure mirror against rsync and rclone.
     BenchMirror(bench_mirror::Arguments),
+    /// Watch a link behind a cap whose live records pass a long backlog.
+    LiveFirst(live_first::Arguments),
 }
 
 #[tokio::main]
@@ -51,5 +54,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Scale(arguments) => scale::run(&arguments).await,
         Command::BenchLink(arguments) => bench_link::run(&arguments).await,
         Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
+        Command::LiveFirst(arguments) => live_first::run(&arguments).await,
     }
 }

@@ -9,17 +9,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use common::broker::{self, Cleanup, Outgoing, Record, TopicSpec, Transactions, Watermarks};
+use common::broker::{self, Cleanup, Record, TopicSpec, Transactions};
 use common::budget::Class;
-use common::chassis::now_ms;
-use common::schemas::{Checkpoint, LostRange, SiteId};
+use common::schemas::{Checkpoint, SiteId};
 use common::telemetry::chain;
-use link::{Direction, Lane, Refused, Rename, Route, checkpoint, expand, offsets, transactional_id};
+use link::{Direction, Lane, Rename, Route, checkpoint, expand, transactional_id};
 
 use crate::document::{Carried, Manifest, Part, Segment};
 use crate::error::{Error, Result};
 use crate::here::{Here, Progress, Shown};
 use crate::import::{Imported, Wish};
+use crate::resume::{Track, lose, resume};
 use crate::segment;
 use crate::stick;
 
@@ -30,17 +30,17 @@ const BYTES: usize = 1 << 20;
 /// Takes a bundle's records in.
 #[derive(Debug)]
 pub(crate) struct Carry<'a> {
-    here: &'a Here,
-    manifest: &'a Manifest,
+    pub(crate) here: &'a Here,
+    pub(crate) manifest: &'a Manifest,
     directory: PathBuf,
     wish: Wish,
     /// By id.
-    transactions: HashMap<String, Transactions>,
+    pub(crate) transactions: HashMap<String, Transactions>,
     found: HashMap<String, Checkpoint>,
 }
 
 /// What keeps a partition from being carried on.
-enum Stop {
+pub(crate) enum Stop {
     /// Something that concerns this partition alone, in an operator's words.
     Here(String),
     /// A record is among these that the broker refuses.
@@ -59,22 +59,13 @@ impl<E: Into<Error>> From<E> for Stop {
     }
 }
 
-/// A partition on its way.
-#[derive(Debug, Clone, Copy)]
-struct Track<'b> {
-    lane: &'b Lane,
-    topic: &'b Carried,
-    partition: i32,
-    part: &'b Part,
-}
-
 /// How a record that is refused is found.
 #[derive(Debug, Default)]
-struct Search {
+pub(crate) struct Search {
     /// Up to which offset records go one by one.
-    one_by_one: i64,
+    pub(crate) one_by_one: i64,
     /// The one, and why.
-    refused: Option<(i64, String)>,
+    pub(crate) refused: Option<(i64, String)>,
 }
 
 impl<'a> Carry<'a> {
@@ -101,7 +92,7 @@ impl<'a> Carry<'a> {
         self.here.edge(&self.manifest.from)
     }
 
-    fn id(&self, class: Option<Class>) -> String {
+    pub(crate) fn id(&self, class: Option<Class>) -> String {
         transactional_id(self.edge(), self.manifest.direction, class)
     }
 
@@ -176,6 +167,7 @@ impl<'a> Carry<'a> {
                     name: topic.route.clone(),
                     direction: Direction::Up,
                     topics: vec![topic.source.clone()],
+                    pattern: None,
                     rename: Rename::Prefix,
                     class: None,
                     live_first: false,
@@ -275,9 +267,11 @@ impl<'a> Carry<'a> {
         } = track;
         let key = checkpoint::key(&topic.route, &topic.source, partition);
         let known = self.found.get(&key).cloned();
-        let Some(mut at) = self.resume(known, track, imported)? else {
+        let resumed = resume(known, track, self.manifest, self.wish.accept_loss).map_err(Stop::Here)?;
+        let Some((mut at, lost)) = resumed else {
             return Ok(());
         };
+        imported.lost += lost;
         for segment in &part.segments {
             if segment.end <= at.next_offset {
                 continue;
@@ -299,12 +293,8 @@ impl<'a> Carry<'a> {
             };
             if segment.begin > at.next_offset {
                 // Only what was given up can be missing in between.
-                self.lose(
-                    &mut at,
-                    segment.begin,
-                    "the segment was damaged, and the loss accepted",
-                    imported,
-                );
+                let reason = "the segment was damaged, and the loss accepted";
+                imported.lost += lose(&mut at, segment.begin, reason);
             }
             self.segment(topic, segment, records, &mut at, search, imported)
                 .await?;
@@ -316,83 +306,6 @@ impl<'a> Carry<'a> {
             });
         }
         Ok(())
-    }
-
-    fn lose(&self, at: &mut Checkpoint, begin: i64, reason: &str, imported: &mut Imported) {
-        let count = begin - at.next_offset;
-        at.lost.push(LostRange {
-            source: at.next_offset,
-            count,
-            reason: reason.to_owned(),
-        });
-        checkpoint::bound(&mut at.lost);
-        at.next_offset = begin;
-        imported.lost += u64::try_from(count).unwrap_or(0);
-    }
-
-    /// Where the partition goes on; nothing when there is nothing new.
-    fn resume(
-        &self,
-        known: Option<Checkpoint>,
-        track: Track<'_>,
-        imported: &mut Imported,
-    ) -> Result<Option<Checkpoint>, Stop> {
-        let Track {
-            lane,
-            topic,
-            partition,
-            part,
-        } = track;
-        let made = self.manifest.created_at;
-        if let Some(known) = &known {
-            let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
-            if told && known.source_epoch != topic.epoch && made <= known.carried_at {
-                return Err(Stop::Here(
-                    "the topic was deleted and made again since this bundle was made, and records of the new one are here: those of the old one are left out".into(),
-                ));
-            }
-            if (!told || known.source_epoch == topic.epoch) && known.next_offset >= part.end() {
-                return Ok(None);
-            }
-        } else if part.segments.is_empty() && part.begin == part.low {
-            return Ok(None);
-        }
-        let next = known.as_ref().map(|known| known.next_offset);
-        // An end that lies before the checkpoint is that of an older bundle, not of offsets that went back.
-        let marks = Watermarks {
-            low: part.low,
-            high: part.end().max(next.unwrap_or(part.low)),
-        };
-        let resumed = checkpoint::resume(known, lane, partition, &topic.epoch, marks);
-        let mut at = resumed.checkpoint;
-        if let Some(lost) = resumed.lost.filter(|lost| lost.count > 0) {
-            if !self.wish.accept_loss {
-                return Err(Stop::Here(format!(
-                    "offsets {} to {} are gone at {} and not in this bundle: import an earlier bundle first, or say --accept-loss",
-                    lost.source,
-                    part.low - 1,
-                    self.manifest.from,
-                )));
-            }
-            imported.lost += u64::try_from(lost.count).unwrap_or(0);
-        }
-        if part.begin > at.next_offset {
-            if !self.wish.accept_loss {
-                return Err(Stop::Here(format!(
-                    "this bundle begins at offset {}, and {} to {} are not here: import the bundle with those first, or say --accept-loss",
-                    part.begin,
-                    at.next_offset,
-                    part.begin - 1
-                )));
-            }
-            self.lose(
-                &mut at,
-                part.begin,
-                "no bundle brought them, and the loss was accepted",
-                imported,
-            );
-        }
-        Ok(Some(at))
     }
 
     async fn segment(
@@ -426,75 +339,6 @@ impl<'a> Carry<'a> {
             }
         }
     }
-
-    /// One transaction: records, and the checkpoint that vouches for them.
-    async fn commit(
-        &mut self,
-        topic: &Carried,
-        mut batch: Vec<Record>,
-        end: i64,
-        at: &mut Checkpoint,
-        search: &mut Search,
-        imported: &mut Imported,
-    ) -> Result<(), Stop> {
-        if let Some((offset, reason)) = &search.refused
-            && let [record] = &batch[..]
-            && record.offset == *offset
-        {
-            // The site that it comes from is not here: it is put among the dead letters of this one.
-            let mut record = record.clone();
-            record.topic = topic.destination.as_str().into();
-            let refused = Refused {
-                at: (topic.destination.clone(), record.partition, record.offset),
-                reason: reason.clone(),
-            };
-            refused
-                .bury(&self.here.broker, &record)
-                .await
-                .map_err(Error::from)?;
-            imported.refused += 1;
-            search.refused = None;
-            batch.clear();
-        }
-        let mut next = at.clone();
-        next.next_offset = end;
-        // No older than the bundle, whatever the clock here says: so an older bundle is known for one.
-        next.carried_at = now_ms().max(self.manifest.created_at);
-        let outgoing: Vec<Outgoing> = batch
-            .iter()
-            .map(|record| same(record, &topic.destination))
-            .collect();
-        let sources: Vec<i64> = batch.iter().map(|record| record.offset).collect();
-        let checkpoints = self.here.checkpoints(&self.manifest.from);
-        let id = self.id(topic.class);
-        let spent = || broker::Error::Spent {
-            transactional_id: id.clone(),
-        };
-        let transactions = self.transactions.get_mut(&id).ok_or_else(spent)?;
-        let sealed = transactions.commit(outgoing, |placed| {
-            for (source, place) in sources.iter().zip(placed) {
-                offsets::push(&mut next.ranges, *source, place.offset);
-            }
-            vec![checkpoint::record(&checkpoints, &next)]
-        });
-        match sealed.await {
-            Ok(_) => {
-                imported.records += batch.len() as u64;
-                *at = next;
-                Ok(())
-            }
-            Err(source @ (broker::Error::TooLarge { .. } | broker::Error::Refused { .. })) => {
-                let first = batch.first().map_or(0, |first| first.offset);
-                Err(Stop::Refused {
-                    records: batch.len(),
-                    first,
-                    source,
-                })
-            }
-            Err(broker::Error::Fenced { .. }) => Err(Stop::All(Error::LinkAtWork)),
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 fn count(part: &Part) -> u64 {
@@ -515,15 +359,4 @@ fn cut(records: &[Record], most: usize) -> usize {
         .count()
         .max(1)
         .min(records.len())
-}
-
-fn same(record: &Record, destination: &str) -> Outgoing {
-    Outgoing {
-        topic: destination.to_owned(),
-        partition: Some(record.partition),
-        timestamp: Some(record.timestamp),
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers: record.headers.clone(),
-    }
 }

@@ -200,7 +200,9 @@ fn format(found: u32) -> Result<(), String> {
 pub(crate) fn signed<D: Document>(document: &D, signer: &Signer) -> Result<Vec<u8>> {
     // Strings, numbers and lists alone: there is nothing that could fail.
     let mut text = serde_json::to_vec(document).unwrap_or_default();
-    let signature = signer.sign(D::PURPOSE, &text).map_err(Error::Sign)?;
+    let signature = signer
+        .sign(D::PURPOSE, &text)
+        .map_err(|error| Error::Sign(Box::new(error)))?;
     text.push(b'\n');
     text.extend(serde_json::to_vec(&signature).unwrap_or_default());
     text.push(b'\n');

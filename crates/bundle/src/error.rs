@@ -22,9 +22,9 @@ pub enum Error {
     #[error("the site's tables")]
     Table(#[from] table::Error),
     #[error("an asset that arrived cannot be written down")]
-    Arrival(#[source] mirror::Error),
+    Arrival(#[source] Box<mirror::Error>),
     #[error("cannot sign")]
-    Sign(#[source] identity::Error),
+    Sign(#[source] Box<identity::Error>),
     #[error("cannot {operation} {}", path.display())]
     Stick {
         operation: &'static str,
@@ -79,6 +79,10 @@ impl Error {
                 source,
             },
         }
+    }
+
+    pub(crate) fn arrival(source: mirror::Error) -> Self {
+        Self::Arrival(Box::new(source))
     }
 
     pub(crate) fn document(path: &Path, why: impl Into<String>) -> Self {

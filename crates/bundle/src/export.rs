@@ -5,23 +5,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use common::broker::{Broker, Position, Watermarks};
+use common::broker::Cleanup;
 use common::chassis::now_ms;
-use common::schemas::SiteId;
+use common::schemas::{RequestId, SiteId};
 use common::telemetry::chain;
+use common::volume::ManifestEntry;
 use serde::Serialize;
 
-use crate::document::{self, Carried, FORMAT, Manifest, Part, Place, Receipt, Segment};
+use crate::document::{self, Carried, FORMAT, Manifest, Place, Receipt};
 use crate::error::{Error, Result};
 use crate::here::{Here, Progress, Shown};
 use crate::objects;
-use crate::segment::Pen;
+use crate::plan::plan;
+use crate::scribe::Scribe;
 use crate::stick::{self, Stick};
 
-const POLL: Duration = Duration::from_millis(500);
-const RECORDS: usize = 1000;
 /// The manifest is written anew when so many bytes of assets are on the stick that it does not name.
 const UNSAID: u64 = 256 << 20;
 
@@ -54,6 +53,8 @@ pub struct Exported {
     pub assets_left: u64,
     /// The bytes of those.
     pub bytes_left: u64,
+    /// What was done otherwise than it might have been, in an operator's words.
+    pub notes: Vec<String>,
     /// What could not be had, in an operator's words.
     pub problems: Vec<String>,
 }
@@ -88,50 +89,15 @@ struct Work<'a> {
     exported: Exported,
 }
 
-/// Where a partition begins, and what of it is on the stick and stays.
-fn plan(
-    wanted: Option<i64>,
-    marks: Watermarks,
-    old: Option<&Part>,
-    whole: impl Fn(&Segment) -> bool,
-) -> Part {
-    // A position beyond the end is of a time before the offsets went back. Where nothing is known of the other site, it
-    // may want all that is on the stick, although the source has less by now.
-    let known = wanted.filter(|wanted| *wanted <= marks.high);
-    let wanted = known.unwrap_or_else(|| old.map_or(marks.low, |old| old.begin.min(marks.low)));
-    let kept: Vec<Segment> = (old.iter())
-        .flat_map(|old| &old.segments)
-        .filter(|segment| segment.end > wanted)
-        .take_while(|segment| whole(segment))
-        .cloned()
-        .collect();
-    match (
-        kept.first().map(|first| first.begin),
-        kept.last().map(|last| last.end),
-    ) {
-        // Neither a hole before it nor behind it, and of offsets that there still are.
-        (Some(begin), Some(end)) if begin <= wanted && marks.low <= end && end <= marks.high => Part {
-            low: marks.low.min(begin),
-            begin,
-            segments: kept,
-        },
-        _ => Part {
-            low: marks.low,
-            begin: wanted.max(marks.low),
-            segments: Vec::new(),
-        },
-    }
-}
-
 impl<'a> Work<'a> {
     async fn open(here: &'a Here, to: &SiteId, stick: &'a mut Stick, since: &Since) -> Result<Self> {
         let mut exported = Exported::default();
-        let positions = positions(here, to, stick, since, &mut exported.problems)?;
+        let positions = positions(here, to, stick, since, &mut exported.notes)?;
         let old = match here.read::<Manifest>(&stick.manifest(&here.site, to)) {
             Ok(found) => found.map(|found| found.document),
             Err(error) => {
                 exported
-                    .problems
+                    .notes
                     .push(format!("the bundle is made anew: {}", chain(&error)));
                 None
             }
@@ -172,7 +138,7 @@ impl<'a> Work<'a> {
                 destination: lane.destination,
                 class: here.in_classes.then_some(lane.class),
                 epoch: topic.id,
-                compacted: topic.cleanup == common::broker::Cleanup::Compact,
+                compacted: topic.cleanup == Cleanup::Compact,
                 retention_ms: topic.retention.and_then(|kept| kept.as_millis().try_into().ok()),
                 parts,
             });
@@ -286,9 +252,17 @@ impl<'a> Work<'a> {
     async fn assets(&mut self, shown: Shown<'_>) -> Result<()> {
         let (here, to) = (self.here, self.manifest.to.clone());
         let open = objects::open_entries(&here.volume, &to).await?;
+        // What was delivered makes room first.
+        let wanted: BTreeSet<&RequestId> = open.iter().map(|entry| &entry.request_id).collect();
+        self.manifest
+            .entries
+            .retain(|entry| wanted.contains(&entry.request_id));
+        self.write()?;
+        objects::sweep(self.stick)?;
+        let named = self.manifest.entries.iter().map(|entry| entry.request_id.clone());
+        let mut named: BTreeSet<RequestId> = named.collect();
         let mut there = BTreeSet::new();
         let mut unsaid = 0;
-        self.manifest.entries.clear();
         for entry in open {
             let copied = if there.contains(&entry.hash) {
                 Ok(())
@@ -299,7 +273,9 @@ impl<'a> Work<'a> {
                 Ok(()) => {
                     unsaid += entry.size;
                     there.insert(entry.hash.clone());
-                    self.manifest.entries.push(entry);
+                    if named.insert(entry.request_id.clone()) {
+                        self.manifest.entries.push(entry);
+                    }
                     if unsaid > UNSAID {
                         self.write()?;
                         unsaid = 0;
@@ -310,6 +286,7 @@ impl<'a> Work<'a> {
                     self.exported.bytes_left += entry.size;
                     let path = self.stick.object(&entry.hash);
                     self.stick.remove(&path)?;
+                    self.unname(&entry);
                 }
                 Err(Error::Volume(error)) => {
                     let problem = format!(
@@ -319,11 +296,17 @@ impl<'a> Work<'a> {
                         chain(&error)
                     );
                     self.exported.problems.push(problem);
+                    self.unname(&entry);
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn unname(&mut self, gone: &ManifestEntry) {
+        let entries = &mut self.manifest.entries;
+        entries.retain(|entry| entry.request_id != gone.request_id);
     }
 
     async fn finish(mut self) -> Result<Exported> {
@@ -360,7 +343,7 @@ fn positions(
     to: &SiteId,
     stick: &Stick,
     since: &Since,
-    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Positions> {
     let receipt = match since {
         Since::Beginning => None,
@@ -371,7 +354,7 @@ fn positions(
         Since::Receipt => match here.read::<Receipt>(&stick.receipt(&here.site, to)) {
             Ok(found) => found.map(|found| found.document),
             Err(error) => {
-                problems.push(format!("all is sent from its beginning: {}", chain(&error)));
+                notes.push(format!("all is sent from its beginning: {}", chain(&error)));
                 None
             }
         },
@@ -394,127 +377,4 @@ fn positions(
     Ok(places
         .map(|place| ((place.route.clone(), place.topic.clone(), place.partition), place))
         .collect())
-}
-
-/// Reads a partition to an end that is known, and writes segments of it.
-struct Scribe {
-    reader: common::broker::Reader,
-    topic: String,
-    partition: i32,
-    high: i64,
-    waiting: std::collections::VecDeque<common::broker::Record>,
-    next: i64,
-    /// Whether all has been handed out.
-    done: bool,
-}
-
-impl Scribe {
-    async fn open(broker: &Broker, topic: &str, partition: i32, begin: i64, high: i64) -> Result<Self> {
-        Ok(Self {
-            reader: broker.reader(&[Position::at(topic, partition, begin)]).await?,
-            topic: topic.to_owned(),
-            partition,
-            high,
-            waiting: std::collections::VecDeque::new(),
-            next: begin,
-            done: false,
-        })
-    }
-
-    /// The next segment's records; none after the last.
-    async fn segment(&mut self) -> Result<Option<Pen>> {
-        if self.done {
-            return Ok(None);
-        }
-        let mut pen = Pen::new(self.next);
-        loop {
-            while let Some(record) = self.waiting.pop_front() {
-                if record.offset >= self.high {
-                    self.done = true;
-                    return Ok(Some(pen));
-                }
-                pen.put(&record);
-                self.next = pen.next();
-                if pen.full() {
-                    self.done = self.next >= self.high;
-                    return Ok(Some(pen));
-                }
-            }
-            // Behind the last record there may be offsets that no reader is given.
-            let position = self.reader.position(&self.topic, self.partition);
-            if self.next >= self.high || position.is_some_and(|position| position >= self.high) {
-                self.done = true;
-                return Ok(Some(pen));
-            }
-            self.waiting.extend(self.reader.next(RECORDS, POLL).await?);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    fn part(begin: i64, ends: &[i64]) -> Part {
-        let mut from = begin;
-        let segment = |end: &i64| {
-            let begin = std::mem::replace(&mut from, *end);
-            Segment {
-                hash: blake3::hash(&end.to_be_bytes()).into(),
-                bytes: 1,
-                plain: 1,
-                records: 1,
-                begin,
-                end: *end,
-            }
-        };
-        Part {
-            low: begin,
-            begin,
-            segments: ends.iter().map(segment).collect(),
-        }
-    }
-
-    fn planned(wanted: Option<i64>, (low, high): (i64, i64), old: Option<&Part>) -> (i64, i64, i64) {
-        let part = plan(wanted, Watermarks { low, high }, old, |segment| {
-            segment.bytes == 1
-        });
-        (part.low, part.begin, part.end())
-    }
-
-    #[test]
-    fn without_a_receipt_all_is_sent_and_with_one_what_follows() {
-        assert_eq!(planned(None, (5, 90), None), (5, 5, 5));
-        assert_eq!(planned(Some(40), (5, 90), None), (5, 40, 40));
-        assert_eq!(planned(Some(90), (5, 90), None), (5, 90, 90));
-    }
-
-    #[test]
-    fn what_is_gone_or_went_back_is_sent_from_the_beginning_that_is_left() {
-        assert_eq!(planned(Some(3), (5, 90), None), (5, 5, 5));
-        assert_eq!(planned(Some(91), (5, 90), None), (5, 5, 5));
-    }
-
-    #[test]
-    fn what_is_on_the_stick_stays_as_long_as_it_is_wanted() {
-        let old = part(0, &[30, 60]);
-        assert_eq!(planned(None, (0, 90), Some(&old)), (0, 0, 60));
-        assert_eq!(planned(Some(30), (0, 90), Some(&old)), (0, 30, 60));
-        assert_eq!(planned(Some(31), (0, 90), Some(&old)), (0, 30, 60));
-        assert_eq!(planned(Some(60), (0, 90), Some(&old)), (0, 60, 60));
-        // It can still be had here when the source has it no more.
-        assert_eq!(planned(Some(20), (50, 90), Some(&old)), (0, 0, 60));
-        assert_eq!(planned(None, (50, 90), Some(&old)), (0, 0, 60));
-    }
-
-    #[test]
-    fn what_is_on_the_stick_goes_where_it_would_leave_a_hole_or_is_of_offsets_that_are_no_more() {
-        let old = part(30, &[60]);
-        assert_eq!(planned(None, (0, 90), Some(&old)), (0, 0, 0));
-        assert_eq!(planned(Some(30), (70, 90), Some(&old)), (70, 70, 70));
-        assert_eq!(planned(Some(30), (0, 50), Some(&old)), (0, 30, 30));
-        let mut damaged = part(0, &[30, 60]);
-        damaged.segments[1].bytes = 2;
-        assert_eq!(planned(None, (0, 90), Some(&damaged)), (0, 0, 30));
-        assert_eq!(planned(None, (40, 90), Some(&damaged)), (40, 40, 40));
-    }
 }

@@ -17,7 +17,7 @@ use crate::document::{Manifest, Opened};
 use crate::error::{Error, Result};
 use crate::here::{Here, Shown};
 use crate::objects;
-use crate::stick::{self, Stick};
+use crate::stick::Stick;
 
 /// How long the link may take to give up its lease: longer than that of a link that died.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub struct Imported {
     pub assets: u64,
     /// Assets that were here already, or that nobody wants any more.
     pub assets_known: u64,
+    /// Whether the stick now says how far this site has come.
+    pub receipt_left: bool,
     /// What could not be taken in, in an operator's words.
     pub problems: Vec<String>,
 }
@@ -118,6 +120,7 @@ async fn take_in(
         refused: 0,
         assets: 0,
         assets_known: 0,
+        receipt_left: true,
         problems: Vec::new(),
     };
     let lease = lease(here, &from).await?;
@@ -142,6 +145,7 @@ async fn take_in(
     // A stick that cannot be written to brings its records all the same; the sender only cannot know of it.
     if let Err(error) = here.leave_receipt(stick, &from).await {
         tracing::warn!(error = chain(&error), "no receipt is left on the stick");
+        imported.receipt_left = false;
     }
     Ok(imported)
 }
@@ -186,7 +190,7 @@ async fn assets(
         let done = there && receipts.contains(&entry.request_id);
         if done
             || entry.expired(common::chassis::now_ms())
-            || !book.wants(entry).await.map_err(Error::Arrival)?
+            || !book.wants(entry).await.map_err(Error::arrival)?
         {
             imported.assets_known += 1;
             continue;
@@ -211,7 +215,7 @@ async fn assets(
         if !there {
             used += entry.size;
         }
-        book.arrived(entry).await.map_err(Error::Arrival)?;
+        book.arrived(entry).await.map_err(Error::arrival)?;
         imported.assets += 1;
     }
     Ok(())
@@ -230,75 +234,4 @@ async fn receipts(here: &Here) -> Result<HashSet<RequestId>> {
     });
     read.await?;
     Ok(found)
-}
-
-/// A bundle on a stick, as anybody may look at it.
-#[derive(Debug, Serialize)]
-pub struct Look {
-    /// From whom the directory says it is.
-    pub from: SiteId,
-    /// For whom.
-    pub to: SiteId,
-    /// What is in it, when that can be read.
-    pub manifest: Option<Manifest>,
-    /// Why it cannot be trusted; nothing when it can, as far as was asked.
-    pub problem: Option<String>,
-    /// Whether its signature was held against an authority.
-    pub verified: bool,
-    /// Files that are missing or damaged, where they were looked at.
-    pub damaged: Vec<String>,
-}
-
-/// Says what is on a stick: whose bundles, whether an authority vouches for them, and with `files` whether their segments
-/// are whole.
-///
-/// # Errors
-/// When the stick cannot be read.
-pub fn show(stick: &Stick, trust: Option<&common::identity::Trust>, files: bool) -> Result<Vec<Look>> {
-    let mut looks = Vec::new();
-    for (from, to) in stick.bundles()? {
-        let path = stick.manifest(&from, &to);
-        let Some(text) = stick::document(&path)? else {
-            continue;
-        };
-        let opened = match trust {
-            Some(trust) => crate::document::open::<Manifest>(&path, &text, trust, common::chassis::now_ms())
-                .map(|opened| opened.document),
-            None => crate::document::lines(&path, &text)
-                .and_then(|(words, _)| crate::document::parse::<Manifest>(&path, words)),
-        };
-        let (manifest, problem) = match opened {
-            Ok(manifest) => (Some(manifest), None),
-            Err(error) => (None, Some(chain(&error))),
-        };
-        let mut damaged = Vec::new();
-        for segment in (manifest.iter().filter(|_| files))
-            .flat_map(|manifest| &manifest.topics)
-            .flat_map(|topic| &topic.parts)
-            .flat_map(|part| &part.segments)
-        {
-            let path = stick.bundle(&from, &to).join(format!("{}.segment", segment.hash));
-            damaged.extend(
-                stick::whole(&path, segment.bytes, &segment.hash)
-                    .err()
-                    .map(|error| chain(&error)),
-            );
-        }
-        for entry in manifest
-            .iter()
-            .filter(|_| files)
-            .flat_map(|manifest| &manifest.entries)
-        {
-            damaged.extend(objects::damage(stick, entry)?);
-        }
-        looks.push(Look {
-            verified: trust.is_some() && problem.is_none(),
-            from,
-            to,
-            manifest,
-            problem,
-            damaged,
-        });
-    }
-    Ok(looks)
 }

@@ -14,7 +14,7 @@ use crate::document::Segment;
 /// A segment is closed when it has this many bytes.
 const FULL: usize = 16 << 20;
 /// The most bytes that a segment may have unpacked: a full one and one more record.
-const LIMIT: u64 = 1 << 30;
+const LIMIT: u64 = 256 << 20;
 /// zstd's own default.
 const LEVEL: i32 = 3;
 

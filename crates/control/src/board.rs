@@ -21,6 +21,7 @@ enum Work {
 #[derive(Debug, Default)]
 struct Notes {
     work: Work,
+    remark: Option<String>,
     last_error: Option<(String, i64)>,
     counters: BTreeMap<&'static str, i64>,
     gauges: BTreeMap<Cow<'static, str>, f64>,
@@ -72,6 +73,15 @@ impl Board {
         }
     }
 
+    pub(crate) fn remark(&self, text: Option<String>) {
+        let mut notes = self.notes();
+        if notes.remark != text {
+            notes.remark = text;
+            drop(notes);
+            self.changed();
+        }
+    }
+
     pub(crate) fn error(&self, text: String) {
         self.notes().last_error = Some((text, self.host.now_ms()));
         self.changed();
@@ -112,6 +122,10 @@ impl Board {
             (HostState::Running, Work::Running) => (ServiceState::Running, None),
             (HostState::Running, Work::Waiting(why)) => (ServiceState::Waiting, Some(why.clone())),
             (HostState::Running, Work::Paused) => (ServiceState::Paused, None),
+        };
+        let detail = match (detail, notes.remark.clone()) {
+            (Some(detail), Some(remark)) => Some(format!("{detail}; {remark}")),
+            (detail, remark) => detail.or(remark),
         };
         let reported_at = host.now_ms();
         let last_error = match (host.failure(), &notes.last_error) {

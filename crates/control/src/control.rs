@@ -97,6 +97,11 @@ impl Control {
         self.board.waiting(why.into());
     }
 
+    /// Says something that stands in every status, whatever the state.
+    pub fn remark(&self, text: Option<String>) {
+        self.board.remark(text);
+    }
+
     /// Notes the newest error.
     pub fn error(&self, text: impl Into<String>) {
         self.board.error(text.into());

@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     /// Any server that answers: one that is known already, or the first of the settings' that can be reached.
-    async fn any(&self) -> Result<Arc<Connection>> {
+    pub(crate) async fn any(&self) -> Result<Arc<Connection>> {
         let mut known = self.known.lock().await;
         let known_ones = known.any.iter().chain(known.connections.values());
         if let Some(any) = known_ones.into_iter().find(|any| any.alive()) {

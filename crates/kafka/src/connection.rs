@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -40,6 +40,7 @@ pub(crate) struct Connection {
     transactions: i16,
     pulse: Arc<Pulse>,
     ended: Arc<AtomicBool>,
+    why: Arc<OnceLock<String>>,
     _tasks: JoinSet<()>,
 }
 
@@ -51,6 +52,19 @@ pub(crate) struct Answer {
     pulse: Arc<Pulse>,
     due: Instant,
     patience: Duration,
+    why: Arc<OnceLock<String>>,
+}
+
+/// What is known of a connection that ended: TLS 1.3 tells a client only after the handshake that it is not let in.
+fn over(address: &str, why: &OnceLock<String>) -> Error {
+    let address = address.to_owned();
+    match why.get() {
+        Some(reason) => Error::Certificate {
+            address,
+            reason: reason.clone(),
+        },
+        None => Error::Ended { address },
+    }
 }
 
 impl Connection {
@@ -94,9 +108,10 @@ impl Connection {
         let (read, write) = tokio::io::split(stream);
         let (out, queue) = mpsc::channel(QUEUE);
         let (due, ended) = (Due::default(), Arc::new(AtomicBool::new(false)));
+        let why = Arc::<OnceLock<String>>::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(sending(write, queue, due.clone(), ended.clone()));
-        tasks.spawn(receiving(read, due, ended.clone()));
+        tasks.spawn(receiving(read, due, ended.clone(), why.clone()));
         let mut connection = Self {
             address,
             client: StrBytes::from_string(settings.client.clone()),
@@ -106,6 +121,7 @@ impl Connection {
             transactions: 0,
             pulse,
             ended,
+            why,
             _tasks: tasks,
         };
         let hello = ApiVersionsRequest::default()
@@ -177,9 +193,7 @@ impl Connection {
     /// Puts a request on its way. Dropped before it returns, nothing was sent; afterwards all of it will be.
     pub(crate) async fn send(&self, frame: Frame, held: Duration) -> Result<Answer> {
         let (to, bytes) = oneshot::channel();
-        let ended = |_| Error::Ended {
-            address: self.address.clone(),
-        };
+        let ended = |_| over(&self.address, &self.why);
         self.out.send((frame, to)).await.map_err(ended)?;
         Ok(Answer {
             bytes,
@@ -187,6 +201,7 @@ impl Connection {
             pulse: self.pulse.clone(),
             due: Instant::now() + held,
             patience: self.patience,
+            why: self.why.clone(),
         })
     }
 }
@@ -199,9 +214,7 @@ impl Answer {
             match tokio::time::timeout_at(limit, &mut self.bytes).await {
                 Ok(Ok(bytes)) => break bytes,
                 Ok(Err(_)) => {
-                    return Err(Error::Ended {
-                        address: self.address,
-                    });
+                    return Err(over(&self.address, &self.why));
                 }
                 Err(_) if self.pulse.last() + self.patience > Instant::now() => {}
                 Err(_) => {
@@ -288,9 +301,17 @@ impl Buf for Parts {
     }
 }
 
-async fn receiving(mut read: ReadHalf<Box<dyn Stream>>, due: Due, ended: Arc<AtomicBool>) {
+async fn receiving(
+    mut read: ReadHalf<Box<dyn Stream>>,
+    due: Due,
+    ended: Arc<AtomicBool>,
+    why: Arc<OnceLock<String>>,
+) {
     if let Err(error) = receive(&mut read, &due).await {
         tracing::debug!(%error, "connection ended while receiving");
+        if let Some(alert) = tls::alert(&error) {
+            drop(why.set(alert));
+        }
     }
     end(&due, &ended);
 }

@@ -28,6 +28,14 @@ pub enum Error {
         /// The server.
         address: String,
     },
+    /// The server ended the connection with a word about certificates.
+    #[error("kafka at {address} refuses this client's certificate: {reason}")]
+    Certificate {
+        /// The server.
+        address: String,
+        /// What it said.
+        reason: String,
+    },
     /// Nothing moved on the connection for too long.
     #[error("kafka at {address} does not answer")]
     Silent {

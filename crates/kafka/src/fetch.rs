@@ -32,6 +32,8 @@ const LEAST_BYTES: usize = 64 * 1024;
 /// Answers that come faster may be larger; those that come slower should be smaller.
 const FAST: Duration = Duration::from_millis(300);
 const SLOW: Duration = Duration::from_secs(2);
+/// After so many polls in vain, a server waits longer.
+const VAIN: u32 = 5;
 
 /// Where to begin with a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct Start {
 /// How much is asked for at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchLimits {
-    /// How long the server may wait for the first record.
+    /// How long the server may wait for the first record; twice as long when it has waited in vain some times.
     pub wait: Duration,
     /// The most bytes in one answer; a single larger batch still comes.
     pub bytes: usize,
@@ -122,6 +124,7 @@ impl Fetcher {
                 bytes: LEAST_BYTES.min(limits.bytes).max(1) * 4,
                 session: (0, 0),
                 changed,
+                vain: 0,
             };
             tasks.spawn(poll.run(to.clone()));
         }
@@ -169,6 +172,8 @@ struct Poll {
     session: (i32, i32),
     /// Places that the server does not know of as they are now.
     changed: HashSet<usize>,
+    /// How many times in a row it has waited in vain.
+    vain: u32,
 }
 
 impl Poll {
@@ -187,11 +192,14 @@ impl Poll {
     async fn poll(&mut self) -> Result<Vec<Fetched>> {
         loop {
             let asked = Instant::now();
-            let request = self.request();
-            let answer = self
-                .connection
-                .call(&request, self.version, self.limits.wait)
-                .await?;
+            // Each poll crosses a line that may be metered; on one that is in use, what is broken is noticed sooner.
+            let wait = if self.vain < VAIN {
+                self.limits.wait
+            } else {
+                self.limits.wait * 2
+            };
+            let request = self.request(wait);
+            let answer = self.connection.call(&request, self.version, wait).await?;
             match ResponseError::try_from_code(answer.error_code) {
                 Some(ResponseError::FetchSessionIdNotFound | ResponseError::InvalidFetchSessionEpoch) => {
                     self.session = (0, 0);
@@ -221,7 +229,7 @@ impl Poll {
         }
     }
 
-    fn request(&self) -> FetchRequest {
+    fn request(&self, wait: Duration) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
             if !self.changed.contains(&index) {
@@ -249,7 +257,7 @@ impl Poll {
         }
         FetchRequest::default()
             .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(i32::try_from(self.limits.wait.as_millis()).unwrap_or(i32::MAX))
+            .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(1)
             .with_max_bytes(i32::try_from(self.bytes).unwrap_or(i32::MAX))
             .with_isolation_level(COMMITTED)
@@ -283,6 +291,11 @@ impl Poll {
                 news.push(fetched);
             }
         }
+        self.vain = if bytes == 0 {
+            self.vain.saturating_add(1)
+        } else {
+            0
+        };
         // As much at a time as the line carries in a moment.
         if bytes >= self.bytes / 2 {
             if took < FAST {

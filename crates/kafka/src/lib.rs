@@ -16,6 +16,7 @@ mod ends;
 mod error;
 mod fetch;
 mod frame;
+mod look;
 mod produce;
 mod records;
 mod sasl;

@@ -39,6 +39,8 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// This client's certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whoever answers is taken for the server. For a moment of need: nothing is secret then.
+    pub unverified: bool,
 }
 
 /// User and password.

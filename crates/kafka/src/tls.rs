@@ -4,9 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::dial::Stream;
@@ -43,6 +48,18 @@ fn config(tls: &Tls) -> io::Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots);
+    let mut config = with_identity(tls, builder)?;
+    if tls.unverified {
+        let anybody = Anybody(Arc::clone(config.crypto_provider()));
+        config.dangerous().set_certificate_verifier(Arc::new(anybody));
+    }
+    Ok(config)
+}
+
+fn with_identity(
+    tls: &Tls,
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+) -> io::Result<ClientConfig> {
     match &tls.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((certificate, key)) => {
@@ -53,6 +70,67 @@ fn config(tls: &Tls) -> io::Result<ClientConfig> {
                 .map_err(|error| named(certificate, &error))
         }
     }
+}
+
+/// Takes whoever answers for the server.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the other side said about this client's certificate as it ended the connection.
+pub(crate) fn alert(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::AlertReceived(alert) = error else {
+        return None;
+    };
+    use AlertDescription as A;
+    Some(match alert {
+        A::CertificateExpired => "it has expired".to_owned(),
+        A::CertificateRevoked => "it was revoked".to_owned(),
+        A::UnknownCA => "nobody that the server trusts has signed it".to_owned(),
+        A::CertificateRequired => "there is none".to_owned(),
+        // What Java says of most things.
+        A::BadCertificate | A::CertificateUnknown | A::UnsupportedCertificate | A::AccessDenied => {
+            format!("it is missing, expired, or signed by nobody that the server trusts ({alert:?})")
+        }
+        _ => return None,
+    })
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {

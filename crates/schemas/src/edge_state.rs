@@ -41,7 +41,9 @@ pub struct EdgeAsset {
     pub responded_at: Option<i64>,
     pub mirrored_at: Option<i64>,
     pub mirrored_hash: Option<Hash>,
+    /// The later of columns `evicted_at` and `displaced_at`: whoever gave the room back, the bytes are gone.
     pub evicted_at: Option<i64>,
+    pub pinned_at: Option<i64>,
 }
 
 /// Where an asset is for the team at this edge.
@@ -115,7 +117,7 @@ impl EdgeState {
 
 impl EdgeAsset {
     /// The columns that [`Self::read`] asks for: all of the table's but `bucket` and `preview`.
-    pub const COLUMNS: [&'static str; 27] = [
+    pub const COLUMNS: [&'static str; 29] = [
         "asset_id",
         "title",
         "description",
@@ -143,11 +145,13 @@ impl EdgeAsset {
         "mirrored_at",
         "mirrored_hash",
         "evicted_at",
+        "displaced_at",
+        "pinned_at",
     ];
 
     /// Reads the facts from a row, given how to read a column of texts and one of numbers (`int`, `bigint` and
     /// `timestamp` alike). An id or hash that is none reads as absent, and so does a mirroring that was evicted since, where
-    /// `evicted_at` is among the columns.
+    /// `evicted_at` and `displaced_at` are among the columns.
     pub fn read<'row>(
         text: impl Fn(&str) -> Option<&'row str>,
         number: impl Fn(&str) -> Option<i64>,
@@ -155,7 +159,7 @@ impl EdgeAsset {
         let owned = |column| text(column).map(str::to_owned);
         let hash = |column| text(column).and_then(|hash| hash.parse().ok());
         let int = |column| number(column).and_then(|number| i32::try_from(number).ok());
-        let evicted_at = number("evicted_at");
+        let evicted_at = number("evicted_at").max(number("displaced_at"));
         let mirrored_at =
             number("mirrored_at").filter(|mirrored| evicted_at.is_none_or(|evicted| *mirrored > evicted));
         Self {
@@ -186,6 +190,7 @@ impl EdgeAsset {
             mirrored_at,
             mirrored_hash: hash("mirrored_hash").filter(|_| mirrored_at.is_some()),
             evicted_at,
+            pinned_at: number("pinned_at"),
         }
     }
 
@@ -431,6 +436,8 @@ mod tests {
         assert_eq!(state(&[("evicted_at", 3)]), (EdgeState::Mirrored, false));
         assert_eq!(state(&[]), (EdgeState::Available, true));
         assert_eq!(state(&[("evicted_at", 4)]), (EdgeState::Available, true));
+        let displaced = [("evicted_at", 2), ("displaced_at", 5)];
+        assert_eq!(state(&displaced), (EdgeState::Available, true));
         let again = [("attempt", 2), ("requesting_at", 6)];
         assert_eq!(state(&again), (EdgeState::Requesting, false));
         assert_eq!(
@@ -453,12 +460,22 @@ mod tests {
                 }
                 _ => Some("text"),
             },
-            |column| Some(if column == "evicted_at" { 6 } else { 7 }),
+            |column| {
+                Some(if matches!(column, "evicted_at" | "displaced_at") {
+                    6
+                } else {
+                    7
+                })
+            },
         );
         let json = serde_json::to_value(&facts).unwrap();
         let object = json.as_object().unwrap();
-        assert_eq!(object.len(), EdgeAsset::COLUMNS.len());
-        for column in EdgeAsset::COLUMNS {
+        // Two columns come to one fact.
+        assert_eq!(object.len() + 1, EdgeAsset::COLUMNS.len());
+        for column in EdgeAsset::COLUMNS
+            .into_iter()
+            .filter(|column| *column != "displaced_at")
+        {
             assert!(!object[column].is_null(), "{column}");
         }
     }

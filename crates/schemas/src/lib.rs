@@ -13,6 +13,6 @@ mod wire;
 pub use edge_state::{EdgeAsset, EdgeState};
 pub use ids::{AssetId, Hash, IdError, RequestId, SiteId};
 pub use records::*;
-pub use tables::{CORE_TABLES, EDGE_TABLES, Migration};
+pub use tables::{CORE_TABLES, EDGE_TABLES, MIRROR_ORDERS, MIRROR_ORDERS_MOST, Migration};
 pub use topics::{Topic, at_core, names as topic, split_site};
 pub use wire::{Error, Record, decode, decode_json, encode, schema_id};

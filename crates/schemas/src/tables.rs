@@ -9,6 +9,11 @@ pub struct Migration {
     pub cql: &'static str,
 }
 
+/// The one partition of table `mirror_orders`.
+pub const MIRROR_ORDERS: &str = "edge";
+/// The most rows of table `mirror_orders`.
+pub const MIRROR_ORDERS_MOST: usize = 1000;
+
 macro_rules! migration {
     ($name:literal) => {
         Migration {
@@ -27,6 +32,8 @@ pub const EDGE_TABLES: &[Migration] = &[
     migration!("009_audit"),
     migration!("010_edge_assets_evicted"),
     migration!("011_edge_mirror_orders"),
+    migration!("012_edge_assets_pinned"),
+    migration!("013_edge_assets_displaced"),
 ];
 
 /// The tables of the core.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use common::chassis::ByteSize;
 use common::schemas::{AssetId, SiteId};
 
 use crate::linking::Link;
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     /// Look at the link, pause and resume it, and set what it may use (at an edge).
     #[command(subcommand)]
     Link(Link),
+    /// Carry topics and requested assets on a stick, where there is no link.
+    #[command(subcommand)]
+    Bundle(Bundle),
     /// Stop and start a service.
     #[command(subcommand)]
     Service(Service),
@@ -401,6 +405,60 @@ pub(crate) enum Mirror {
     Stop(Api),
     /// Say how far it is.
     Status(Api),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Bring the bundle on a stick up to date with what the other site has not got.
+    Export {
+        /// Settings file of this site.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The stick, or any directory.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The edge that it is for (at the core).
+        #[arg(long)]
+        site: Option<SiteId>,
+        /// The most bytes that may be there in the end, as 8GB.
+        #[arg(long)]
+        max_size: Option<ByteSize>,
+        /// From where on: `beginning`, or a receipt's file; from the receipt on the stick unless told.
+        #[arg(long)]
+        since: Option<String>,
+        /// Print JSON for scripts instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take in what is on a stick for this site; twice changes nothing.
+    Import {
+        /// Settings file of this site.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The stick, or any directory.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Records that no stick brings any more are written down as lost, and what follows is taken in.
+        #[arg(long)]
+        accept_loss: bool,
+        /// Print JSON for scripts instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is on a stick, from whom, and whether that can be trusted.
+    Show {
+        /// The stick, or any directory.
+        directory: PathBuf,
+        /// The authority's certificate, to check signatures by.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        /// Read every file, and name those that are missing or damaged.
+        #[arg(long)]
+        files: bool,
+        /// Print JSON for scripts instead of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

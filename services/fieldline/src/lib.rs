@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bundling;
 mod certs;
 mod cli;
 mod client;
@@ -72,6 +73,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Withdraw(withdraw) => inspect::withdraw(&withdraw).await,
         Command::Mirror(mirror) => mirroring::mirror(&mirror).await,
         Command::Link(link) => linking::run(&link).await,
+        Command::Bundle(command) => bundling::bundle(&command).await,
         Command::Service(service) => inspect::service(&service).await,
         Command::DeadLetters(letters) => inspect::dead_letters(&letters).await,
         Command::SignIn(wish) => people::sign_in(&wish).await,

@@ -71,8 +71,7 @@ pub(crate) async fn open(config: &Path) -> Result<Ends> {
         other => other.context("the core's broker")?,
     };
     let sides = Sides { site, edge, core };
-    let lanes = link::expand(&sides.site, &settings.routes())
-        .map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
+    let lanes = link::found::lanes(&sides, &settings.routes()).await?;
     Ok(Ends {
         sides,
         lanes,

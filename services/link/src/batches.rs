@@ -43,8 +43,11 @@ const FEW: usize = 200;
 /// Transactions that are faster may be larger; those that are slower should be smaller.
 const FAST: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(4);
-/// How often the core is looked at when it has nothing to say.
+/// How often the core is looked at when nothing goes there.
 const FAR_LOOK: Duration = Duration::from_secs(300);
+/// How often the core's topics are looked at. Each poll shows that the core is there and the topics are what they were;
+/// only new partitions have to be looked for.
+const FAR_TOPICS: Duration = Duration::from_secs(900);
 
 /// What carries batches.
 #[derive(Debug)]
@@ -167,7 +170,11 @@ impl Batches {
                     .store((again * 2).min(FAR_LOOK).as_secs(), Ordering::Relaxed);
                 return Ok(Ended::LookAgain);
             }
-            let with_core = far.elapsed() >= FAR_LOOK.max(refresh);
+            let seldom = match carrier.direction {
+                Direction::Down => FAR_TOPICS,
+                Direction::Up => FAR_LOOK,
+            };
+            let with_core = far.elapsed() >= seldom.max(refresh);
             self.look(carrier, with_core).await?;
             near = Instant::now();
             if with_core {

@@ -18,7 +18,9 @@ use tokio::sync::watch;
 
 use crate::backlog::Bell;
 use crate::backoff::Backoff;
+use crate::certificates;
 use crate::error::{Error, Result};
+use crate::found::Found;
 use crate::refused::Refused;
 use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
@@ -84,6 +86,10 @@ pub(crate) struct Carrier {
     pub(crate) again: AtomicU64,
     /// All that may be carried.
     pub(crate) all: Vec<Lane>,
+    /// What patterns have found beside that.
+    pub(crate) found: Found,
+    /// Whether patterns may find something of its class.
+    pub(crate) awaits: bool,
     /// What is carried now: the lanes of routes that are not paused.
     pub(crate) lanes: Vec<Lane>,
     /// Whether its class may cross.
@@ -126,13 +132,25 @@ impl Carrier {
 
     /// Whether something may come by itself; a backlog does not.
     fn is_called(&self) -> bool {
-        self.all.iter().any(|lane| lane.backlog_of.is_none())
+        self.awaits || self.all.iter().any(|lane| lane.backlog_of.is_none())
+    }
+
+    /// What patterns have found for it.
+    fn found(&self) -> Vec<Lane> {
+        let mut found = self.found.lanes(self.direction);
+        if self.class.is_some() {
+            let backlogs: Vec<Lane> = found.iter().map(Lane::backlog).collect();
+            found.extend(backlogs);
+            found.retain(|lane| Some(lane.class) == self.class);
+        }
+        found
     }
 
     /// The lanes whose routes are not paused.
     fn wanted(&self) -> Vec<Lane> {
+        let found = self.found();
         let paused = self.paused.borrow();
-        let all = self.all.iter();
+        let all = self.all.iter().chain(&found);
         all.filter(|lane| !paused.contains(lane.of_route()))
             .cloned()
             .collect()
@@ -141,11 +159,13 @@ impl Carrier {
     /// Waits until it may not go on as it does.
     async fn interrupted(&self, bell: &mut watch::Receiver<u64>) {
         let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
+        let mut found = self.found.clone();
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
             tokio::select! {
                 // There are spans that this session does not know.
                 _ = bell.changed(), if self.carries_backlogs() => return,
                 _ = changes.changed() => {}
+                () = found.changed() => {}
                 changed = paused.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
@@ -157,10 +177,13 @@ impl Carrier {
     async fn may_begin(&mut self, stop: &Stop) -> bool {
         let mut changes = self.budget.changes();
         while !stop.is_cancelled() {
+            let mut found = self.found.clone();
             self.lanes = self.wanted();
             let mut paused = self.paused.clone();
             paused.mark_unchanged();
             let state = match self.budget.admits(self.crosses()) {
+                // Nothing is there yet.
+                _ if self.all.is_empty() && self.found().is_empty() => State::Carrying,
                 _ if self.lanes.is_empty() => State::Paused,
                 Ok(()) => return true,
                 Err(hold) => State::Held(hold.to_string()),
@@ -172,6 +195,7 @@ impl Carrier {
                     () = stop.cancelled() => return false,
                     _ = changes.changed() => {}
                     _ = paused.changed() => {}
+                    () = found.changed() => break,
                 }
                 // Spending changes too; only what ends the wait, or its reason, is worth telling.
                 let now = match self.budget.admits(self.crosses()) {
@@ -224,7 +248,7 @@ impl Carrier {
                     *self.settings.backoff
                 }
                 Err(error) => {
-                    let text = telemetry::chain(&error);
+                    let text = certificates::named(&self.settings.core.tls, telemetry::chain(&error));
                     tracing::warn!(
                         direction = %self.direction, class = %self.crosses(), error = %text, "session ended"
                     );
@@ -287,6 +311,9 @@ impl Carrier {
             () = stop.cancelled() => return Ok(Ended::Stopped),
             session = Session::open(self, trouble) => session?,
         };
+        if self.settings.core.tls.unverified {
+            tracing::warn!("{}", certificates::UNVERIFIED);
+        }
         tracing::info!(direction = %self.direction, "carrying");
         self.report.problem(session.missing());
         backoff.reset();

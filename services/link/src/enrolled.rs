@@ -28,6 +28,7 @@ impl NeedsEnrolment for Link {
                 ca: Some(certificates.ca.clone()),
                 certificate: Some(certificates.certificate.clone()),
                 key: Some(certificates.key.clone()),
+                ..settings.core.tls.clone()
             };
         }
         // The way to the depot, for the services that come through the door.

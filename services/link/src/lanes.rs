@@ -1,8 +1,11 @@
 //! What must be true of a lane's topics before it can be carried.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use common::broker::{Broker, Cleanup, TopicDescription, TopicSpec, Watermarks};
+use common::broker::{self, Broker, Cleanup, TopicDescription, TopicSpec, Watermarks};
+use common::schemas::Topic;
+use common::telemetry;
 
 use crate::error::Result;
 use crate::routes::{Direction, Lane};
@@ -47,17 +50,39 @@ pub(crate) async fn ready(
         }));
     };
     let to = match destination.describe(&lane.destination).await? {
+        // Partitions are added where the source got more, and never taken away.
+        Some(to) if to.partitions < from.partitions => {
+            if let Err(error) = destination
+                .add_partitions(&lane.destination, from.partitions)
+                .await
+            {
+                return told(error, |reason| {
+                    format!(
+                        "{} has {} partitions and {} has {}, which cannot be given more: {reason}",
+                        lane.source, from.partitions, lane.destination, to.partitions
+                    )
+                });
+            }
+            tracing::info!(topic = %lane.destination, partitions = from.partitions, "partitions added");
+            from.partitions
+        }
         Some(to) => to.partitions,
-        None if lane.direction == Direction::Up && lane.backlog_of.is_none() => {
+        None if enrolment_makes(lane, site) => {
             return Ok(Err(format!(
                 "the core has no topic {}: run `fieldline site add {site}` there",
                 lane.destination
             )));
         }
         None => {
-            destination
-                .create_topic(&like(&from, &lane.destination, retention))
-                .await?;
+            let spec = like(&from, &lane.destination, retention);
+            if let Err(error) = destination.create_topic(&spec).await {
+                return told(error, |reason| {
+                    format!(
+                        "topic {} cannot be made at the other side: {reason}",
+                        lane.destination
+                    )
+                });
+            }
             tracing::info!(topic = %lane.destination, partitions = from.partitions, "topic created");
             from.partitions
         }
@@ -74,9 +99,105 @@ pub(crate) async fn ready(
     }))
 }
 
+/// What the other side refuses keeps one lane from being carried; when it does not answer, that is no word on the lane.
+fn told<T>(
+    error: broker::Error,
+    problem: impl FnOnce(String) -> String,
+) -> Result<std::result::Result<T, String>> {
+    match error {
+        broker::Error::Topic { .. } | broker::Error::Refused { .. } => {
+            Ok(Err(problem(telemetry::chain(&error))))
+        }
+        other => Err(other.into()),
+    }
+}
+
+/// Whether the topic at the core is one that enrolling the edge makes.
+fn enrolment_makes(lane: &Lane, site: &str) -> bool {
+    let topics = site
+        .parse()
+        .map(|site| Topic::core_for(&site))
+        .unwrap_or_default();
+    lane.direction == Direction::Up && topics.iter().any(|topic| topic.name == lane.destination)
+}
+
+/// How a topic keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keeping {
+    compacted: bool,
+    /// None is for ever.
+    retention: Option<Duration>,
+    largest: Option<u32>,
+}
+
+/// Kafka's names of what [`Keeping`] is made of.
+pub(crate) const KEEPING: [&str; 3] = ["cleanup.policy", "retention.ms", "max.message.bytes"];
+
+impl From<TopicDescription> for Keeping {
+    fn from(topic: TopicDescription) -> Self {
+        Self {
+            compacted: topic.cleanup == Cleanup::Compact,
+            retention: topic.retention,
+            largest: topic.max_message_bytes,
+        }
+    }
+}
+
+impl From<HashMap<String, String>> for Keeping {
+    fn from(values: HashMap<String, String>) -> Self {
+        let value = |key: &str| values.get(key).map(String::as_str);
+        Self {
+            compacted: value(KEEPING[0]).is_some_and(|policy| policy.contains("compact")),
+            retention: value(KEEPING[1])
+                .and_then(|millis| millis.parse().ok())
+                .map(Duration::from_millis),
+            largest: value(KEEPING[2]).and_then(|bytes| bytes.parse().ok()),
+        }
+    }
+}
+
+/// How the destination will not keep what the source has, in an operator's words.
+pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<String> {
+    let (source, destination) = (&lane.source, &lane.destination);
+    let kept = |compacted| {
+        if compacted {
+            "the newest of each key"
+        } else {
+            "all records for a time"
+        }
+    };
+    let mut found = Vec::new();
+    if from.compacted != to.compacted {
+        found.push(format!(
+            "{source} keeps {} and {destination} {}",
+            kept(from.compacted),
+            kept(to.compacted)
+        ));
+    }
+    if let (Some(most), Some(takes)) = (from.largest, to.largest)
+        && takes < most
+    {
+        found.push(format!(
+            "{source} takes records of {most} bytes and {destination} of {takes}: larger ones become dead letters"
+        ));
+    }
+    if let Some(keeps) = to.retention.filter(|_| !from.compacted && !to.compacted)
+        && from.retention.is_none_or(|retention| keeps < retention)
+    {
+        let hours = keeps.as_secs() / 3600;
+        found.push(format!(
+            "{destination} keeps records for {hours} hours, {source} for longer"
+        ));
+    }
+    found
+}
+
 /// The topic that receives what `from` has. It keeps records longer than the longest outage.
 fn like(from: &TopicDescription, name: &str, retention: Duration) -> TopicSpec {
-    let spec = TopicSpec::new(name, from.partitions);
+    let mut spec = TopicSpec::new(name, from.partitions);
+    spec.max_message_bytes = spec
+        .max_message_bytes
+        .max(from.max_message_bytes.unwrap_or_default());
     match from.cleanup {
         Cleanup::Compact => spec.compacted(),
         Cleanup::Delete => spec.retention(from.retention.unwrap_or_default().max(retention)),
@@ -93,5 +214,43 @@ pub(crate) async fn settled(source: &Broker, topic: &str, partition: i32, next: 
         }
         tokio::time::sleep(SETTLE_STEP).await;
         waited += SETTLE_STEP;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_destination_will_not_keep_is_told() {
+        let site = "edge-1".parse().unwrap();
+        let lanes = crate::expand(&site, &crate::builtin()).unwrap();
+        let like = |policy: &str, hours: u64, largest: u32| {
+            let values = [
+                (KEEPING[0], policy.to_owned()),
+                (KEEPING[1], (hours * 3_600_000).to_string()),
+                (KEEPING[2], largest.to_string()),
+            ];
+            Keeping::from(
+                values
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .into_iter()
+                    .collect::<HashMap<_, _>>(),
+            )
+        };
+        let tell = |from: &Keeping, to: &Keeping| differences(&lanes[0], from, to);
+        let usual = like("delete", 24, 1000);
+        assert!(tell(&usual, &usual).is_empty());
+        assert!(tell(&usual, &like("delete", 48, 2000)).is_empty());
+        assert!(tell(&usual, &like("compact", 24, 1000))[0].contains("newest of each key"));
+        assert!(tell(&usual, &like("delete", 24, 999))[0].contains("dead letters"));
+        assert!(tell(&usual, &like("delete", 12, 1000))[0].contains("12 hours"));
+        let for_ever = Keeping {
+            retention: None,
+            ..usual
+        };
+        let day = like("delete", 24, 1000);
+        assert!(tell(&day, &for_ever).is_empty());
+        assert_eq!(tell(&for_ever, &day).len(), 1);
     }
 }

@@ -148,6 +148,14 @@ pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&st
         for found in [first].into_iter().chain(moves) {
             if let Some(lane) = lanes.get(found.topic.as_str()) {
                 let history = histories.get(&key(&lane.route, &lane.source, found.partition));
+                let backlog = key(&lane.backlog().route, &lane.source, found.partition);
+                if lane.live_first || histories.contains_key(&backlog) {
+                    found.note = Some(
+                        "what waited from an outage is in a topic of its own: there is no one position"
+                            .to_owned(),
+                    );
+                    continue;
+                }
                 locate(sides, lane, from, history, found).await?;
             }
         }
@@ -167,11 +175,7 @@ pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&st
 
 /// The topic's name on one side, and on the other.
 fn names(lane: &Lane, from: Side) -> (&str, &str) {
-    if at_source(lane, from) {
-        (&lane.source, &lane.destination)
-    } else {
-        (&lane.destination, &lane.source)
-    }
+    (lane.at(from), lane.at(from.other()))
 }
 
 fn at_source(lane: &Lane, from: Side) -> bool {
@@ -192,11 +196,6 @@ async fn locate(
         Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => Ok(None),
         Err(error) => Err(error),
     };
-    if lane.live_first {
-        found.note =
-            Some("a route that carries live records first has no one position for a group".to_owned());
-        return Ok(());
-    }
     let Some(history) = history else {
         found.position = low_there().await?;
         found.note = Some("nothing of this partition was carried yet: the beginning".to_owned());

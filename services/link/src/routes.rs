@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use common::budget::Class;
 use common::schemas::{SiteId, at_core, topic};
 
+use crate::found;
+use crate::moves::Side;
+
 /// Which way records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,7 +61,11 @@ pub struct Route {
     /// Which way.
     pub direction: Direction,
     /// The topics, by their names at the edge.
+    #[serde(default)]
     pub topics: Vec<String>,
+    /// Instead of a list: what their names at the edge look like, as a regular expression for the whole of a name.
+    #[serde(default)]
+    pub pattern: Option<String>,
     /// Their names at the core.
     pub rename: Rename,
     /// What goes before it and after it on the link; by the topic when unset, and sensors for topics of one's own.
@@ -89,6 +96,15 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// The topic's name on a side.
+    pub(crate) fn at(&self, side: Side) -> &str {
+        if (self.direction == Direction::Up) == (side == Side::Edge) {
+            &self.source
+        } else {
+            &self.destination
+        }
+    }
+
     /// The lane of what waits from an outage, beside this one: there is one as long as anything waits, also when what
     /// comes in does not go first any more.
     pub(crate) fn backlog(&self) -> Self {
@@ -109,6 +125,34 @@ impl Lane {
     }
 }
 
+impl Route {
+    /// One of its topics, by the name at the edge.
+    pub(crate) fn lane(&self, site: &SiteId, topic: &str) -> Lane {
+        let at_core = match self.rename {
+            Rename::Same => topic.to_owned(),
+            Rename::Prefix | Rename::Strip => at_core(site, topic),
+        };
+        let (source, destination) = match self.direction {
+            Direction::Down => (at_core, topic.to_owned()),
+            Direction::Up => (topic.to_owned(), at_core),
+        };
+        Lane {
+            route: self.name.clone(),
+            direction: self.direction,
+            source,
+            destination,
+            class: self.class(topic),
+            live_first: self.live_first,
+            backlog_of: None,
+        }
+    }
+
+    /// The place among what crosses the link of one of its topics.
+    pub(crate) fn class(&self, topic: &str) -> Class {
+        self.class.unwrap_or_else(|| usual(topic))
+    }
+}
+
 /// The class of a topic whose route names none.
 fn usual(topic: &str) -> Class {
     match topic {
@@ -126,6 +170,7 @@ pub fn builtin() -> Vec<Route> {
         name: name.to_owned(),
         direction,
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        pattern: None,
         rename,
         class: None,
         live_first: false,
@@ -175,8 +220,19 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
         if !names.insert(name) {
             problems.push(format!("route {name}: there are two of this name"));
         }
-        if route.topics.is_empty() {
-            problems.push(format!("route {name}: topics are missing"));
+        match &route.pattern {
+            None if route.topics.is_empty() => {
+                problems.push(format!("route {name}: topics are missing, or a pattern for them"));
+            }
+            Some(_) if !route.topics.is_empty() => {
+                problems.push(format!("route {name}: topics or a pattern, not both"));
+            }
+            Some(pattern) => {
+                if let Err(problem) = found::compile(pattern) {
+                    problems.push(format!("route {name}: pattern: {problem}"));
+                }
+            }
+            None => {}
         }
         if route.live_first && route.class == Some(Class::Backlog) {
             problems.push(format!(
@@ -192,23 +248,12 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
             if let Err(problem) = carriable(topic) {
                 problems.push(format!("route {name}: {problem}"));
             }
-            let at_core = match route.rename {
-                Rename::Same => topic.clone(),
-                Rename::Prefix | Rename::Strip => at_core(site, topic),
-            };
-            let (source, destination) = match route.direction {
-                Direction::Down => (at_core, topic.clone()),
-                Direction::Up => (topic.clone(), at_core),
-            };
-            lanes.push(Lane {
-                route: name.clone(),
-                direction: route.direction,
-                source,
-                destination,
-                class: route.class.unwrap_or_else(|| usual(topic)),
-                live_first: route.live_first,
-                backlog_of: None,
-            });
+            if route.direction == Direction::Up && found::passed(site, topic) {
+                problems.push(format!(
+                    "route {name}: {topic} has been at this site, and would go round in a loop"
+                ));
+            }
+            lanes.push(route.lane(site, topic));
         }
     }
     problems.extend(conflicts(&lanes));
@@ -219,7 +264,7 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
     }
 }
 
-fn carriable(name: &str) -> Result<(), String> {
+pub(crate) fn carriable(name: &str) -> Result<(), String> {
     let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 200 || !name.bytes().all(valid) {
         return Err(format!("{name:?} is no topic name"));
@@ -241,7 +286,7 @@ fn carriable(name: &str) -> Result<(), String> {
 }
 
 /// What would let a record come twice, or come back.
-fn conflicts(lanes: &[Lane]) -> Vec<String> {
+pub(crate) fn conflicts(lanes: &[Lane]) -> Vec<String> {
     let mut problems = Vec::new();
     let backlogs = lanes.iter().filter(|lane| lane.live_first).map(Lane::backlog);
     let lanes: Vec<Lane> = lanes.iter().cloned().chain(backlogs).collect();
@@ -289,6 +334,7 @@ mod tests {
             name: name.into(),
             direction,
             topics: vec![topic.into()],
+            pattern: None,
             rename,
             class: None,
             live_first: false,

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
+use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::Result as Worked;
+use crate::found::{Finder, Found};
 use crate::line::{self, Line};
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
@@ -39,6 +41,7 @@ pub struct Link {
     own: Broker,
     core: Broker,
     lanes: Vec<Lane>,
+    found: Found,
     settings: Arc<Settings>,
     control: Control,
     budget: Budget,
@@ -81,12 +84,26 @@ impl chassis::Service for Link {
             let broker = ping.clone();
             async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
         });
+        control.remark(settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()));
         let board = Arc::new(Board::new(control.clone()));
+        let line = Line {
+            budget: budget.clone(),
+            class: Class::Requests,
+        };
+        let far = match end(&settings.core, Arc::new(line)) {
+            Some(End::Kafka(cluster)) => Some(cluster),
+            _ => None,
+        };
+        let refresh = *settings.refresh;
+        let finder = Finder::new(&site, &settings.routes(), (&own, &core), far, refresh, &control);
+        let found = finder.found();
+        host.spawn("topics", finder.follow(host.stop()));
         Ok(Self {
             site,
             own,
             core,
             lanes,
+            found,
             settings,
             control,
             budget,
@@ -102,13 +119,32 @@ impl chassis::Service for Link {
 }
 
 impl Link {
-    async fn work(self, stop: Stop) -> anyhow::Result<()> {
+    async fn work(mut self, stop: Stop) -> anyhow::Result<()> {
+        let tls = self.settings.core.tls.clone();
+        let mut known = certificates::stamp(&tls).await;
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
         while !stop.is_cancelled() {
+            let now = certificates::stamp(&tls).await;
+            if now != known {
+                known = now;
+                tracing::info!("certificates have changed: connecting to the core anew");
+                let opened = Broker::open(
+                    &self.settings.core,
+                    <Self as chassis::Service>::NAME,
+                    &Default::default(),
+                )
+                .await;
+                match opened {
+                    Ok(core) => self.core = core,
+                    Err(error) => {
+                        tracing::warn!(error = %telemetry::chain(&error), "new certificates cannot be used")
+                    }
+                }
+            }
             let worked = tokio::select! {
                 () = stop.cancelled() => break,
                 lease = self.lease() => match lease {
-                    Ok(lease) => self.hold(lease, &stop).await,
+                    Ok(lease) => self.hold(lease, &known, &stop).await,
                     Err(error) => {
                         let text = telemetry::chain(&error);
                         tracing::warn!(error = %text, "lease cannot be asked for");
@@ -153,12 +189,16 @@ impl Link {
     }
 
     /// Carries both ways while the lease is held.
-    async fn hold(&self, lease: Lease, stop: &Stop) -> Result<(), Fenced> {
+    async fn hold(&self, lease: Lease, certificates: &Stamp, stop: &Stop) -> Result<(), Fenced> {
         tracing::info!("lease acquired");
+        if self.settings.core.tls.unverified {
+            tracing::warn!("{UNVERIFIED}");
+        }
         self.board.clear();
         self.control.running();
         let ended = tokio::select! {
             ended = self.carry(stop) => ended,
+            () = certificates::changed(&self.settings.core.tls, certificates) => Ok(()),
             () = lease.lost() => {
                 // What was in hand is dropped, which the protocol allows at any point.
                 tracing::warn!("lease lost");
@@ -192,7 +232,7 @@ impl Link {
                 let lanes = lanes.iter().chain(&backlogs);
                 let lanes = lanes.filter(|lane| lane.class == class).cloned();
                 let carrier = self.carrier(direction, Some(class), lanes, &bell);
-                if !carrier.all.is_empty() {
+                if !carrier.all.is_empty() || carrier.awaits {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
@@ -220,7 +260,7 @@ impl Link {
                 None => break,
                 Some(Ok(())) => return true,
                 Some(Err(error)) => {
-                    let text = telemetry::chain(&error);
+                    let text = certificates::named(&self.settings.core.tls, telemetry::chain(&error));
                     tracing::warn!(%direction, error = %text, "earlier carriers cannot be fenced");
                     report.problem(Some(text));
                     stop.run_until_cancelled(tokio::time::sleep(backoff.pause()))
@@ -297,6 +337,8 @@ impl Link {
             pace: AtomicUsize::new(usize::MAX),
             again: AtomicU64::new(0),
             all: lanes.collect(),
+            found: self.found.clone(),
+            awaits: self.awaits(direction, class),
             lanes: Vec::new(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
@@ -305,6 +347,15 @@ impl Link {
             bell: bell.clone(),
             report: self.board.report((direction, crosses)),
         }
+    }
+
+    /// Whether patterns may find topics of a class.
+    fn awaits(&self, direction: Direction, class: Option<Class>) -> bool {
+        let routes = self.settings.routes();
+        let mut patterns = routes
+            .iter()
+            .filter(|route| route.direction == direction && route.pattern.is_some());
+        patterns.any(|route| class.is_none_or(|class| class == route.class("")))
     }
 
     /// Connections of its own for a direction and class; those to the core are under the budget. None where a broker's

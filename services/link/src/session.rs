@@ -341,10 +341,13 @@ async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
     for ((topic, partition), checkpoint) in progress {
         if !epochs.contains_key(topic.as_str()) {
             let changed = || Error::Changed { topic: topic.clone() };
-            epochs.insert(
-                topic,
-                carrier.source.describe(topic).await?.ok_or_else(changed)?.id,
-            );
+            let found = carrier.source.describe(topic).await?.ok_or_else(changed)?;
+            // Partitions that were added are carried by the next session.
+            let more = (topic.clone(), found.partitions - 1);
+            if !carrier.carries_backlogs() && !progress.contains_key(&more) {
+                return Err(changed());
+            }
+            epochs.insert(topic, found.id);
         }
         if epochs.get(topic.as_str()) != Some(&checkpoint.source_epoch) {
             return Err(Error::Changed { topic: topic.clone() });

@@ -49,10 +49,11 @@ fn cluster(broker: &broker::Settings, dial: Arc<dyn Dial>) -> Option<Arc<Cluster
     }
     let mut settings = Settings::new(servers, CLIENT);
     let tls = &broker.tls;
-    if tls.ca.is_some() || tls.certificate.is_some() {
+    if tls.on() {
         settings.tls = Some(Tls {
             ca: tls.ca.clone(),
             identity: tls.certificate.clone().zip(tls.key.clone()),
+            unverified: tls.unverified,
         });
     }
     if let (Some(mechanism), Some(username)) = (&broker.sasl.mechanism, &broker.sasl.username) {

@@ -7,13 +7,17 @@ use std::collections::HashMap;
 
 use common::broker::{Outgoing, Producer};
 use common::chassis::now_ms;
-use common::schemas::{self, AssetChange, AssetId, AssetReceipt, EdgeAsset, EdgeState, Record, topic};
+use common::schemas::{
+    self, AssetChange, AssetId, AssetReceipt, EdgeAsset, EdgeState, MIRROR_ORDERS, MIRROR_ORDERS_MOST,
+    Record, topic,
+};
 use common::table::{Row, Select, Session, Value, Write};
 use common::volume::ManifestEntry;
 
+use crate::displace;
 use crate::error::{Error, Result};
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 14] = [
     "asset_id",
     "withdrawn_at",
     "attempt",
@@ -26,11 +30,9 @@ const COLUMNS: [&str; 12] = [
     "mirrored_at",
     "mirrored_hash",
     "evicted_at",
+    "displaced_at",
+    "pinned_at",
 ];
-
-/// The one partition of table `mirror_orders`, and the most rows of it that are heeded.
-const ORDERS: &str = "edge";
-const ORDERS_LIMIT: usize = 1000;
 
 /// Where arrivals are written down.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ pub struct Book {
     pub(crate) producer: Producer,
 }
 
-fn number(row: &Row, column: &str) -> Option<i64> {
+pub(crate) fn number(row: &Row, column: &str) -> Option<i64> {
     match row.value(column) {
         Value::Int(number) => Some(i64::from(*number)),
         Value::BigInt(number) | Value::Timestamp(number) => Some(*number),
@@ -48,12 +50,14 @@ fn number(row: &Row, column: &str) -> Option<i64> {
 }
 
 /// Whether the team still wants the asset, as far as this site knows. Whether its time is over is the core's to say: the
-/// entry has a time of its own.
+/// entry has a time of its own. What came and was evicted since is not fetched again while the entry is still open; it
+/// takes another request.
 fn wanted(facts: &EdgeAsset) -> bool {
-    !matches!(
-        facts.state(i64::MIN),
-        EdgeState::Cancelled | EdgeState::Refused | EdgeState::Withdrawn
-    )
+    match facts.state(i64::MIN) {
+        EdgeState::Cancelled | EdgeState::Refused | EdgeState::Withdrawn => false,
+        EdgeState::Available => facts.evicted_at.is_none(),
+        _ => true,
+    }
 }
 
 impl Book {
@@ -64,7 +68,11 @@ impl Book {
 
     /// What this site knows of an entry's asset.
     pub(crate) async fn facts(&self, entry: &ManifestEntry) -> Result<EdgeAsset> {
-        let asset_id = &entry.asset_id;
+        self.known(&entry.asset_id).await
+    }
+
+    /// What this site knows of an asset.
+    pub(crate) async fn known(&self, asset_id: &AssetId) -> Result<EdgeAsset> {
         let select = Select::from("assets")
             .partition("bucket", asset_id.bucket())
             .prefix("asset_id", asset_id.as_str())
@@ -80,9 +88,9 @@ impl Book {
     /// What the team said of the order: the priority of each asset that it said something about.
     pub(crate) async fn orders(&self) -> Result<HashMap<AssetId, i32>> {
         let select = Select::from("mirror_orders")
-            .partition("realm", ORDERS)
+            .partition("realm", MIRROR_ORDERS)
             .columns(&["asset_id", "priority"])
-            .limit(ORDERS_LIMIT);
+            .limit(MIRROR_ORDERS_MOST);
         let rows = self
             .table
             .select(select)
@@ -130,6 +138,21 @@ impl Book {
             mirrored_at,
         };
         self.send(topic::ASSET_RECEIPT, asset_id, &receipt).await
+    }
+
+    /// Writes down that an asset's room was given to others.
+    pub(crate) async fn displaced(&self, asset_id: &AssetId, mirrored_at: i64) -> Result<()> {
+        let (row, displaced_at) = displace::row(asset_id, mirrored_at);
+        self.table
+            .upsert(row)
+            .await
+            .map_err(table(asset_id, "displace"))?;
+        let change = AssetChange {
+            asset_id: asset_id.clone(),
+            writer: "mirror".to_owned(),
+            changed_at: displaced_at,
+        };
+        self.send(topic::ASSET_CHANGES, asset_id, &change).await
     }
 
     async fn send<R: Record>(&self, topic: &str, asset_id: &AssetId, record: &R) -> Result<()> {
@@ -195,6 +218,14 @@ mod tests {
                 ..ready.clone()
             }));
         }
+        assert!(!wanted(&EdgeAsset {
+            evicted_at: Some(12),
+            ..ready.clone()
+        }));
+        assert!(wanted(&EdgeAsset {
+            evicted_at: Some(9),
+            ..ready.clone()
+        }));
         // The entry is open, so the core has no receipt.
         assert!(wanted(&EdgeAsset {
             mirrored_at: Some(12),

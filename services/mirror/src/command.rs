@@ -25,6 +25,8 @@ enum Standing {
 pub(crate) struct Command {
     entries: HashMap<RequestId, Standing>,
     tries: u32,
+    /// When it was given, in milliseconds since 1970: what is mirrored since then is its own.
+    pub(crate) given_at: i64,
     /// What was listed and not worked on yet: after a cut the manifest is not read again.
     pub(crate) queue: Queue,
     pub(crate) listing: Listing,
@@ -81,10 +83,11 @@ impl Listing {
 }
 
 impl Command {
-    pub(crate) fn new(tries: u32) -> Self {
+    pub(crate) fn new(tries: u32, given_at: i64) -> Self {
         Self {
             entries: HashMap::new(),
             tries,
+            given_at,
             queue: Queue::default(),
             listing: Listing::default(),
             depot: None,
@@ -282,7 +285,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_worked_on_until_it_is_done_or_given_up() {
-        let mut command = Command::new(2);
+        let mut command = Command::new(2, 0);
         let (good, bad) = (entry(1, b"good"), entry(2, b"bad"));
         let mut seen = 0;
         for entry in [&good, &bad, &good, &bad] {
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_failed_comes_last_and_one_object_is_copied_once_at_a_time() {
-        let mut command = Command::new(3);
+        let mut command = Command::new(3, 0);
         let large = vec![1; 70_000];
         let (bad, first, twin) = (entry(1, b"bad"), entry(2, &large), entry(3, &large));
         let (small, smaller) = (entry(4, b"small"), entry(5, b"smaller"));
@@ -320,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_team_says_what_comes_first() {
-        let mut command = Command::new(3);
+        let mut command = Command::new(3, 0);
         let entries: Vec<_> = (1..=4)
             .map(|number| entry(number, &vec![number as u8; 70_000]))
             .collect();

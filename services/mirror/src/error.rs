@@ -60,6 +60,8 @@ pub enum Error {
     },
     #[error("cannot read table mirror_orders")]
     Orders { source: table::Error },
+    #[error("cannot read table assets")]
+    Assets { source: table::Error },
     #[error("cannot make a record of asset {asset_id}")]
     Encode {
         asset_id: AssetId,
@@ -118,7 +120,9 @@ impl Error {
             }
             Self::Volume { source } if source.retryable() => Concerns::All,
             Self::Volume { .. } => Concerns::Asset,
-            Self::Table { source, .. } | Self::Orders { source } => unless_fatal(!source.retryable()),
+            Self::Table { source, .. } | Self::Orders { source } | Self::Assets { source } => {
+                unless_fatal(!source.retryable())
+            }
             Self::Send { source, .. } => match source.class() {
                 Class::Poison => Concerns::Asset,
                 class => unless_fatal(class == Class::Fatal),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::chassis::Stop;
+use common::chassis::{Stop, now_ms};
 use common::control::{self, Control};
 use common::schemas::Desired;
 use common::telemetry::chain;
@@ -58,7 +58,9 @@ impl Worker {
     }
 
     async fn command(&self, progress: &Progress, stop: &Stop) -> anyhow::Result<Ended> {
-        let mut command = Command::new(self.settings.tries);
+        let (asked_at, now) = (self.control.told().borrow().asked_at, now_ms());
+        let given_at = asked_at.map_or(now, |asked_at| asked_at.min(now));
+        let mut command = Command::new(self.settings.tries, given_at);
         let (mut away, mut again) = (Backoff::new(&self.settings), Backoff::new(&self.settings));
         let mut refusals = 0;
         while !stop.is_cancelled() {

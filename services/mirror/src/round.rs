@@ -59,6 +59,8 @@ struct Standing {
     /// What concerns all.
     trouble: Option<Error>,
     no_room: Option<Error>,
+    /// Bytes of each asset for which there was no room.
+    refused: Vec<u64>,
     reading: bool,
     copies: usize,
     /// Single copies, each with what makes it give way.
@@ -106,6 +108,7 @@ impl Worker {
             round: Round::Empty,
             trouble: None,
             no_room: None,
+            refused: Vec::new(),
             reading: false,
             copies: 0,
             running: HashMap::new(),
@@ -166,6 +169,13 @@ impl Worker {
         if standing.trouble.is_none() {
             command.depot = Some(depot);
         }
+        if standing.trouble.is_none()
+            && standing.no_room.is_some()
+            && !stop.is_cancelled()
+            && self.displace(&standing.refused, command.given_at).await?
+        {
+            return Ok(Round::Worked);
+        }
         let room = standing.no_room.filter(|_| standing.round != Round::Failed);
         match standing.trouble.or(room) {
             Some(error) => Err(error),
@@ -221,7 +231,12 @@ impl Worker {
                     standing.round = Round::Failed;
                     self.failed(&entry, &error, command.failed(&entry), progress);
                 }
-                Concerns::Room => standing.no_room = Some(error),
+                Concerns::Room => {
+                    standing.no_room = Some(error);
+                    if standing.refused.len() < LISTED {
+                        standing.refused.push(entry.size);
+                    }
+                }
                 Concerns::Nobody => command.again(entry),
                 _ => {
                     if matches!(error, Error::Cut { .. }) {

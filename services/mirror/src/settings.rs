@@ -32,6 +32,8 @@ pub struct Settings {
     pub parallel: usize,
     /// The most bytes that the volume may hold; no limit when unset.
     pub quota: Option<ByteSize>,
+    /// What gives its room when the quota leaves none: "none" or "oldest", what was mirrored longest ago and is not pinned.
+    pub evict: Evict,
     /// The most bytes in a second, of all copies together; no limit when unset.
     pub bytes_per_second: Option<ByteSize>,
     /// The most bytes that one request asks for.
@@ -46,6 +48,17 @@ pub struct Settings {
     pub backoff_max: Span,
     /// How often an asset that the depot cannot give whole is tried for one command.
     pub tries: u32,
+}
+
+/// What gives its room when the quota leaves none for what is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evict {
+    /// Nothing: what does not fit waits.
+    #[default]
+    None,
+    /// What was mirrored longest ago and is not pinned.
+    Oldest,
 }
 
 /// PEM files.
@@ -72,6 +85,7 @@ impl Default for Settings {
             door: None,
             parallel: 4,
             quota: None,
+            evict: Evict::None,
             bytes_per_second: None,
             request_bytes: ByteSize::mib(64),
             connect_timeout: Span::seconds(10),
@@ -128,6 +142,9 @@ impl chassis::Settings for Settings {
         }
         if self.bytes_per_second.is_some_and(|size| size.bytes() == 0) {
             problems.push("bytes_per_second: must not be zero; leave it out for no limit".to_owned());
+        }
+        if self.evict != Evict::None && self.quota.is_none() {
+            problems.push("evict: has no effect without a quota; set quota".to_owned());
         }
         if self.request_bytes.bytes() < CHUNK {
             problems.push(format!(

@@ -14,6 +14,7 @@ mod events;
 mod glance;
 mod input;
 mod link;
+mod queue;
 mod records;
 mod services;
 mod session;
@@ -77,6 +78,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/assets/{id}/request", post(commands::request))
         .route("/api/assets/{id}/cancel", post(commands::cancel))
         .route("/api/assets/{id}/evict", post(volume::evict))
+        .route("/api/assets/{id}/pin", post(volume::pin))
+        .route("/api/assets/{id}/unpin", post(volume::unpin))
+        .route("/api/assets/{id}/order", post(queue::order))
         .route("/api/assets/{id}/withdraw", post(commands::withdraw))
         .route("/api/assets/{id}/expiry", post(commands::expiry))
         .route("/api/requests", get(sites::requests))
@@ -89,6 +93,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/mirror/start", post(services::mirror_start))
         .route("/api/mirror/stop", post(services::mirror_stop))
         .route("/api/mirror/estimate", get(glance::estimate))
+        .route("/api/mirror/queue", get(queue::queue))
         .route("/api/link", get(glance::link).post(link::set))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
@@ -149,6 +154,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         events::lanes,
         volume::volume,
         volume::evict,
+        volume::pin,
+        volume::unpin,
+        queue::order,
+        queue::queue,
         services::log_level,
         assets::list,
         assets::one,

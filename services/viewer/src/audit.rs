@@ -62,7 +62,7 @@ impl Strangers {
 /// What may be told of a request's body: what it names, and what it says. A secret is in no list of names.
 pub(crate) fn told(body: &[u8]) -> (Option<String>, Option<String>) {
     const NAMES: [&str; 4] = ["name", "site", "user", "service"];
-    const SAYS: [&str; 12] = [
+    const SAYS: [&str; 14] = [
         "reason",
         "expires_at",
         "log_level",
@@ -74,6 +74,8 @@ pub(crate) fn told(body: &[u8]) -> (Option<String>, Option<String>) {
         "compacted",
         "broker_url",
         "depot_url",
+        "to",
+        "priority",
         "by",
     ];
     let Ok(serde_json::Value::Object(body)) = serde_json::from_slice(body) else {

@@ -17,7 +17,7 @@ const PENDING: Duration = Duration::from_secs(30 * 24 * 3600);
 const PAGE: usize = 500;
 
 /// What the index needs of a row.
-const INDEXED: [&str; 14] = [
+const INDEXED: [&str; 15] = [
     "asset_id",
     "title",
     "size",
@@ -32,6 +32,7 @@ const INDEXED: [&str; 14] = [
     "response_attempt",
     "mirrored_at",
     "evicted_at",
+    "displaced_at",
 ];
 
 fn facts(row: &Row) -> EdgeAsset {
@@ -248,9 +249,36 @@ pub(crate) async fn evict(app: &App, id: &AssetId) -> Result<(&'static str, i64)
     Ok((after.state(now).as_str(), freed))
 }
 
+/// Says whether mirror may give an asset's room to others, when the volume's quota is reached.
+pub(crate) async fn pin(app: &App, id: &AssetId, pinned: bool) -> Result<EdgeAsset> {
+    let _one_at_a_time = app.asking.lock().await;
+    let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
+    let facts = asset(app, id).await?.ok_or_else(unknown)?;
+    if facts.pinned_at.is_some() == pinned {
+        return Ok(facts);
+    }
+    let now = now_ms();
+    let pinned_at = pinned.then_some(now);
+    let row = Write::to("assets")
+        .set("bucket", id.bucket())
+        .set("asset_id", id.as_str())
+        .set("pinned_at", Value::timestamp(pinned_at));
+    app.table.upsert(row).await?;
+    changed(app, id, now).await?;
+    app.index.touch(pack(id));
+    Ok(EdgeAsset { pinned_at, ..facts })
+}
+
 /// Whether any asset that is mirrored has these bytes.
 async fn named(app: &App, hash: &Hash) -> Result<bool, table::Error> {
-    let columns = ["asset_id", "hash", "mirrored_at", "mirrored_hash", "evicted_at"];
+    let columns = [
+        "asset_id",
+        "hash",
+        "mirrored_at",
+        "mirrored_hash",
+        "evicted_at",
+        "displaced_at",
+    ];
     walk(app, &columns, |facts| {
         facts.mirrored_at.is_some() && facts.mirrored_hash.or(facts.hash).as_ref() == Some(hash)
     })

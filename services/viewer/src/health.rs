@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::app::Kind;
+use crate::site_status;
 use crate::view::{Service, Trouble};
 
 /// How long an error that a service got over is still worth a word.
 const RECENT_MS: i64 = 10 * 60 * 1000;
-/// How long an edge may say nothing before that is worth a word.
-const EDGE_SILENT_MS: i64 = 3 * 60 * 1000;
+/// How long an edge may say nothing before that is worth a word: it says something every [`site_status::EVERY`], and its
+/// link may need a while.
+const EDGE_SILENT_MS: i64 = (site_status::EVERY.as_secs() as i64 + 5 * 60) * 1000;
 /// A disk that has less than this share left, and less than these bytes, is nearly full.
 const NEARLY_FULL: (u64, u64) = (10, 10 << 30);
 /// One that has less than this is as good as full.

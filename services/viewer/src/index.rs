@@ -257,6 +257,14 @@ impl Index {
         })
     }
 
+    /// The assets in one state, with their bytes.
+    pub(crate) fn of_state(&self, state: &str, now: i64) -> Vec<(Id, i64)> {
+        self.read(|entries| {
+            let of = entries.iter().filter(|(_, entry)| entry.state_at(now) == state);
+            of.map(|(id, entry)| (*id, entry.size)).collect()
+        })
+    }
+
     pub(crate) fn page(&self, filter: &Filter, now: i64) -> Page {
         let words = filter
             .words
@@ -323,6 +331,11 @@ pub(crate) fn cursor(text: &str, sort: Sort) -> Option<(Key, Id)> {
 pub(crate) fn pack(id: &AssetId) -> Id {
     let number = u128::from_str_radix(id.as_str(), 16).unwrap_or_default();
     number.to_be_bytes()
+}
+
+/// The id that was packed.
+pub(crate) fn unpack(id: &Id) -> Option<AssetId> {
+    hex(id).parse().ok()
 }
 
 fn hex(id: &Id) -> String {

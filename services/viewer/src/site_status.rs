@@ -1,4 +1,7 @@
 //! The edge's word to the core: on change, and now and then, to topic `site-status`, which link carries.
+//!
+//! Each word crosses a link that may be metered. So a site that goes on changing, as one whose mirror works, is told of once
+//! a minute after the first few changes, and one that has nothing to say every quarter of an hour.
 
 use std::time::Duration;
 
@@ -13,24 +16,49 @@ use crate::app::App;
 
 /// How often the site is looked at.
 const LOOK: Duration = Duration::from_secs(10);
-/// How often it is told of although nothing changed.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often it is told of although nothing changed. The core takes an edge for silent some minutes after it.
+pub(crate) const EVERY: Duration = Duration::from_secs(15 * 60);
+/// How soon a further change is told, after so many that were told at once.
+const CHANGES: Duration = Duration::from_secs(60);
+const AT_ONCE: u32 = 5;
+
+/// Changes that may be told now: each takes one, and each [`CHANGES`] gives one back.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> bool {
+        let back = u32::try_from((now - self.since).as_secs() / CHANGES.as_secs()).unwrap_or(AT_ONCE);
+        self.since += CHANGES * back;
+        self.left = self.left.saturating_add(back).min(AT_ONCE);
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
 
 /// Tells the core until the service stops. A broker that is away is tried again at the next look.
 pub(crate) async fn run(app: &App) {
     let mut told: Option<(SiteStatus, Instant)> = None;
+    let mut allowance = Allowance {
+        left: AT_ONCE,
+        since: Instant::now(),
+    };
     loop {
         match status(app).await {
             Ok(status) => {
-                let same = |(before, at): &(SiteStatus, Instant)| {
-                    at.elapsed() < EVERY
-                        && *before
-                            == SiteStatus {
-                                reported_at: before.reported_at,
-                                ..status.clone()
-                            }
-                };
-                if !told.as_ref().is_some_and(same) {
+                let due = told.as_ref().is_none_or(|(before, at)| {
+                    let same = *before
+                        == SiteStatus {
+                            reported_at: before.reported_at,
+                            ..status.clone()
+                        };
+                    at.elapsed() >= EVERY || (!same && allowance.take(Instant::now()))
+                });
+                if due {
                     match send(app, &status).await {
                         Ok(()) => told = Some((status, Instant::now())),
                         Err(error) => {
@@ -71,4 +99,27 @@ async fn send(app: &App, status: &SiteStatus) -> anyhow::Result<()> {
     let record = Outgoing::new(topic::SITE_STATUS, app.site.as_str(), schemas::encode(status)?);
     app.broker.producer()?.send(record).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_changes_are_told_at_once_and_further_ones_once_a_minute() {
+        let start = Instant::now();
+        let mut allowance = Allowance {
+            left: AT_ONCE,
+            since: start,
+        };
+        let told = |allowance: &mut Allowance, seconds: u64| {
+            (0..seconds / 10)
+                .filter(|look| allowance.take(start + LOOK * u32::try_from(*look).unwrap()))
+                .count()
+        };
+        let hour = told(&mut allowance, 3600);
+        assert!((60..=65).contains(&hour), "{hour}");
+        assert!((0..AT_ONCE).all(|_| allowance.take(start + Duration::from_secs(7200))));
+        assert!(!allowance.take(start + Duration::from_secs(7201)));
+    }
 }

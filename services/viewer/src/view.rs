@@ -35,6 +35,8 @@ pub(crate) struct EdgeView {
     pub(crate) mirrored_at: Option<i64>,
     /// When its bytes were last given back.
     pub(crate) evicted_at: Option<i64>,
+    /// Since when its bytes stay here whatever the quota says; null when they do not.
+    pub(crate) pinned_at: Option<i64>,
     pub(crate) has_preview: bool,
 }
 
@@ -69,6 +71,7 @@ impl EdgeView {
             responded_at: facts.responded_at,
             mirrored_at: facts.mirrored_at,
             evicted_at: facts.evicted_at,
+            pinned_at: facts.pinned_at,
             has_preview: facts.preview_media_type.is_some(),
         }
     }

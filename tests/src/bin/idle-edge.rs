@@ -43,7 +43,8 @@ async fn main() -> Result<()> {
     let plan = Plan {
         catalogue: &catalogue,
         batch: 12,
-        interval: "1h",
+        // Each time some of them are announced; then there are no more.
+        interval: "1s",
         edges: 1,
     };
     let shape = if cli.services {

@@ -55,6 +55,16 @@ fn own_broker(directory: &Path) -> String {
     format!("sqlite://{}/broker.db", directory.join(EDGE).display())
 }
 
+/// Waits until this process has closed the edge's own broker, which it does behind one's back.
+async fn let_go(directory: &Path) -> Result<()> {
+    let lock = std::fs::File::open(directory.join(EDGE).join("broker.db.lock"))?;
+    testkit::eventually(LIMIT, || async {
+        lock.try_lock().map_err(|error| error.to_string())
+    })
+    .await;
+    Ok(lock.unlock()?)
+}
+
 async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     let (seed, count) = (faults::seed(), count());
     println!("FIELDLINE_SEED={seed} FIELDLINE_FAULTS={count}");
@@ -96,6 +106,9 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
         make(&core, &arriving).await?;
         make(&edge, &at_edge()).await?;
         load::fill(&edge, &at_edge(), FILLING, seed).await?;
+    }
+    if small {
+        let_go(&path).await?;
     }
     for name in &of_edge {
         installation.process(name)?.again()?;
@@ -139,6 +152,7 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
             let edge = pair::open(&edge_url, "edge").await?;
             load::fill(&edge, &at_edge(), FILLING, seed + number as u64).await?;
             drop(edge);
+            let_go(&path).await?;
             installation.process(EDGE)?.again()?;
         } else {
             strike(&fault, &lines, &mut installation).await?;

@@ -13,5 +13,6 @@ mod demo;
 mod exchange;
 mod fenced;
 mod line;
+mod live_first;
 mod set_up;
 mod torn;

@@ -43,7 +43,14 @@ impl Template {
             ("reconnect.backoff.max.ms", "5000".to_owned()),
         ];
         let (tls, sasl) = (&settings.tls, &settings.sasl);
-        let encrypted = tls.ca.is_some() || tls.certificate.is_some();
+        let encrypted = tls.on();
+        if tls.unverified {
+            tracing::warn!(
+                url = settings.url,
+                "whoever answers is taken for the broker: tls.unverified is set"
+            );
+            base.push(("enable.ssl.certificate.verification", "false".to_owned()));
+        }
         base.push((
             "security.protocol",
             match (encrypted, sasl.mechanism.is_some()) {

@@ -36,6 +36,7 @@ fn tls() -> Settings {
             ca: file("ENGINES_TLS_CA"),
             certificate: file("ENGINES_TLS_CERTIFICATE"),
             key: file("ENGINES_TLS_KEY"),
+            unverified: false,
         },
         ..Settings::url(env("KAFKA_TLS_URL"))
     }

@@ -3,7 +3,9 @@
 
 mod assets;
 mod damage;
+mod exchange;
 mod full;
+mod kafka;
 mod kills;
 mod records;
 mod rig;

@@ -5,7 +5,7 @@ use common::broker::TopicSpec;
 use common::schemas::{Checkpoint, SiteId};
 use common::table::{self, Write};
 
-use crate::rig::{Rig, contents, here, one, record, site};
+use crate::rig::{Rig, contents, one, record, site};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_go_both_ways_on_one_stick_each_once_and_in_order() {
@@ -85,8 +85,8 @@ async fn link_carried(rig: &Rig, upto: usize) {
             source_epoch: epoch.clone(),
             ranges: Vec::new(),
             lost: Vec::new(),
-            backlog: Vec::new(),
             carried_at: 0,
+            backlog: Vec::new(),
         };
         let topic = format!("{}.checkpoints", rig.edge.site);
         let seal = |placed: &[common::broker::Placement]| {
@@ -170,34 +170,7 @@ async fn a_hole_is_refused_and_named_and_a_loss_that_is_accepted_is_written_down
     std::fs::copy(rig.down().join("receipt.jsonl"), &receipt).unwrap();
 
     // An edge that lost its broker, and a core that goes on from the receipt.
-    let other = here(
-        &rig.directory,
-        &rig.certs,
-        "other",
-        "other",
-        &testkit::sqlite(&rig.directory.path().join("x"), "b.db"),
-        vec![],
-    )
-    .await;
-    let fresh = bundle::Here {
-        broker: other.broker,
-        site: rig.edge.site.clone(),
-        core: site("core"),
-        table: rig.edge.table.clone(),
-        volume: rig.edge.volume.clone(),
-        signer: other.signer,
-        trust: other.trust,
-        routes: rig.edge.routes.clone(),
-        in_classes: true,
-        retention: rig.edge.retention,
-        quota: None,
-    };
-    let checkpoints = format!("{}.checkpoints", rig.edge.site);
-    fresh
-        .broker
-        .create_topic(&TopicSpec::new(&checkpoints, 1).compacted())
-        .await
-        .unwrap();
+    let fresh = rig.edge_again("fresh").await;
     rig.send(30).await;
     let since = Since::File(receipt);
     export(&rig.core, &rig.edge.site, &mut rig.stick(), &since, &|_| {})

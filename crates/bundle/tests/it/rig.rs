@@ -9,9 +9,9 @@ use bundle::{Exported, Here, Imported, Since, Stick, Wish, export, import};
 use common::broker::{self, Broker, Outgoing, Record, TopicSpec};
 use common::chassis::now_ms;
 use common::identity::{Authority, Signer, Trust};
-use common::schemas::{self, CORE_TABLES, Checkpoint, EDGE_TABLES, SiteId, Topic, topic};
+use common::schemas::{self, CORE_TABLES, Checkpoint, EDGE_TABLES, RequestId, SiteId, Topic, topic};
 use common::table::{self, Session, Write};
-use common::volume::{self, Volume};
+use common::volume::{self, ManifestEntry, Volume};
 use link::{Direction, Rename, Route};
 use testkit::TempDir;
 
@@ -60,6 +60,7 @@ impl Rig {
             name: name.into(),
             direction,
             topics: vec![topic.into()],
+            pattern: None,
             rename,
             class: None,
             live_first: false,
@@ -156,6 +157,88 @@ impl Rig {
         }
     }
 
+    /// Sends so many records of a MiB that cannot be packed down.
+    pub(crate) async fn send_large(&self, count: i64) {
+        let mut bytes = vec![0; 1 << 20];
+        for number in 0..count {
+            let seed = number.to_be_bytes();
+            blake3::Hasher::new()
+                .update(&seed)
+                .finalize_xof()
+                .fill(&mut bytes);
+            let mut large = record(&self.news, number);
+            large.value = Some(bytes.clone().into());
+            self.core.broker.producer().unwrap().send(large).await.unwrap();
+        }
+    }
+
+    /// Puts an asset of that size into the core's volume, and an open entry of the edge for it.
+    pub(crate) async fn offer(&self, number: u32, size: u64) -> ManifestEntry {
+        let mut bytes = vec![0; usize::try_from(size).unwrap()];
+        blake3::Hasher::new()
+            .update(&number.to_be_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        let mut writer = self.core.volume.writer().await.unwrap();
+        writer.write(&bytes).await.unwrap();
+        let hash = writer.finish().await.unwrap().hash;
+        let asset_id = testkit::asset_id(number);
+        let entry = ManifestEntry {
+            request_id: RequestId::new(&self.edge.site, &asset_id, 1),
+            asset_id,
+            hash,
+            size,
+            media_type: "image/png".to_owned(),
+            file_name: format!("entry-{number}.png"),
+            entered_at: now_ms(),
+            expires_at: None,
+        };
+        self.offer_to(&self.edge.site, &entry).await;
+        entry
+    }
+
+    pub(crate) async fn offer_to(&self, site: &SiteId, entry: &ManifestEntry) {
+        let path = ManifestEntry::path(site, &entry.request_id);
+        assert!(
+            self.core
+                .volume
+                .put_entry(&path, entry.to_json().into())
+                .await
+                .unwrap()
+        );
+    }
+
+    /// As the responder does when the receipt comes.
+    pub(crate) async fn close(&self, entry: &ManifestEntry) {
+        let path = ManifestEntry::path(&self.edge.site, &entry.request_id);
+        self.core.volume.delete_entry(&path).await.unwrap();
+    }
+
+    /// The same edge with engines that have nothing yet.
+    pub(crate) async fn edge_again(&self, home: &str) -> Here {
+        let url = testkit::sqlite(&self.directory.path().join(home), "broker.db");
+        let name = self.edge.site.as_str();
+        let mut again = here(&self.directory, &self.certs, name, home, &url, vec![]).await;
+        again.routes.clone_from(&self.edge.routes);
+        again.table.migrate(EDGE_TABLES).await.unwrap();
+        topics(&again.broker, Topic::edge(&again.site)).await;
+        again
+    }
+
+    /// Another edge that is enrolled.
+    pub(crate) async fn other_edge(&self) -> SiteId {
+        let other = site(&testkit::unique("other"));
+        self.certs.issue_site(&other).unwrap();
+        self.enrol(&other).await;
+        topics(&self.core.broker, Topic::core_for(&other)).await;
+        other
+    }
+
+    /// The files of assets on the stick.
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
+        files(&self.root().join("objects"))
+    }
+
     pub(crate) async fn export_down(&self) -> Exported {
         self.export(&self.core, &self.edge.site).await
     }
@@ -239,7 +322,9 @@ pub(crate) async fn here(
     broker_url: &str,
     extra: Vec<Route>,
 ) -> Here {
-    let issued = certs.issue_site(&site(name)).unwrap();
+    // It may have one already.
+    drop(certs.issue_site(&site(name)));
+    let own = directory.path().join("certs/sites").join(name);
     let home = directory.path().join(home);
     let registry = prometheus::Registry::new();
     let table = table::Settings {
@@ -257,7 +342,7 @@ pub(crate) async fn here(
         broker: Broker::open(&settings, "bundle", &registry).await.unwrap(),
         table: Session::open(&table, "bundle", &registry).await.unwrap(),
         volume: Volume::open(&volume).await.unwrap(),
-        signer: Signer::load(&issued.certificate, &issued.key).unwrap(),
+        signer: Signer::load(&own.with_extension("crt"), &own.with_extension("key")).unwrap(),
         trust: Trust::load(&certs.certificate_path()).unwrap(),
         routes: [link::builtin(), extra].concat(),
         in_classes: true,

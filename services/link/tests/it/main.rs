@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod certificates;
 mod exactly_once;
 mod fallbacks;
 mod instances;
@@ -15,7 +16,10 @@ mod limits;
 mod live_first;
 mod login;
 mod losses;
+mod many;
 mod moves;
+mod patterns;
+mod regions;
 mod rig;
 mod small_edge;
 mod verify;

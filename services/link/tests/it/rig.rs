@@ -88,6 +88,7 @@ impl Rig {
             name: name.into(),
             direction,
             topics: vec![topic.into()],
+            pattern: None,
             rename,
             class: None,
             live_first: false,
@@ -301,16 +302,17 @@ pub(crate) fn record(topic: &str, number: usize) -> Outgoing {
 }
 
 pub(crate) async fn contents(broker: &Broker, topic: &str) -> BTreeMap<i32, Vec<Record>> {
-    let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
-    let read = broker
-        .read_to_end(topic, |record| {
-            found.entry(record.partition).or_default().push(record)
-        })
-        .await;
-    match read {
-        Ok(()) | Err(broker::Error::UnknownTopic { .. }) => found,
-        Err(error) => panic!("{error}"),
-    }
+    eventually(LIMIT, || async {
+        let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
+        let visit = |record: Record| found.entry(record.partition).or_default().push(record);
+        match broker.read_to_end(topic, visit).await {
+            Ok(()) | Err(broker::Error::UnknownTopic { .. }) => Ok(found),
+            // A topic that was made a moment ago may have no leaders yet.
+            Err(error @ broker::Error::Topic { .. }) => Err(error.to_string()),
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await
 }
 
 /// Each record once, in order, byte for byte.

@@ -5,6 +5,7 @@ use common::budget::{Budget, Class, Settings as BudgetSettings};
 use common::chassis::{ByteSize, now_ms};
 use common::schemas::{Desired, ServiceState};
 use common::table::{Value, Write};
+use mirror::Evict;
 use testkit::{asset_id, eventually};
 
 use crate::proxy::Fault;
@@ -251,5 +252,70 @@ async fn what_the_team_wants_first_goes_before_what_is_on_its_way() {
     arrived.sort();
     let order: Vec<_> = arrived.into_iter().map(|(_, request_id)| request_id).collect();
     assert_eq!(order, [2, 0, 1].map(|number| &entries[number].request_id));
+    sites.stop().await;
+}
+
+async fn say(sites: &Sites, number: u32, row: Write) {
+    let id = asset_id(number);
+    let row = row.set("bucket", id.bucket()).set("asset_id", id.as_str());
+    sites.table.upsert(row).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_been_here_longest_gives_its_room_but_for_what_is_pinned() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.settings.quota = Some(ByteSize(1_000_000));
+    sites.settings.evict = Evict::Oldest;
+    sites.start();
+    let mut old = Vec::new();
+    for number in 1..=3 {
+        old.push(sites.offer(number, &bytes(300_000, number)).await);
+        say(&sites, number, Write::to("assets").set("size", 300_000_i64)).await;
+        sites.command().await;
+    }
+    let pinned = Write::to("assets").set("pinned_at", Value::timestamp(now_ms()));
+    say(&sites, 1, pinned).await;
+    let new = sites.offer(4, &bytes(350_000, 4)).await;
+    // Nobody ever makes room for it.
+    let large = sites.offer(5, &bytes(1_100_000, 5)).await;
+    sites.tell(Desired::Running).await;
+    let status = sites
+        .status("waiting", |status| {
+            status.state == ServiceState::Waiting && status.counters.get("bytes_received") == Some(&1_250_000)
+        })
+        .await;
+    let detail = status.detail.unwrap();
+    assert!(detail.contains("leaves no room for 1100000"), "{detail}");
+    assert_eq!(status.counters["assets_evicted"], 1);
+    assert_eq!(status.counters["bytes_evicted"], 300_000);
+    assert!(sites.mirrored(&new).await.is_some());
+    assert!(sites.mirrored(&large).await.is_none());
+    let here = |number: usize| sites.mirrored(&old[number]);
+    assert!(here(0).await.is_some() && here(1).await.is_none() && here(2).await.is_some());
+    let row = sites.row(&asset_id(2)).await.unwrap();
+    assert!(row.timestamp("displaced_at") >= row.timestamp("mirrored_at"));
+    sites.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_command_brings_does_not_give_its_room_to_the_rest_of_it() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.settings.quota = Some(ByteSize(1_000_000));
+    sites.settings.evict = Evict::Oldest;
+    for number in 1..=5 {
+        sites.offer(number, &bytes(300_000, number)).await;
+        say(&sites, number, Write::to("assets").set("size", 300_000_i64)).await;
+    }
+    sites.start();
+    sites.paused().await;
+    sites.tell(Desired::Running).await;
+    let status = sites
+        .status("waiting", |status| {
+            status.state == ServiceState::Waiting && status.counters.get("assets_mirrored") == Some(&3)
+        })
+        .await;
+    assert_eq!(status.counters.get("assets_evicted"), None);
     sites.stop().await;
 }

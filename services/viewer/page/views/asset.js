@@ -59,6 +59,7 @@ export function Asset({ session, rest }) {
           ${edge && may("request") && ["available", "refused", "cancelled"].includes(asset.state) ? html`<${Action} kind="primary" testid="request" run=${change("request")} done="Requested.">Request<//>` : null}
           ${edge && may("request") && ["requesting", "requested", "ready"].includes(asset.state) ? html`<${Action} testid="cancel" run=${change("cancel")} done="Cancelled.">Cancel<//>` : null}
           ${edge && may("evict") && asset.state === "mirrored" ? html`<${Action} testid="evict" run=${change("evict")} done="Its bytes are gone from this site.">Evict<//>` : null}
+          ${edge && may("evict") && ["requesting", "requested", "ready", "mirrored"].includes(asset.state) ? html`<${Action} testid="pin" title="What is pinned is never evicted to make room" run=${change(asset.pinned_at ? "unpin" : "pin")} done=${asset.pinned_at ? "Unpinned." : "Pinned."}>${asset.pinned_at ? "Unpin" : "Pin"}<//>` : null}
           ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//><${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
         </div>
         ${asset.description ? html`<p class="description">${asset.description}</p>` : null}
@@ -66,7 +67,7 @@ export function Asset({ session, rest }) {
           ["Size", bytes(asset.size)], ["Type", asset.media_type], ["File", asset.file_name], ["Credit", asset.credit], ["Created", moment(asset.created_at)],
           ["Announced", moment(asset.announced_at)], ["Downloaded", moment(asset.downloaded_at)], ["Broadcast", moment(asset.broadcast_at)], ["Expires", moment(asset.expires_at)], ["Withdrawn", moment(asset.withdrawn_at)],
           ["Requested", asset.requesting_at && `${moment(asset.requesting_at)}${asset.requested_by ? ` by ${asset.requested_by}` : ""}`], ["Sent to headquarters", moment(asset.requested_at)],
-          ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Catalogue", asset.catalogue], ["BLAKE3", asset.hash && html`<code class="hash">${asset.hash}</code>`],
+          ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Pinned", moment(asset.pinned_at)], ["Catalogue", asset.catalogue], ["BLAKE3", asset.hash && html`<code class="hash">${asset.hash}</code>`],
         ]} />
       </section>
     </div>

@@ -9,6 +9,31 @@ import { newest } from "./home.js";
 const one = (state) => newest(state?.instances)[0];
 const gauge = (instance, name) => instance?.gauges?.[name];
 
+const PLACES = [["first", "First"], ["up", "Up"], ["down", "Down"], ["last", "Last"]];
+
+// What is to come, in its order; the buttons say when.
+function Queue({ may, ready }) {
+  const queue = useLive("/api/mirror/queue?limit=50", null);
+  useEffect(() => {
+    queue.reload();
+  }, [ready?.assets, ready?.bytes]);
+  const list = queue.data?.queue ?? [];
+  if (list.length === 0) return html`<${Notice} problem=${queue.problem} onRetry=${queue.reload} />`;
+  const move = (one, to) => async () => {
+    await post(`/api/assets/${one.asset_id}/order`, { to });
+    await queue.reload();
+  };
+  return html`<h2>What comes next</h2>
+    <${Notice} problem=${queue.problem} onRetry=${queue.reload} />
+    <ol class="rows" data-testid="mirror-queue">
+      ${list.map((one) => html`<li key=${one.asset_id} class="card wide"><div class="row spread">
+        <div><a href="#/assets/${one.asset_id}">${one.title || one.asset_id}</a><div class="quiet">${bytes(one.size)}${one.bytes_before ? ` · behind ${bytes(one.bytes_before)}` : ""}${one.priority ? ` · priority ${one.priority}` : ""}</div></div>
+        ${may ? html`<div class="row">${PLACES.map(([to, label]) => html`<${Action} key=${to} kind="small" testid="order-${to}" title="${label}: ${one.title || one.asset_id}" run=${move(one, to)}>${label}<//>`)}</div>` : null}
+      </div></li>`)}
+    </ol>
+    ${queue.data.total > list.length ? html`<p class="quiet">The first ${list.length} of ${count(queue.data.total)}, ${bytes(queue.data.bytes)} together.</p>` : null}`;
+}
+
 export function Mirror({ session }) {
   const mirror = useLive("/api/mirror", "mirror");
   const estimate = useLive("/api/mirror/estimate", null);
@@ -46,6 +71,7 @@ export function Mirror({ session }) {
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>
+    <${Queue} may=${may} ready=${ready} />
     <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} ${mirror.data.mirrored.assets === 1 ? "asset is" : "assets are"} here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>
     <${Disk} />`;
 }

@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use common::chassis::now_ms;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Site;
 use super::input::{By, Input, name};
-use crate::app::{Kind, asset_id};
+use crate::app::{App, Kind, asset_id};
 use crate::edge;
 use crate::events::UsageView;
 use crate::problem::{ProblemBody, Result};
@@ -48,4 +49,47 @@ pub(crate) async fn evict(
         state,
         freed_bytes,
     }))
+}
+
+/// Whether an asset's bytes stay here.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PinnedView {
+    asset_id: String,
+    state: &'static str,
+    /// Since when; null when it is not pinned.
+    pinned_at: Option<i64>,
+}
+
+async fn set(app: &App, id: &str, by: &By, pinned: bool) -> Result<Json<PinnedView>> {
+    app.only(Kind::Edge)?;
+    let id = asset_id(id)?;
+    name("by", by.by.as_ref())?;
+    let facts = edge::pin(app, &id, pinned).await?;
+    Ok(Json(PinnedView {
+        asset_id: id.into(),
+        state: facts.state(now_ms()).as_str(),
+        pinned_at: facts.pinned_at,
+    }))
+}
+
+/// Keeps an asset's bytes at this site whatever the quota says, now or when they come (edge).
+#[utoipa::path(post, path = "/api/assets/{id}/pin", params(("id" = String, Path)), request_body = By,
+    responses((status = 200, body = PinnedView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn pin(
+    State(app): Site,
+    Path(id): Path<String>,
+    Input(by): Input<By>,
+) -> Result<Json<PinnedView>> {
+    set(&app, &id, &by, true).await
+}
+
+/// Lets the mirror give an asset's room to others again, when the quota is reached (edge).
+#[utoipa::path(post, path = "/api/assets/{id}/unpin", params(("id" = String, Path)), request_body = By,
+    responses((status = 200, body = PinnedView), (status = 404, body = ProblemBody)))]
+pub(crate) async fn unpin(
+    State(app): Site,
+    Path(id): Path<String>,
+    Input(by): Input<By>,
+) -> Result<Json<PinnedView>> {
+    set(&app, &id, &by, false).await
 }

@@ -203,6 +203,7 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
             ca: Some(unpacked.ca),
             certificate: Some(unpacked.certificate),
             key: Some(unpacked.key),
+            unverified: false,
         };
     }
     let broker = Broker::open(&settings, LINK, &prometheus::Registry::new())

@@ -10,6 +10,7 @@ mod events;
 mod evict;
 mod kafka;
 mod logs;
+mod mirror_order;
 mod people;
 mod rig;
 mod rights;

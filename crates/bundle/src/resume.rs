@@ -1,0 +1,94 @@
+//! Where a partition goes on, by its checkpoint here and what the bundle has of it.
+
+use common::broker::Watermarks;
+use common::schemas::{Checkpoint, LostRange};
+use link::{Lane, checkpoint};
+
+use crate::document::{Carried, Manifest, Part};
+
+/// A partition on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Track<'b> {
+    pub(crate) lane: &'b Lane,
+    pub(crate) topic: &'b Carried,
+    pub(crate) partition: i32,
+    pub(crate) part: &'b Part,
+}
+
+/// Writes down what no bundle brings any more, up to `begin`; says how much that is.
+pub(crate) fn lose(at: &mut Checkpoint, begin: i64, reason: &str) -> u64 {
+    let count = begin - at.next_offset;
+    at.lost.push(LostRange {
+        source: at.next_offset,
+        count,
+        reason: reason.to_owned(),
+    });
+    checkpoint::bound(&mut at.lost);
+    at.next_offset = begin;
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// The checkpoint to go on from, and how many offsets are lost; nothing when there is nothing new. What keeps the
+/// partition from going on is an error, in an operator's words.
+pub(crate) fn resume(
+    known: Option<Checkpoint>,
+    track: Track<'_>,
+    manifest: &Manifest,
+    accept_loss: bool,
+) -> Result<Option<(Checkpoint, u64)>, String> {
+    let Track {
+        lane,
+        topic,
+        partition,
+        part,
+    } = track;
+    if let Some(known) = &known {
+        let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
+        let other = told && known.source_epoch != topic.epoch;
+        if other && manifest.created_at <= known.carried_at {
+            return Err("the topic was deleted and made again since this bundle was made, and records of the new one are \
+                        here: those of the old one are left out"
+                .into());
+        }
+        if !other && known.next_offset >= part.end() {
+            return Ok(None);
+        }
+    } else if part.segments.is_empty() && part.begin == part.low {
+        return Ok(None);
+    }
+    let next = known.as_ref().map(|known| known.next_offset);
+    // An end that lies before the checkpoint is that of an older bundle, not of offsets that went back.
+    let marks = Watermarks {
+        low: part.low,
+        high: part.end().max(next.unwrap_or(part.low)),
+    };
+    let resumed = checkpoint::resume(known, lane, partition, &topic.epoch, marks);
+    let (mut at, mut lost) = (resumed.checkpoint, 0);
+    if let Some(gone) = resumed.lost.filter(|gone| gone.count > 0) {
+        if !accept_loss {
+            return Err(format!(
+                "offsets {} to {} are gone at {} and not in this bundle: import an earlier bundle first, or say --accept-loss",
+                gone.source,
+                part.low - 1,
+                manifest.from,
+            ));
+        }
+        lost += u64::try_from(gone.count).unwrap_or(0);
+    }
+    if part.begin > at.next_offset {
+        if !accept_loss {
+            return Err(format!(
+                "this bundle begins at offset {}, and {} to {} are not here: import the bundle with those first, or say --accept-loss",
+                part.begin,
+                at.next_offset,
+                part.begin - 1
+            ));
+        }
+        lost += lose(
+            &mut at,
+            part.begin,
+            "no bundle brought them, and the loss was accepted",
+        );
+    }
+    Ok(Some((at, lost)))
+}

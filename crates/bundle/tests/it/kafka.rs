@@ -1,0 +1,47 @@
+//! The same between real brokers.
+
+use bundle::{Since, Wish, export, import};
+use std::time::Duration;
+
+use crate::rig::Rig;
+
+fn url(name: &str) -> String {
+    let servers =
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} names a broker, as kafka://127.0.0.1:9092"));
+    assert!(servers.starts_with("kafka://"), "{name}: {servers}");
+    servers
+}
+
+async fn there_and_back(rig: &Rig) {
+    for round in 0..3 {
+        rig.send(1000).await;
+        rig.export_down().await;
+        // Torn off once on the way.
+        let mut stick = rig.stick();
+        let work = import(&rig.edge, &mut stick, Wish::default(), &|_| {});
+        drop(tokio::time::timeout(Duration::from_millis(300 * (round + 1)), work).await);
+        assert_eq!(rig.import_down().await.problems, Vec::<String>::new());
+        export(&rig.edge, &rig.core.site, &mut stick, &Since::Receipt, &|_| {})
+            .await
+            .unwrap();
+        assert_eq!(rig.import_up().await.problems, Vec::<String>::new());
+        rig.all_is_carried().await;
+        assert_eq!(rig.import_up().await.records, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn records_go_both_ways_between_two_kafkas() {
+    let rig = Rig::between(testkit::temp_dir(), &url("KAFKA_URL"), &url("KAFKA_EDGE_URL")).await;
+    there_and_back(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn records_go_both_ways_between_a_kafka_and_an_edge_on_its_own_broker() {
+    let directory = testkit::temp_dir();
+    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
+    let rig = Rig::between(directory, &url("KAFKA_URL"), &edge).await;
+    there_and_back(&rig).await;
+}

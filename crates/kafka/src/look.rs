@@ -1,0 +1,62 @@
+//! Looking at all topics of a cluster, and at their settings.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, MetadataRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::Cluster;
+use crate::error::Result;
+
+/// `DescribeConfigs`: the resource is a topic.
+const TOPIC: i8 = 2;
+
+impl Cluster {
+    /// The names of all topics but the cluster's own, in order.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let any = self.any().await?;
+        let request = MetadataRequest::default()
+            .with_topics(None)
+            .with_allow_auto_topic_creation(false);
+        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
+        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let topics = answer.topics.iter().filter(|topic| !topic.is_internal);
+        let names = topics.filter_map(|topic| topic.name.as_ref());
+        let mut names: Vec<String> = names.map(|name| name.0.to_string()).collect();
+        names.retain(|name| !name.starts_with("__"));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// These settings of these topics, in the order asked for; what may not be looked at is left out.
+    pub async fn properties(
+        &self,
+        names: &[&str],
+        keys: &[&'static str],
+    ) -> Result<Vec<HashMap<String, String>>> {
+        let any = self.any().await?;
+        let keys: Vec<StrBytes> = keys.iter().map(|key| StrBytes::from_static_str(key)).collect();
+        let resources = names.iter().map(|name| {
+            DescribeConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string((*name).to_owned()))
+                .with_configuration_keys(Some(keys.clone()))
+        });
+        let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+        let version = any.speaks(ApiKey::DescribeConfigs, "DescribeConfigs", 4, 4)?;
+        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let of = |name: &&str| {
+            let mut results = answer.results.iter();
+            let result = results.find(|result| *result.resource_name == **name);
+            let configs = result.into_iter().flat_map(|result| &result.configs);
+            let known = configs.filter_map(|config| {
+                let value = config.value.as_ref()?;
+                Some((config.name.to_string(), value.to_string()))
+            });
+            known.collect()
+        };
+        Ok(names.iter().map(of).collect())
+    }
+}

@@ -1,0 +1,80 @@
+//! Live first: a long backlog behind a cap, and records that come in meanwhile.
+//!
+//! Started by `make live-first`. It fails when records that come in are older than 3 s at the 99th percentile, when the
+//! backlog gets nothing, or when the bytes of any ten seconds are more than 5 % from the cap.
+
+#![expect(clippy::print_stdout, reason = "what it prints is its result")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use e2e::live_first::{Plan, run};
+
+/// The age that 99 of 100 records do not exceed, in seconds.
+const OLDEST: f64 = 3.0;
+/// How far any ten seconds may be from the cap, in percent.
+const OFF: f64 = 5.0;
+/// What the backlog gets at least while higher classes wait, of all bytes.
+const SHARE: f64 = 0.05;
+
+/// Measures a link with `live_first` behind a cap.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Records that wait when the link begins.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: usize,
+    /// Kilobits per second.
+    #[arg(long, default_value_t = 256)]
+    kilobits: u64,
+    /// How long it is watched.
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Records that come in, in a second.
+    #[arg(long, default_value_t = 10)]
+    rate: u32,
+    /// Plain connections, instead of mutual TLS.
+    #[arg(long)]
+    plain: bool,
+    /// The link's program, instead of the one that was built beside this one.
+    #[arg(long)]
+    link: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let plan = Plan {
+        records: cli.records,
+        cap: cli.kilobits * 1000 / 8,
+        time: Duration::from_secs(cli.seconds),
+        rate: cli.rate,
+        encrypted: !cli.plain,
+    };
+    let directory = tempfile::tempdir()?;
+    let outcome = run(&plan, directory.path(), cli.link.as_deref()).await?;
+    let (off, oldest) = (outcome.off(plan.cap), outcome.percentile(99));
+    println!(
+        "{} records waited behind {} B/s, {} came in at {}/s\n\
+         live: p50 {:.2} s, p99 {oldest:.2} s, oldest {:.2} s; {} did not arrive\n\
+         backlog: {} records in {} s, {:.0} % of the bytes\n\
+         cap: any 10 s within {off:.1} % ({:?})",
+        plan.records,
+        plan.cap,
+        outcome.ages.len(),
+        plan.rate,
+        outcome.percentile(50),
+        outcome.percentile(100),
+        outcome.missing,
+        outcome.backlog,
+        cli.seconds,
+        outcome.share * 100.0,
+        outcome.rates.iter().map(|rate| rate.round()).collect::<Vec<_>>(),
+    );
+    ensure!(outcome.missing == 0, "records that came in did not arrive");
+    ensure!(oldest < OLDEST, "records that come in are too old");
+    ensure!(outcome.share > SHARE, "the backlog does not get its share");
+    ensure!(off < OFF, "the cap does not hold");
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! A link behind a cap with a long backlog: what comes in goes first, the backlog gets the rest, and the cap holds.
+//!
+//! The bytes are counted by the proxy between the link and the core, so by neither of those who are judged.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use broker::{Broker, Outgoing, Position, TopicSpec};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use schemas::SiteId;
+use testkit::proxy::Proxy;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::installation::engine;
+use crate::pair;
+
+const PARTITIONS: i32 = 3;
+/// The size of a record's value; nothing makes it smaller.
+const VALUE: usize = 200;
+/// How long a link may take until its first record of the backlog is at the core.
+const BEGIN: Duration = Duration::from_secs(90);
+/// How long the cap is watched at a time.
+const WINDOW: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(60);
+
+/// What is done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Records that wait when the link begins.
+    pub records: usize,
+    /// Bytes per second.
+    pub cap: u64,
+    /// How long it is watched.
+    pub time: Duration,
+    /// How many records come in meanwhile, in a second.
+    pub rate: u32,
+    /// Mutual TLS on the way.
+    pub encrypted: bool,
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How old records were that came in, in seconds, the youngest first.
+    pub ages: Vec<f64>,
+    /// How many of those came in and did not arrive.
+    pub missing: usize,
+    /// Bytes per second of both directions, in each window of ten seconds.
+    pub rates: Vec<f64>,
+    /// Records of the backlog that arrived in the time.
+    pub backlog: i64,
+    /// What of the bytes was values of those.
+    pub share: f64,
+}
+
+impl Outcome {
+    /// The age that so many of a hundred records did not exceed.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let at = (self.ages.len() * percent / 100).min(self.ages.len().saturating_sub(1));
+        self.ages.get(at).copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// How far the worst window was from the cap, in percent.
+    pub fn off(&self, cap: u64) -> f64 {
+        let off = |rate: &f64| (rate / cap as f64 - 1.0).abs() * 100.0;
+        self.rates.iter().map(off).fold(0.0, f64::max)
+    }
+}
+
+fn values(seed: u64) -> impl FnMut() -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(seed);
+    move || {
+        let mut value = vec![0; VALUE];
+        random.fill(&mut value[..]);
+        value
+    }
+}
+
+async fn fill(broker: &Broker, topic: &str, count: usize) -> Result<()> {
+    let (producer, mut value, mut left) = (broker.producer()?, values(1), count);
+    while left > 0 {
+        let part = left.min(20_000);
+        let record = |at: usize| Outgoing::new(topic, format!("sw-{:04}", at % 1000), value());
+        producer.send_all((0..part).map(record).collect()).await?;
+        left -= part;
+    }
+    Ok(())
+}
+
+async fn end(broker: &Broker, topic: &str) -> Result<i64> {
+    let mut sum = 0;
+    if broker.describe(topic).await?.is_some() {
+        for partition in 0..PARTITIONS {
+            sum += broker.watermarks(topic, partition).await?.high;
+        }
+    }
+    Ok(sum)
+}
+
+/// Sends at a rate; a value begins with its number and when it was sent, as microseconds since `base`.
+async fn come_in(broker: Broker, topic: String, rate: u32, base: Instant, until: Instant) -> Result<usize> {
+    let (producer, mut value) = (broker.producer()?, values(2));
+    let began = Instant::now();
+    let mut sent = 0;
+    while Instant::now() < until {
+        let mut value = value();
+        let now = u64::try_from(base.elapsed().as_micros()).unwrap_or(u64::MAX);
+        value[..8].copy_from_slice(&now.to_be_bytes());
+        let key = format!("sw-{:04}", sent % 1000);
+        producer.send(Outgoing::new(&topic, key, value)).await?;
+        sent += 1;
+        sleep_until(began + Duration::from_secs_f64(sent as f64 / f64::from(rate))).await;
+    }
+    Ok(sent)
+}
+
+/// How old each record is when it can be read at the core.
+async fn ages(broker: Broker, topic: String, base: Instant, until: Instant) -> Result<Vec<f64>> {
+    let positions = (0..PARTITIONS).map(|partition| Position::end(&topic, partition));
+    let positions: Vec<Position> = positions.collect();
+    let mut reader = broker.reader(&positions).await?;
+    let mut ages = Vec::new();
+    while Instant::now() < until {
+        for record in reader.next(1000, Duration::from_millis(200)).await? {
+            let sent = record.value.as_deref();
+            let sent = sent.and_then(|value| value.get(..8)?.try_into().ok());
+            let sent = base + Duration::from_micros(sent.map_or(0, u64::from_be_bytes));
+            ages.push(sent.elapsed().as_secs_f64());
+        }
+    }
+    ages.sort_by(f64::total_cmp);
+    Ok(ages)
+}
+
+async fn rates(line: &Proxy, until: Instant) -> Vec<f64> {
+    let mut rates = Vec::new();
+    let (mut before, mut began) = (line.carried(), Instant::now());
+    while began + WINDOW <= until {
+        sleep_until(began + WINDOW).await;
+        let (now, at) = (line.carried(), Instant::now());
+        rates.push(now.since(&before).bytes() as f64 / (at - began).as_secs_f64());
+        (before, began) = (now, at);
+    }
+    rates
+}
+
+fn settings(site: &SiteId, plan: &Plan, line: &Proxy, topic: &str, directory: &Path) -> Result<String> {
+    let core = format!("kafka://{}", line.address());
+    let route = pair::route("readings", "up", topic, "prefix") + "live_first = true\n";
+    let more = format!("state = {:?}\n[link.budget]\ncap = \"{}B\"", directory, plan.cap);
+    let mut tls = String::new();
+    if plan.encrypted {
+        tls = format!(
+            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+            engine("ENGINES_TLS_CA")?,
+            engine("ENGINES_TLS_CERTIFICATE")?,
+            engine("ENGINES_TLS_KEY")?
+        );
+    }
+    Ok(pair::settings(
+        site,
+        &engine("KAFKA_EDGE_URL")?,
+        &core,
+        &more,
+        &(tls + &route),
+    ))
+}
+
+/// Lets records wait, starts a link, lets more come in, and watches.
+///
+/// # Errors
+/// When an engine does not do its part, or the link carries nothing.
+pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result<Outcome> {
+    let site: SiteId = testkit::unique("edge").parse()?;
+    let (edge, core) = (
+        pair::open(&engine("KAFKA_EDGE_URL")?, "live-first").await?,
+        pair::open(&engine("KAFKA_URL")?, "live-first").await?,
+    );
+    let topic = testkit::unique("readings");
+    let (carried, behind) = (format!("{site}.{topic}"), format!("{site}.{topic}.backlog"));
+    pair::enrol(&site, &core, &edge, &[&carried], &[&topic], PARTITIONS).await?;
+    core.create_topic(&TopicSpec::new(&behind, PARTITIONS)).await?;
+    fill(&edge, &topic, plan.records).await?;
+    let line = pair::line("KAFKA", plan.encrypted, 1, None).await?;
+    let settings = settings(&site, plan, &line, &topic, directory)?;
+    let mut link = pair::start_link(&settings, directory, binary)?;
+    let began = Instant::now();
+    while end(&core, &behind).await? == 0 {
+        if began.elapsed() > BEGIN || link.ended().is_some() {
+            bail!("nothing of the backlog came: {}", link.last_lines(20));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    // What systems' buffers took in at the beginning has crossed.
+    sleep(WINDOW).await;
+    let base = Instant::now();
+    let until = base + plan.time;
+    let reading = tokio::spawn(ages(core.clone(), carried, base, until + WINDOW));
+    sleep(Duration::from_secs(1)).await;
+    let sending = tokio::spawn(come_in(edge, topic, plan.rate, base, until));
+    let before = end(&core, &behind).await?;
+    let counted = line.carried();
+    let rates = rates(&line, until).await;
+    sleep_until(until).await;
+    let backlog = end(&core, &behind).await? - before;
+    let bytes = line.carried().since(&counted).bytes();
+    let sent = sending.await?.context("what comes in")?;
+    let ages = reading.await?.context("what arrives")?;
+    link.stop(STOP).await?;
+    Ok(Outcome {
+        missing: sent.saturating_sub(ages.len()),
+        ages,
+        rates,
+        backlog,
+        share: backlog as f64 * VALUE as f64 / bytes as f64,
+    })
+}

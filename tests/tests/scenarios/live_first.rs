@@ -1,0 +1,28 @@
+//! A link behind a cap: what comes in goes before what waits.
+
+use std::time::Duration;
+
+use e2e::live_first::{Plan, run};
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn what_comes_in_passes_a_backlog_behind_a_cap() {
+    let plan = Plan {
+        records: 50_000,
+        cap: 32_000,
+        time: Duration::from_secs(30),
+        rate: 10,
+        encrypted: true,
+    };
+    let directory = e2e::kept_on_failure().unwrap();
+    let outcome = run(&plan, directory.path(), None).await.unwrap();
+    let (oldest, off) = (outcome.percentile(99), outcome.off(plan.cap));
+    println!(
+        "p99 {oldest:.2} s, cap within {off:.1} %, backlog {}",
+        outcome.backlog
+    );
+    assert_eq!(outcome.missing, 0);
+    assert!(oldest < 3.0, "{oldest:.1} s");
+    assert!(outcome.share > 0.05, "{}", outcome.share);
+    assert!(off < 5.0, "{:?}", outcome.rates);
+}

@@ -80,7 +80,6 @@ impl Rig {
             broker,
             table,
             poll: Span::millis(100),
-            ..requester::Settings::default()
         };
         running.start::<requester::Requester>(self.edge.site.as_str(), requester);
         running

@@ -1,13 +1,12 @@
 //! The project's own commands: what needs a decision, and so is no line of the Makefile.
 
 mod bench;
-mod bench_link;
 mod bench_mirror;
+mod between;
 mod browser;
 mod bucket;
 mod chaos;
 mod engines;
-mod live_first;
 mod run;
 mod scale;
 mod test;
@@ -36,11 +35,11 @@ enum Command {
     /// Measure what each further edge costs a real core.
     Scale(scale::Arguments),
     /// Measure the link against MirrorMaker 2.
-    BenchLink(bench_link::Arguments),
+    BenchLink(between::Arguments),
     /// Measure mirror against rsync and rclone.
     BenchMirror(bench_mirror::Arguments),
     /// Watch a link behind a cap whose live records pass a long backlog.
-    LiveFirst(live_first::Arguments),
+    LiveFirst(between::Arguments),
 }
 
 #[tokio::main]
@@ -52,8 +51,8 @@ async fn main() -> anyhow::Result<()> {
         Command::TestBrowser(arguments) => browser::test(&arguments).await,
         Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
         Command::Scale(arguments) => scale::run(&arguments).await,
-        Command::BenchLink(arguments) => bench_link::run(&arguments).await,
+        Command::BenchLink(arguments) => between::run("bench-link", &arguments).await,
         Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
-        Command::LiveFirst(arguments) => live_first::run(&arguments).await,
+        Command::LiveFirst(arguments) => between::run("live-first", &arguments).await,
     }
 }

@@ -405,6 +405,45 @@ pub(crate) enum Mirror {
     Stop(Api),
     /// Say how far it is.
     Status(Api),
+    /// List what is to be fetched, in its order.
+    Queue {
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Say when an asset is fetched, also while others come.
+    Order {
+        /// The asset.
+        asset: AssetId,
+        /// first, up, down, last or usual; or a priority, as 5 (the highest comes first, none is 0).
+        #[arg(allow_hyphen_values = true)]
+        to: String,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Keep an asset's bytes here whatever the quota says.
+    Pin {
+        /// The asset.
+        asset: AssetId,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Let an asset's room be given to others when the quota is reached.
+    Unpin {
+        /// The asset.
+        asset: AssetId,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Delete an asset's bytes here; it can be requested again.
+    Evict {
+        /// The asset.
+        asset: AssetId,
+        #[command(flatten)]
+        api: Api,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use common::schemas::AssetId;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -40,7 +41,57 @@ pub(crate) async fn mirror(command: &Mirror) -> Result<()> {
         }
         Mirror::Stop(api) => order(api, "/api/mirror/stop", json!({"by": api.by()})).await,
         Mirror::Status(api) => status(api).await,
+        Mirror::Queue { limit, api } => queue(*limit, api).await,
+        Mirror::Order { asset, to, api } => {
+            let body = match to.parse::<i32>() {
+                Ok(priority) => json!({"priority": priority, "by": api.by()}),
+                Err(_) => json!({"to": to, "by": api.by()}),
+            };
+            change(api, asset, "order", body).await
+        }
+        Mirror::Pin { asset, api } => change(api, asset, "pin", json!({"by": api.by()})).await,
+        Mirror::Unpin { asset, api } => change(api, asset, "unpin", json!({"by": api.by()})).await,
+        Mirror::Evict { asset, api } => change(api, asset, "evict", json!({"by": api.by()})).await,
     }
+}
+
+/// Changes something of one asset, and says what it is now.
+async fn change(api: &Api, asset: &AssetId, what: &str, body: Value) -> Result<()> {
+    let path = format!("/api/assets/{asset}/{what}");
+    let answer = Client::new(api)?.post(&path, body).await?;
+    show(api.json, &answer, |answer| {
+        let now = match what {
+            "order" => format!("has priority {}", answer["priority"]),
+            "pin" => "is pinned: the quota never takes its room".to_owned(),
+            "unpin" => "is not pinned".to_owned(),
+            _ => format!(
+                "is evicted, {} are free",
+                bytes(answer["freed_bytes"].as_u64().unwrap_or(0))
+            ),
+        };
+        line(format!("{asset} {now}"));
+    });
+    Ok(())
+}
+
+async fn queue(limit: usize, api: &Api) -> Result<()> {
+    let path = format!("/api/mirror/queue?limit={limit}");
+    let answer = Client::new(api)?.get(&path).await?;
+    show(api.json, &answer, |answer| {
+        for one in answer["queue"].as_array().into_iter().flatten() {
+            line(format!(
+                "{}  {:>10}  priority {:>3}  behind {:>10}  {}",
+                one["asset_id"].as_str().unwrap_or_default(),
+                bytes(one["size"].as_u64().unwrap_or(0)),
+                one["priority"],
+                bytes(one["bytes_before"].as_u64().unwrap_or(0)),
+                one["title"].as_str().unwrap_or_default()
+            ));
+        }
+        let all = bytes(answer["bytes"].as_u64().unwrap_or(0));
+        line(format!("{} assets, {all}", answer["total"]));
+    });
+    Ok(())
 }
 
 fn part(state: &Value, which: &str, what: &str) -> u64 {

@@ -58,7 +58,7 @@ impl Place {
 /// A word on the order: a place or a priority.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Order {
+pub(crate) struct OrderChange {
     /// Where it goes.
     to: Option<Place>,
     /// Its priority: the highest comes first, none is 0.
@@ -99,13 +99,13 @@ async fn forget(app: &App, id: &AssetId) -> Result<()> {
 }
 
 /// Says when the mirror fetches an asset (edge): also while it works, and before the answer of the core is there.
-#[utoipa::path(post, path = "/api/assets/{id}/order", params(("id" = String, Path)), request_body = Order,
+#[utoipa::path(post, path = "/api/assets/{id}/order", params(("id" = String, Path)), request_body = OrderChange,
     responses((status = 200, body = OrderedView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
         (status = 409, body = ProblemBody)))]
 pub(crate) async fn order(
     State(app): Site,
     Path(id): Path<String>,
-    Input(order): Input<Order>,
+    Input(order): Input<OrderChange>,
 ) -> Result<Json<OrderedView>> {
     app.only(Kind::Edge)?;
     let id = asset_id(&id)?;

@@ -102,6 +102,14 @@ impl Store {
 
 fn directory(root: PathBuf) -> Result<Store> {
     let objects = root.join("objects");
+    // A directory is only there after a power cut when what holds it was synced: each that is new, and the one above.
+    let (mut above, mut new) = (root.parent(), !root.exists());
+    let mut holders = Vec::new();
+    while let Some(holder) = above.filter(|holder| new && !holder.as_os_str().is_empty()) {
+        new = !holder.exists();
+        holders.push(holder.to_owned());
+        above = holder.parent();
+    }
     std::fs::create_dir_all(&objects).map_err(Error::file("make the volume's directory"))?;
     // All of them now: so publishing has one directory to sync, and none is ever missing after a crash.
     for number in 0..=u8::MAX {
@@ -114,6 +122,9 @@ fn directory(root: PathBuf) -> Result<Store> {
     }
     sync_directory(&objects)?;
     sync_directory(&root)?;
+    for holder in holders {
+        sync_directory(&holder)?;
+    }
     let engine = LocalFileSystem::new_with_prefix(&root).map_err(Error::store("open", &Path::default()))?;
     Ok(Store {
         engine: Arc::new(engine.with_fsync(true)),

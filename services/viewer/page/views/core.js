@@ -44,7 +44,7 @@ const USUAL = new Set(["announced", "downloaded", "broadcast", "ready"]);
 function Tile({ tile, asset }) {
   return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}"><${Thumb} asset=${asset} /><div>
     <b>${tile.title || tile.asset_id}</b>
-    <div class="quiet">${USUAL.has(tile.state) ? stateName(tile.state) : html`<${Chip} state=${tile.state} />`}${tile.site ? ` · ${tile.site}` : ""} · <${Age} at=${tile.at} /></div>
+    <div class="quiet">${USUAL.has(tile.state) ? stateName(tile.state) : html`<${Chip} state=${tile.state} />`}${tile.site && html` · <span class="whole">${tile.site}</span>`} · <${Age} at=${tile.at} /></div>
   </div></a></li>`;
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct Answer {
     pulse: Arc<Pulse>,
     due: Instant,
     patience: Duration,
+    ended: Arc<AtomicBool>,
     why: Arc<OnceLock<String>>,
 }
 
@@ -201,6 +202,7 @@ impl Connection {
             pulse: self.pulse.clone(),
             due: Instant::now() + held,
             patience: self.patience,
+            ended: self.ended.clone(),
             why: self.why.clone(),
         })
     }
@@ -218,6 +220,8 @@ impl Answer {
                 }
                 Err(_) if self.pulse.last() + self.patience > Instant::now() => {}
                 Err(_) => {
+                    // Nothing moves on it any more: whoever asks next takes another connection.
+                    self.ended.store(true, Ordering::Release);
                     return Err(Error::Silent {
                         address: self.address,
                     });

@@ -313,7 +313,54 @@ fn settling(code: ResponseError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::{BufMut, BytesMut};
+    use kafka_protocol::messages::ApiVersionsResponse;
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::protocol::Encodable;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::dial::Tcp;
+
+    /// A server that says which versions it speaks, and not another word.
+    async fn greet_and_fall_silent(mut stream: TcpStream) -> std::io::Result<()> {
+        let length = stream.read_i32().await?;
+        let mut request = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut request).await?;
+        let metadata = ApiVersion::default()
+            .with_api_key(ApiKey::Metadata as i16)
+            .with_max_version(12);
+        let mut body = BytesMut::new();
+        // The correlation id is the header of this answer in all versions.
+        body.extend_from_slice(&request[4..8]);
+        let answer = ApiVersionsResponse::default().with_api_keys(vec![metadata]);
+        answer.encode(&mut body, 3).unwrap();
+        let mut frame = BytesMut::new();
+        frame.put_i32(i32::try_from(body.len()).unwrap());
+        frame.extend_from_slice(&body);
+        stream.write_all(&frame).await?;
+        std::future::pending().await
+    }
+
+    #[tokio::test]
+    async fn connection_that_fell_silent_is_not_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let servers = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(greet_and_fall_silent(stream));
+            }
+        });
+        let mut settings = Settings::new(&servers, "test");
+        settings.patience = Duration::from_millis(200);
+        let cluster = Cluster::new(settings, Arc::new(Tcp));
+        let first = cluster.any().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &cluster.any().await.unwrap()));
+        assert!(matches!(cluster.ping().await, Err(Error::Silent { .. })));
+        assert!(!first.alive());
+        assert!(!Arc::ptr_eq(&first, &cluster.any().await.unwrap()));
+    }
 
     #[test]
     fn ids_are_in_the_letters_of_librdkafka() {

@@ -121,7 +121,7 @@ impl Fetcher {
                 version,
                 places,
                 limits,
-                bytes: LEAST_BYTES.min(limits.bytes).max(1) * 4,
+                bytes: LEAST_BYTES.min(limits.bytes).max(1),
                 session: (0, 0),
                 changed,
                 vain: 0,

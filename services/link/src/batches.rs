@@ -35,14 +35,20 @@ use source::Source;
 
 /// The most bytes in one answer of the source, and about as many in a transaction.
 const BYTES: usize = 2 * 1024 * 1024;
-/// A transaction begins with this much, until it is known what the line carries.
-const FIRST_BYTES: usize = 256 * 1024;
+/// A transaction begins with this much, until it is known what the line carries: little, for a cut takes all of it away.
 const LEAST_BYTES: usize = 32 * 1024;
+/// On a line that carries less than this in a moment, batches are cut for their size alone.
+const WHOLE_BYTES: usize = 256 * 1024;
 /// So many records are soon carried one by one, when a refused one is looked for among them.
 const FEW: usize = 200;
 /// Transactions that are faster may be larger; those that are slower should be smaller.
 const FAST: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(4);
+/// About what a transaction takes on the line beside its records: the checkpoint, and two round trips.
+const AROUND: u64 = 1500;
+/// Behind a cap that is to be at most one part in so many, unless records waited longer than this for it.
+const AROUND_PART: u64 = 8;
+const LONGEST_LINGER: Duration = Duration::from_secs(1);
 /// How often the core is looked at when nothing goes there.
 const FAR_LOOK: Duration = Duration::from_secs(300);
 /// How often the core's topics are looked at. Each poll shows that the core is there and the topics are what they were;
@@ -91,7 +97,7 @@ impl Batches {
             bytes: carrier
                 .pace
                 .load(Ordering::Relaxed)
-                .clamp(LEAST_BYTES, FIRST_BYTES),
+                .clamp(LEAST_BYTES, WHOLE_BYTES),
             begun: None,
             newest: HashMap::new(),
         }
@@ -193,14 +199,14 @@ impl Batches {
             }
         }
         // What came while the last transaction went its way has waited long enough.
-        let linger = *carrier.settings.linger;
-        let soon = Instant::now() + linger / 4;
+        let soon = Instant::now() + *carrier.settings.linger / 4;
+        let linger = linger(carrier);
         let until = self.begun.map_or(soon, |begun| soon.max(begun + linger));
         // What fills a poll is no trickle.
         let enough = if self.source.at_home() {
             self.bytes
         } else {
-            self.bytes.min(FIRST_BYTES)
+            self.bytes.min(WHOLE_BYTES)
         };
         loop {
             let bytes: usize = self.waiting.iter().map(News::bytes).sum();
@@ -212,6 +218,14 @@ impl Batches {
                 Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// How much a transaction takes now: what the line was seen to carry in a moment, and no more than its cap allows.
+    fn room(&self, carrier: &Carrier) -> usize {
+        let cap = carrier.budget.settings().cap;
+        let cap = cap.map(|cap| cap.bytes().saturating_mul(SLOW.as_secs()));
+        let cap = cap.and_then(|cap| usize::try_from(cap).ok());
+        self.bytes.min(cap.unwrap_or(usize::MAX)).max(LEAST_BYTES)
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
@@ -239,20 +253,25 @@ impl Batches {
                 partition: at.1,
             };
             let known = progress.get_mut(&at).ok_or_else(stray)?;
+            // As much as goes at a time, for the rest may find that the line carries more, or less.
+            let mut room = self.room(carrier);
+            if let Some(rest) = news.split(room) {
+                self.waiting.push_front(rest);
+            }
             if let Some(stable) = news.stable {
                 self.ends.insert((news.topic.clone(), news.partition), stable);
             }
             let (from, behind, empty) = (known.next_offset.max(news.from), news.next, news.is_empty());
-            // Only on a line that is known to be slow is a batch cut for its size alone.
-            let slow = (self.bytes < FIRST_BYTES).then_some(self.bytes);
+            let slow = (room < WHOLE_BYTES).then_some(room);
             let to = known.destination_topic.clone();
             let form = self.sink.form(carrier, &to, slow);
             for piece in pieces::cut(news, from, form).map_err(damaged)? {
-                let full = bytes + piece.bytes() > self.bytes
-                    || piece.records().saturating_add(records) > most_records;
+                let full =
+                    bytes + piece.bytes() > room || piece.records().saturating_add(records) > most_records;
                 if full && !cargo.is_empty() {
                     self.commit(carrier, progress, std::mem::take(&mut cargo)).await?;
                     (bytes, records) = (0, 0);
+                    room = self.room(carrier);
                     if stop.is_cancelled() {
                         return Ok(());
                     }
@@ -392,6 +411,20 @@ impl Batches {
             carrier.report.contact();
         }
         Ok(())
+    }
+}
+
+/// How long after the beginning of a transaction the next one waits for more records: behind a cap so long that what
+/// transactions take beside their records is a small part of what crosses.
+fn linger(carrier: &Carrier) -> Duration {
+    let least = *carrier.settings.linger;
+    let cap = carrier.budget.settings().cap;
+    match (carrier.direction, cap) {
+        (Direction::Up, Some(cap)) => {
+            let seconds = (AROUND * AROUND_PART) as f64 / cap.bytes().max(1) as f64;
+            least.max(Duration::from_secs_f64(seconds).min(LONGEST_LINGER))
+        }
+        _ => least,
     }
 }
 

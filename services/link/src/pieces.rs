@@ -96,6 +96,29 @@ impl News {
         Ok(self)
     }
 
+    /// Keeps so many bytes of batches, one batch at least, and gives back what is behind them.
+    pub(crate) fn split(&mut self, most: usize) -> Option<Self> {
+        let Load::Batches(batches) = &mut self.load else {
+            return None;
+        };
+        let mut bytes = 0;
+        let fits = |batch: &&Batch| {
+            bytes += batch.bytes.len();
+            bytes <= most
+        };
+        let keeps = batches.iter().take_while(fits).count().max(1);
+        let behind = batches.get(keeps)?.header.base_offset;
+        let rest = Self {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            from: behind,
+            next: mem::replace(&mut self.next, behind),
+            stable: self.stable,
+            load: Load::Batches(batches.split_off(keeps)),
+        };
+        Some(rest)
+    }
+
     /// Whether nothing is to be carried: only the position moved.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.load {
@@ -403,6 +426,30 @@ mod tests {
         }
         assert_eq!(found, records[1..]);
         assert_eq!(pieces.last().unwrap().next, 21);
+    }
+
+    #[test]
+    fn news_are_split_between_batches() {
+        let batches: Vec<Batch> = (0..3).map(|at| packed(&[record(at)]).unwrap()).collect();
+        let size = batches.iter().map(|batch| batch.bytes.len()).max().unwrap();
+        let mut first = News {
+            topic: "t".into(),
+            partition: 1,
+            from: 0,
+            next: 9,
+            stable: Some(9),
+            load: Load::Batches(batches),
+        };
+        assert!(first.split(usize::MAX).is_none());
+        let mut second = first.split(size * 2).unwrap();
+        assert_eq!(
+            (first.from, first.next, first.bytes() > size),
+            (0, second.from, true)
+        );
+        // One batch goes even if it is larger.
+        assert!(second.split(1).is_none());
+        assert_eq!((second.next, second.bytes() > 0), (9, true));
+        assert!(first.split(1).is_some() && first.bytes() > 0);
     }
 
     #[test]

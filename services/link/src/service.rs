@@ -334,7 +334,7 @@ impl Link {
             destination,
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
             wire,
-            pace: AtomicUsize::new(usize::MAX),
+            pace: AtomicUsize::new(0),
             again: AtomicU64::new(0),
             all: lanes.collect(),
             found: self.found.clone(),

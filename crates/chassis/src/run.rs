@@ -105,8 +105,17 @@ async fn live<S: Service>(host: &Host, loaded: Loaded<S::Settings>) -> anyhow::R
         admin::start(host, address, shown(&loaded)).await?;
     }
     let service = tokio::select! {
-        built = caught(S::build(loaded.settings, host)) => built?,
+        built = caught(S::build(loaded.settings, host)) => built,
         () = stop.cancelled() => return Ok(()),
+    };
+    let service = match service {
+        Ok(service) => service,
+        // What is built may see the stop first, and say that it cannot be finished.
+        Err(error) if stop.is_cancelled() && error.downcast_ref::<Again>().is_none() => {
+            tracing::info!(error = %telemetry::chain(&*error), "stopped while starting");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     };
     host.ready();
     tracing::info!("started");

@@ -35,8 +35,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let scenarios = |more: &[&str]| {
         let flags = [
             "test",
-            "--package",
-            "e2e",
+            "--workspace",
             "--test",
             "scenarios",
             "--",
@@ -75,18 +74,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The crash suites of the crates that wrap an engine: without a filter those of the embedded engines.
 fn suites(filter: &[&str], rounds: u32) -> Command {
-    let flags = [
-        "test",
-        "--package",
-        "broker",
-        "--package",
-        "table",
-        "--package",
-        "volume",
-        "--test",
-        "it",
-        "--",
-    ];
+    // Chosen of the whole workspace by their names: what packages alone would need is built with other features.
+    let flags = ["test", "--workspace", "--test", "it", "--"];
     let embedded = ["sqlite_crash::", "survives_kill_9", "crash::a_killed"];
     let chosen = if filter.is_empty() {
         embedded.as_slice()

@@ -326,6 +326,7 @@ impl Batches {
             records += piece.records();
             bytes += piece.bytes();
         }
+        *carrier.in_hand() = touched.values().map(|known| known.route.clone()).collect();
         // Should it not come to its end, the next session begins with less.
         carrier.pace.store(self.bytes / 2, Ordering::Relaxed);
         let keys: Vec<String> = touched.values().map(checkpoint::keyed).collect();
@@ -346,6 +347,7 @@ impl Batches {
             }
             Err(error) => return Err(sink::refused(error, &cargo, records)),
         };
+        carrier.in_hand().clear();
         for freight in &cargo {
             if let Some(known) = touched.get(&freight.at) {
                 let piece = &freight.piece;

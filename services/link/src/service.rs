@@ -3,8 +3,8 @@
 //! The lease is a group membership at the edge's own broker and only keeps instances from hindering each other; what
 //! must not happen twice is kept by the transactional ids, which fence.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -340,6 +340,7 @@ impl Link {
             found: self.found.clone(),
             awaits: self.awaits(direction, class),
             lanes: Vec::new(),
+            in_hand: Mutex::default(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),

@@ -130,7 +130,7 @@ impl Carrier {
     }
 
     /// The class in which all that it carries crosses.
-    fn crosses(&self) -> Class {
+    pub(crate) fn crosses(&self) -> Class {
         self.class.unwrap_or(Class::Requests)
     }
 
@@ -184,6 +184,15 @@ impl Carrier {
                 let in_hand = self.in_hand();
                 withdrawn.any(|lane| in_hand.contains(&lane.route))
             }
+        }
+    }
+
+    /// Waits until its class may not cross.
+    async fn held(&self) {
+        let mut changes = self.budget.changes();
+        while self.budget.admits(self.crosses()).is_ok() {
+            // The sender is held by the budget.
+            drop(changes.changed().await);
         }
     }
 
@@ -273,6 +282,8 @@ impl Carrier {
                     () = stop.cancelled() => break,
                     // It has a sender as long as this carrier.
                     _ = bell.changed() => nothing = false,
+                    // That is to be told.
+                    () = self.held() => {}
                 }
                 continue;
             }

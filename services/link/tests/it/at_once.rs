@@ -31,7 +31,7 @@ async fn set(rig: &Rig, key: &str, value: Option<&str>) {
 }
 
 /// Records that no compression makes smaller.
-async fn send(broker: &Broker, topic: &str, count: usize, bytes: usize) {
+pub(crate) async fn random(broker: &Broker, topic: &str, count: usize, bytes: usize) {
     let large = |number| Outgoing {
         value: Some((0..bytes).map(|_| rand::random::<u8>()).collect()),
         ..record(topic, number)
@@ -72,7 +72,7 @@ async fn bulky(class: Class) -> (Rig, Proxy, MutexGuard<'static, ()>) {
 }
 
 /// Requests still arrive while something else is held.
-async fn requests_pass(rig: &Rig, number: usize) {
+pub(crate) async fn requests_pass(rig: &Rig, number: usize) {
     let topic = topic::ASSET_REQUEST;
     let at_core = format!("{}.{topic}", rig.site);
     let sent = record(topic, number);
@@ -93,7 +93,7 @@ async fn requests_pass(rig: &Rig, number: usize) {
 async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
     let (rig, line, _guard) = bulky(Class::Previews).await;
     // Each one is a transaction of several seconds.
-    send(&rig.edge, &rig.readings, 20, 150_000).await;
+    random(&rig.edge, &rig.readings, 20, 150_000).await;
     let running = rig.start();
     let (route, pause) = ("route/readings", Some("\"paused\""));
     let changes = [
@@ -126,7 +126,7 @@ async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn rate_follows_the_cap_within_a_second() {
     let (rig, line, _guard) = bulky(Class::Sensors).await;
-    send(&rig.edge, &rig.readings, 1_500, 1_000).await;
+    random(&rig.edge, &rig.readings, 1_500, 1_000).await;
     let running = rig.start();
     flows(&line, 100_000).await;
     for cap in [8_000, CAP, 16_000] {

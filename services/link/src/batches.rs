@@ -10,7 +10,7 @@ mod opening;
 mod sink;
 mod source;
 
-pub(crate) use sink::checkpoints;
+pub(crate) use sink::{checkpoints, mark};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

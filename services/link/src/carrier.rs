@@ -85,6 +85,8 @@ pub(crate) struct Carrier {
     pub(crate) destination: Broker,
     /// The topic of checkpoints there.
     pub(crate) checkpoints: String,
+    /// Whose mark has to be the newest there; none where only one process can write.
+    pub(crate) holder: Option<String>,
     /// Both brokers once more, when batches can be carried between them as they are.
     pub(crate) wire: Option<Wire>,
     /// How many bytes a transaction of batches is to begin with, as far as earlier sessions know.

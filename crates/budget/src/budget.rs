@@ -221,6 +221,11 @@ impl Budget {
         state.hold(class, &zoned).map_or(Ok(()), Err)
     }
 
+    /// How many bytes of a class may cross before it is held for them, if nothing else crosses; none when that has no limit.
+    pub fn left(&self, class: Class) -> Option<u64> {
+        self.0.lock().left(class)
+    }
+
     /// Waits until a class may cross.
     pub async fn admitted(&self, class: Class) {
         let mut changes = self.0.changes.subscribe();
@@ -393,16 +398,27 @@ impl State {
         changed
     }
 
+    /// What a class may use of a byte budget.
+    fn limit(&self, class: Class, limit: units::ByteSize) -> u64 {
+        if class.bulk() {
+            self.plan.without_reserve(limit.bytes())
+        } else {
+            limit.bytes()
+        }
+    }
+
     fn spent(&self, class: Class, limit: Option<units::ByteSize>, bytes: u64) -> bool {
-        limit.is_some_and(|limit| {
-            let limit = limit.bytes();
-            bytes
-                >= if class.bulk() {
-                    self.plan.without_reserve(limit)
-                } else {
-                    limit
-                }
-        })
+        limit.is_some_and(|limit| bytes >= self.limit(class, limit))
+    }
+
+    fn left(&self, class: Class) -> Option<u64> {
+        let settings = &self.plan.settings;
+        let day = settings.per_day.map(|limit| (limit, self.ledger.day.total()));
+        let month = settings.per_month.map(|limit| (limit, self.ledger.month.total()));
+        let limits = day.into_iter().chain(month);
+        let left = limits.map(|(limit, spent)| self.limit(class, limit).saturating_sub(spent));
+        let confirmed = (settings.metered && class.bulk()).then_some(self.ledger.confirmed);
+        left.chain(confirmed).min()
     }
 
     fn may_cross(&self, class: Class) -> bool {

@@ -15,6 +15,8 @@ const LEAST: u64 = 4096;
 const WIDE: u32 = 8 << 20;
 /// What fits on any network.
 const SEGMENT: u32 = 1220;
+/// How much of what was not sent yet the system takes without a cap: more would go on crossing when one is set.
+const UNSENT: u32 = 64 * 1024;
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// How large a socket's buffers should be under a cap. The system takes it as the least, and twice as much as the most.
@@ -48,6 +50,7 @@ pub(crate) async fn connect(
         match timeout(CONNECT, socket.connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
                 return Ok((stream, began_at.elapsed()));
             }
             Ok(Err(error)) => last = Some(error),

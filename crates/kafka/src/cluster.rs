@@ -101,6 +101,13 @@ impl Cluster {
         }
     }
 
+    /// Lets go of all shared connections; those that nobody else holds end. The next question opens others.
+    pub async fn hang_up(&self) {
+        let mut known = self.known.lock().await;
+        known.any = None;
+        known.connections.clear();
+    }
+
     /// What has crossed this cluster's connections.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic

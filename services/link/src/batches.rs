@@ -10,7 +10,7 @@ mod opening;
 mod sink;
 mod source;
 
-pub(crate) use sink::checkpoints;
+pub(crate) use sink::{checkpoints, mark};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -220,12 +220,15 @@ impl Batches {
         }
     }
 
-    /// How much a transaction takes now: what the line was seen to carry in a moment, and no more than its cap allows.
+    /// How much a transaction takes now: what the line was seen to carry in a moment, no more than its cap allows, and of
+    /// what may still cross of its class so much that it comes to its end.
     fn room(&self, carrier: &Carrier) -> usize {
         let cap = carrier.budget.settings().cap;
         let cap = cap.map(|cap| cap.bytes().saturating_mul(SLOW.as_secs()));
-        let cap = cap.and_then(|cap| usize::try_from(cap).ok());
-        self.bytes.min(cap.unwrap_or(usize::MAX)).max(LEAST_BYTES)
+        let left = carrier.budget.left(carrier.crosses()).map(|left| left / 4 * 3);
+        let most = cap.into_iter().chain(left).min();
+        let most = most.and_then(|most| usize::try_from(most).ok());
+        self.bytes.min(most.unwrap_or(usize::MAX)).max(LEAST_BYTES)
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
@@ -326,6 +329,7 @@ impl Batches {
             records += piece.records();
             bytes += piece.bytes();
         }
+        *carrier.in_hand() = touched.values().map(|known| known.route.clone()).collect();
         // Should it not come to its end, the next session begins with less.
         carrier.pace.store(self.bytes / 2, Ordering::Relaxed);
         let keys: Vec<String> = touched.values().map(checkpoint::keyed).collect();
@@ -346,6 +350,7 @@ impl Batches {
             }
             Err(error) => return Err(sink::refused(error, &cargo, records)),
         };
+        carrier.in_hand().clear();
         for freight in &cargo {
             if let Some(known) = touched.get(&freight.at) {
                 let piece = &freight.piece;

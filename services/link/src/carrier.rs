@@ -2,10 +2,13 @@
 //! over.
 //!
 //! A session goes on as long as the class may cross and the same routes are wanted. When that changes it ends as if it
-//! were told to stop, and another begins when there is something to do again.
+//! were told to stop, and another begins when there is something to do again. A transaction in hand is carried to its end
+//! unless what is in it may not cross any more: then it is left, its connections are reset so that nothing of it lies in
+//! wait in any buffer, and it is settled, by way of the first class, for whoever reads behind it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::Broker;
@@ -47,6 +50,10 @@ pub(crate) struct Trouble {
 /// A transaction that its holder does not end in this time is aborted by the broker.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a transaction in hand may go on when what is in it may not cross any more: a change takes effect within a
+/// second.
+const BRIEF: Duration = Duration::from_millis(300);
+
 /// How many records are carried one by one before batches are tried again.
 const DETOUR: usize = 10_000;
 
@@ -78,6 +85,8 @@ pub(crate) struct Carrier {
     pub(crate) destination: Broker,
     /// The topic of checkpoints there.
     pub(crate) checkpoints: String,
+    /// Whose mark has to be the newest there; none where only one process can write.
+    pub(crate) holder: Option<String>,
     /// Both brokers once more, when batches can be carried between them as they are.
     pub(crate) wire: Option<Wire>,
     /// How many bytes a transaction of batches is to begin with, as far as earlier sessions know.
@@ -92,6 +101,8 @@ pub(crate) struct Carrier {
     pub(crate) awaits: bool,
     /// What is carried now: the lanes of routes that are not paused.
     pub(crate) lanes: Vec<Lane>,
+    /// The routes that have records in the transaction in hand.
+    pub(crate) in_hand: Mutex<BTreeSet<String>>,
     /// Whether its class may cross.
     pub(crate) budget: Budget,
     /// Which routes are paused.
@@ -121,7 +132,7 @@ impl Carrier {
     }
 
     /// The class in which all that it carries crosses.
-    fn crosses(&self) -> Class {
+    pub(crate) fn crosses(&self) -> Class {
         self.class.unwrap_or(Class::Requests)
     }
 
@@ -154,6 +165,54 @@ impl Carrier {
         all.filter(|lane| !paused.contains(lane.of_route()))
             .cloned()
             .collect()
+    }
+
+    /// The routes that have records in the transaction in hand.
+    pub(crate) fn in_hand(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something is under way that may not cross any more.
+    fn is_overruled(&self) -> bool {
+        if self.budget.admits(self.crosses()).is_err() {
+            return true;
+        }
+        let wanted = self.wanted();
+        let mut withdrawn = self.lanes.iter().filter(|lane| !wanted.contains(lane));
+        match self.direction {
+            // What is read ahead crosses too.
+            Direction::Down => withdrawn.next().is_some(),
+            Direction::Up => {
+                let in_hand = self.in_hand();
+                withdrawn.any(|lane| in_hand.contains(&lane.route))
+            }
+        }
+    }
+
+    /// Waits until its class may not cross.
+    async fn held(&self) {
+        let mut changes = self.budget.changes();
+        while self.budget.admits(self.crosses()).is_ok() {
+            // The sender is held by the budget.
+            drop(changes.changed().await);
+        }
+    }
+
+    /// Waits until something is under way that may not cross any more.
+    async fn overruled(&self) {
+        let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
+        let mut found = self.found.clone();
+        while !self.is_overruled() {
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = found.changed() => {}
+                // What is in hand changes without a word.
+                () = tokio::time::sleep(BRIEF / 3) => {}
+                changed = paused.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+            }
+        }
     }
 
     /// Waits until it may not go on as it does.
@@ -189,6 +248,7 @@ impl Carrier {
                 Err(hold) => State::Held(hold.to_string()),
             };
             tracing::info!(direction = %self.direction, class = %self.crosses(), ?state, "nothing is carried");
+            self.hang_up().await;
             self.report.state(state.clone());
             loop {
                 tokio::select! {
@@ -224,6 +284,8 @@ impl Carrier {
                     () = stop.cancelled() => break,
                     // It has a sender as long as this carrier.
                     _ = bell.changed() => nothing = false,
+                    // That is to be told.
+                    () = self.held() => {}
                 }
                 continue;
             }
@@ -255,6 +317,9 @@ impl Carrier {
                     if error.unreadable() {
                         trouble.by_record = DETOUR;
                     }
+                    if self.is_overruled() {
+                        self.settle(&stop).await;
+                    }
                     self.report.problem(Some(text));
                     backoff.pause()
                 }
@@ -282,10 +347,14 @@ impl Carrier {
                 () = stop.cancelled() => {}
                 () = self.interrupted(bell) => ends.cancel(),
             }
-            tokio::time::sleep(DRAIN).await;
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN) => {}
+                () = self.overruled() => tokio::time::sleep(BRIEF).await,
+            }
         };
         tokio::select! {
             () = late => {
+                self.hang_up().await;
                 self.settle(stop).await;
                 Ok(Ended::Stopped)
             }
@@ -293,7 +362,21 @@ impl Carrier {
         }
     }
 
-    /// Ends the transaction that was under way when the class was held: whoever reads there, the checkpoints too, would
+    /// Ends the connections that sessions leave to the next one: the rest of a request that was left would cross first.
+    async fn hang_up(&self) {
+        self.in_hand().clear();
+        for end in self
+            .wire
+            .iter()
+            .flat_map(|wire| [&wire.source, &wire.destination])
+        {
+            if let End::Kafka(cluster) = end {
+                cluster.hang_up().await;
+            }
+        }
+    }
+
+    /// Ends the transaction that was left: whoever reads there, the checkpoints too, would
     /// wait for it.
     async fn settle(&self, stop: &Stop) {
         let Some(End::Kafka(cluster)) = self.settle.as_ref().filter(|_| !stop.is_cancelled()) else {

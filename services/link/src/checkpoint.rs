@@ -10,6 +10,7 @@ use common::broker::{Broker, Outgoing, Record, Start, Watermarks};
 use common::schemas::{self, Checkpoint, LostRange};
 
 use crate::error::{Error, Result};
+use crate::holder;
 use crate::routes::Lane;
 
 /// How many lost ranges a checkpoint lists; older ones are added up in one.
@@ -29,6 +30,8 @@ pub(crate) fn keyed(checkpoint: &Checkpoint) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     checkpoints: HashMap<String, Checkpoint>,
+    /// Whose mark is the newest.
+    holder: Option<String>,
     broken: Option<Error>,
 }
 
@@ -40,6 +43,7 @@ impl Found {
             .unwrap_or_default();
         match value.map(schemas::decode::<Checkpoint>) {
             None => drop(self.checkpoints.remove(&key)),
+            Some(Ok(mark)) if key == holder::KEY => self.holder = Some(mark.source_epoch),
             Some(Ok(checkpoint)) => drop(self.checkpoints.insert(key, checkpoint)),
             Some(Err(source)) => {
                 self.broken = Some(Error::Checkpoint {
@@ -52,6 +56,11 @@ impl Found {
         }
     }
 
+    /// Whose mark is the newest.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
+    }
+
     /// All of them, if all could be read.
     pub(crate) fn all(self) -> Result<HashMap<String, Checkpoint>> {
         self.broken.map_or(Ok(self.checkpoints), Err)
@@ -60,13 +69,18 @@ impl Found {
 
 /// Reads all checkpoints at a destination, to the end.
 pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+    find(destination, topic).await?.all()
+}
+
+/// Reads all checkpoints at a destination, to the end, and whose mark is the newest.
+pub(crate) async fn find(destination: &Broker, topic: &str) -> Result<Found> {
     let mut found = Found::default();
     let visit = |record: Record| {
         let at = (&*record.topic, record.partition, record.offset);
         found.take(at, record.key.as_deref(), record.value.as_deref());
     };
     destination.read_to_end(topic, visit).await?;
-    found.all()
+    Ok(found)
 }
 
 /// The record that keeps a checkpoint.

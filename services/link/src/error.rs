@@ -48,6 +48,9 @@ pub enum Error {
         /// This edge.
         site: String,
     },
+    /// Another instance has got the lease since this one did.
+    #[error("another instance of link has taken over")]
+    Superseded,
     /// The destination will not take one of these records.
     #[error("a record is refused by the destination")]
     Refused {
@@ -65,7 +68,9 @@ impl Error {
     pub(crate) fn fenced(&self) -> bool {
         matches!(
             self,
-            Self::Broker(broker::Error::Fenced { .. }) | Self::Wire(kafka::Error::Fenced { .. })
+            Self::Broker(broker::Error::Fenced { .. })
+                | Self::Wire(kafka::Error::Fenced { .. })
+                | Self::Superseded
         )
     }
 

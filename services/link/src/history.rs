@@ -11,6 +11,7 @@ use common::schemas::{self, Checkpoint, OffsetRange};
 
 use crate::checkpoint::keyed;
 use crate::error::{Error, Result};
+use crate::holder;
 use crate::offsets::MAX_RANGES;
 
 /// How many ranges are remembered of a partition: some 2 MB.
@@ -148,6 +149,9 @@ pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, H
     let mut found: HashMap<String, History> = HashMap::new();
     let mut broken = None;
     let visit = |record: Record| {
+        if record.key.as_deref() == Some(holder::KEY.as_bytes()) {
+            return;
+        }
         let Some(value) = record.value.as_deref() else {
             let key = record.key.as_deref().map(String::from_utf8_lossy);
             found.remove(&*key.unwrap_or_default());

@@ -15,6 +15,7 @@ mod enrolled;
 mod error;
 pub mod found;
 pub mod history;
+mod holder;
 mod lanes;
 mod line;
 pub mod moves;

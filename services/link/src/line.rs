@@ -22,7 +22,11 @@ pub(crate) struct Line {
 #[async_trait]
 impl Dial for Line {
     async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.budget.connect((host, port), self.class).await?))
+        let stream = self.budget.connect((host, port), self.class).await?;
+        // Whatever is worth something was answered before a connection is dropped; what is not must not go on crossing
+        // out of the system's buffers.
+        stream.stream().set_zero_linger()?;
+        Ok(Box::new(stream))
     }
 }
 

@@ -93,6 +93,7 @@ impl Records {
             outgoing.push(same(record, &checkpoint.destination_topic));
             places.push((at, record.offset));
         }
+        *carrier.in_hand() = touched.values().map(|known| known.route.clone()).collect();
         let carried = outgoing.len();
         let topic = &carrier.checkpoints;
         let sealed = self.transactions.commit(outgoing, |placed: &[Placement]| {
@@ -120,6 +121,7 @@ impl Records {
             }
             Err(error) => return Err(error.into()),
         }
+        carrier.in_hand().clear();
         progress.extend(touched);
         trouble.carried(batch.len());
         tracing::debug!(direction = %carrier.direction, records = carried, "carried");

@@ -3,12 +3,12 @@
 //! The lease is a group membership at the edge's own broker and only keeps instances from hindering each other; what
 //! must not happen twice is kept by the transactional ids, which fence.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use common::broker::{Broker, Lease, TopicSpec};
+use common::broker::{self, Broker, Lease, TopicSpec};
 use common::budget::{Budget, Class, door::Door};
 use common::chassis::{self, Host, Stop};
 use common::control::Control;
@@ -22,7 +22,7 @@ use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::certificates::{self, Stamp, UNVERIFIED};
-use crate::error::Result as Worked;
+use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
 use crate::line::{self, Line};
 use crate::report::{Board, State};
@@ -30,6 +30,7 @@ use crate::routes::{Direction, Lane, expand};
 use crate::rule::{Paused, Rule};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
+use crate::{batches, holder};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -47,6 +48,8 @@ pub struct Link {
     budget: Budget,
     paused: watch::Receiver<Paused>,
     board: Arc<Board>,
+    /// Who it is since it got the lease.
+    holder: String,
 }
 
 impl chassis::Service for Link {
@@ -109,6 +112,7 @@ impl chassis::Service for Link {
             budget,
             paused,
             board,
+            holder: String::new(),
         })
     }
 
@@ -168,7 +172,7 @@ impl Link {
         Ok(())
     }
 
-    async fn lease(&self) -> Result<Lease, common::broker::Error> {
+    async fn lease(&self) -> Result<Lease, broker::Error> {
         let checkpoints = at_core(&self.site, topic::CHECKPOINTS);
         if self.own.describe(&checkpoints).await?.is_none() {
             self.own
@@ -212,8 +216,12 @@ impl Link {
     /// Both ways; when a carrier is fenced, all end.
     async fn carry(&self, stop: &Stop) -> Result<(), Fenced> {
         let mut ways = JoinSet::new();
+        let link = Self {
+            holder: holder::anew(),
+            ..self.clone()
+        };
         for direction in [Direction::Down, Direction::Up] {
-            ways.spawn(self.clone().way(direction, stop.clone()));
+            ways.spawn(link.clone().way(direction, stop.clone()));
         }
         all(ways).await
     }
@@ -243,9 +251,8 @@ impl Link {
         all(carriers).await
     }
 
-    /// Fences all carriers that were before, of whatever classes their topics had then: a topic whose class is another
-    /// now goes under another id, and its old carrier must have ended before its checkpoint is read. False when it is
-    /// told to stop.
+    /// Says who carries from now on, and fences all carriers that were before, of whatever classes their topics had then.
+    /// False when it is told to stop.
     async fn alone(&self, direction: Direction, stop: &Stop) -> bool {
         let report = self.board.report((direction, Class::Requests));
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
@@ -271,14 +278,32 @@ impl Link {
         false
     }
 
+    /// The mark first, and then all ids: see [`holder`].
     async fn fence(&self, direction: Direction) -> Worked<()> {
         let wire = self.wire(direction, Class::Requests);
-        let ids = [None].into_iter().chain(Class::ALL.map(Some));
-        let ids = ids.map(|class| transactional_id(&self.site, direction, class));
-        match wire.map(|wire| wire.destination) {
+        let destination = match direction {
+            Direction::Down => (&self.own, &self.settings.broker),
+            Direction::Up => (&self.core, &self.settings.core),
+        };
+        if in_process(destination.1) {
             // Who else had the file open has ended.
+            return Ok(());
+        }
+        let checkpoints = at_core(&self.site, topic::CHECKPOINTS);
+        let mark = holder::mark(&checkpoints, &self.holder)?;
+        let missing = || Error::NotEnrolled {
+            topic: checkpoints.clone(),
+            site: self.site.to_string(),
+        };
+        // The id of those that carry all classes fences itself.
+        let first = transactional_id(&self.site, direction, None);
+        let ids = Class::ALL.map(|class| transactional_id(&self.site, direction, Some(class)));
+        match wire.map(|wire| wire.destination) {
             Some(End::Embedded) => {}
             Some(End::Kafka(cluster)) => {
+                if !batches::mark(&cluster, &first, &checkpoints, mark).await? {
+                    return Err(missing());
+                }
                 let mut fences = JoinSet::new();
                 for id in ids {
                     let cluster = cluster.clone();
@@ -293,12 +318,12 @@ impl Link {
                 }
             }
             None => {
-                let destination = match direction {
-                    Direction::Down => &self.own,
-                    Direction::Up => &self.core,
-                };
+                let (broker, _) = destination;
+                broker.describe(&checkpoints).await?.ok_or_else(missing)?;
+                let mut marking = broker.transactions(&first).await?;
+                marking.commit(Vec::new(), |_| vec![mark]).await?;
                 for id in ids {
-                    destination.transactions(&id).await?;
+                    broker.transactions(&id).await?;
                 }
             }
         }
@@ -318,9 +343,9 @@ impl Link {
         lanes: impl Iterator<Item = Lane>,
         bell: &Bell,
     ) -> Carrier {
-        let (source, destination) = match direction {
-            Direction::Down => (self.core.clone(), self.own.clone()),
-            Direction::Up => (self.own.clone(), self.core.clone()),
+        let (source, destination, to) = match direction {
+            Direction::Down => (self.core.clone(), self.own.clone(), &self.settings.broker),
+            Direction::Up => (self.own.clone(), self.core.clone(), &self.settings.core),
         };
         let crosses = class.unwrap_or(Class::Requests);
         let wire = self
@@ -333,6 +358,7 @@ impl Link {
             source,
             destination,
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
+            holder: (!in_process(to)).then(|| self.holder.clone()),
             wire,
             pace: AtomicUsize::new(0),
             again: AtomicU64::new(0),
@@ -340,6 +366,7 @@ impl Link {
             found: self.found.clone(),
             awaits: self.awaits(direction, class),
             lanes: Vec::new(),
+            in_hand: Mutex::default(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
@@ -375,6 +402,11 @@ impl Link {
     }
 }
 
+/// Whether a broker is the one in this process.
+fn in_process(broker: &broker::Settings) -> bool {
+    broker.url.starts_with("sqlite:")
+}
+
 /// Waits for all carriers, or for one that is fenced.
 async fn all(mut carriers: JoinSet<Result<(), Fenced>>) -> Result<(), Fenced> {
     while let Some(ended) = carriers.join_next().await {
@@ -386,3 +418,6 @@ async fn all(mut carriers: JoinSet<Result<(), Fenced>>) -> Result<(), Fenced> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod zombies;

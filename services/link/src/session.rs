@@ -2,7 +2,8 @@
 //!
 //! The order of its steps is the protocol, whatever carries:
 //! 1. take over the transactional id, which fences whatever an earlier session left and settles its last commit;
-//! 2. read the checkpoints at the destination to the end: only now do they tell the truth;
+//! 2. read the checkpoints at the destination to the end: only now do they tell the truth; and the newest mark among
+//!    them, which says who may carry (see [`crate::holder`]);
 //! 3. go on where they say, writing down first what is lost;
 //! 4. carry batches: the records and the checkpoints that vouch for them in one transaction, opened when the whole
 //!    batch is in hand.
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::records::{self, Records};
 use crate::routes::Lane;
 use crate::wire::End;
-use crate::{checkpoint, lanes};
+use crate::{checkpoint, holder, lanes};
 
 /// Why a session ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl<'a> Session<'a> {
                 let records = Records::take_over(carrier).await?;
                 let found = match carrier.wire.as_ref().map(|wire| &wire.destination) {
                     Some(End::Kafka(cluster)) => batches::checkpoints(cluster, &carrier.checkpoints).await?,
-                    _ => checkpoint::load(&carrier.destination, &carrier.checkpoints).await?,
+                    _ => checkpoint::find(&carrier.destination, &carrier.checkpoints).await?,
                 };
                 (Carriage::Records(records), found)
             }
@@ -101,7 +102,10 @@ impl<'a> Session<'a> {
             limits: Limits::new(),
             missing: Vec::new(),
         };
-        session.resume(found, trouble).await?;
+        if let Some(own) = &carrier.holder {
+            holder::confirm(found.holder(), own)?;
+        }
+        session.resume(found.all()?, trouble).await?;
         Ok(session)
     }
 

@@ -7,6 +7,7 @@
 
 mod align;
 mod ordered;
+mod split;
 mod tape;
 mod tidied;
 
@@ -21,6 +22,7 @@ use crate::history::{History, Place};
 use crate::moves::{Side, Sides};
 use crate::routes::{Direction, Lane};
 
+use split::Behind;
 use tape::Tape;
 
 /// Where a span begins or ends.
@@ -47,8 +49,8 @@ pub struct Span {
     history: Option<History>,
     /// Records that wait to be carried.
     waiting: i64,
-    /// Whether what waited from an outage is in a topic of its own.
-    split: bool,
+    /// What waited from an outage and went to a topic of its own.
+    behind: Option<Behind>,
     unsure: Option<String>,
 }
 
@@ -112,7 +114,7 @@ pub struct Compared {
     pub differences: u64,
     /// The first of them.
     pub first: Option<Difference>,
-    /// Why it could not be told, or not for all of the span.
+    /// Why it could not be told, or not for all of the span; or which part went another way.
     pub note: Option<String>,
 }
 
@@ -159,15 +161,15 @@ pub async fn spans(
         let carried = history
             .as_ref()
             .map_or(ends.0.low, |history| history.checkpoint().next_offset);
+        let behind = split::behind(destination, lane, partition, histories).await?;
         let mut span = Span {
             lane: lane.clone(),
             partition,
             tidied,
             source: (ends.0.low, carried.min(ends.0.high).max(ends.0.low)),
             destination: (None, None),
-            waiting: (ends.0.high - carried).max(0),
-            split: lane.live_first
-                || histories.contains_key(&key(&lane.backlog().route, &lane.source, partition)),
+            waiting: (ends.0.high - carried).max(0) + behind.as_ref().map_or(0, Behind::waits),
+            behind,
             unsure: None,
             ends,
             history,
@@ -189,7 +191,11 @@ pub async fn spans(
             let to = offset(source, &lane.source, partition, to, ends.0.high).await?;
             span.source.1 = span.source.1.min(to).max(span.source.0);
         }
-        span.place();
+        if span.behind.is_some() {
+            split::place(&mut span);
+        } else {
+            span.place();
+        }
         found.push(span);
     }
     Ok(found)
@@ -315,10 +321,14 @@ pub async fn weigh(sides: &Sides, spans: &[Span]) -> Result<Weight> {
                 span.destination.1.unwrap_or(span.ends.1.high),
             ),
         };
-        let mut tape = Tape::open(&sides.edge, topic, span.partition, from, to).await?;
-        while let Some(record) = tape.next().await? {
-            weight.records += 1;
-            weight.bytes += record.size() as u64 + 8;
+        let behind = span.behind.as_ref().map(Behind::place);
+        let behind = behind.filter(|_| span.lane.direction == Direction::Down);
+        for (topic, from, to) in [(topic.as_str(), from, to)].into_iter().chain(behind) {
+            let mut tape = Tape::open(&sides.edge, topic, span.partition, from, to).await?;
+            while let Some(record) = tape.next().await? {
+                weight.records += 1;
+                weight.bytes += record.size() as u64 + 8;
+            }
         }
     }
     Ok(weight)
@@ -332,13 +342,15 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
     if span.is_empty() {
         return Ok(span.begin());
     }
-    if span.split {
-        let note =
-            "what waited from an outage is in a topic of its own: in order there is nothing to compare";
+    if span.behind.is_some() && span.tidied {
+        let note = "what waited from an outage is in a topic of its own, and each keeps the newest of each key: which is the \
+                    newest of both cannot be told";
         return Ok(span.begin().unsure(note));
     }
     let (source, destination) = (side(sides, &span.lane, true), side(sides, &span.lane, false));
-    if span.tidied {
+    if span.behind.is_some() {
+        split::compare(source, destination, span).await
+    } else if span.tidied {
         tidied::compare(source, destination, span).await
     } else {
         ordered::compare(source, destination, span).await

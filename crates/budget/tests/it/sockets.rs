@@ -188,3 +188,24 @@ async fn a_short_message_on_a_quiet_connection_does_not_wait_behind_bulk() {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
+
+#[tokio::test]
+async fn little_waits_in_the_systems_hands_without_a_cap_too() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let budget = Budget::detached(Settings::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut stream = budget.connect(address, Class::Assets).await.unwrap();
+    let (_silent, _) = listener.accept().await.unwrap();
+    let mut taken = 0;
+    let bytes = vec![7; 64 * 1024];
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(300), stream.write(&bytes)).await {
+        taken += written.unwrap();
+    }
+    assert!(
+        (1..400_000).contains(&taken),
+        "{taken} bytes would go on crossing"
+    );
+}

@@ -21,7 +21,15 @@ async fn spent_bytes_stay_spent_over_a_restart_and_bulk_stops_before_the_rest() 
     let budget = Budget::open(settings.clone(), &path).unwrap();
     let (near, mut far) = tokio::io::duplex(100_000);
     let mut near = budget.shape(near, Class::Assets);
+    assert_eq!(
+        (budget.left(Class::Assets), budget.left(Class::Requests)),
+        (Some(9000), Some(10_000))
+    );
     near.write_all(&[1; 9000]).await.unwrap();
+    assert_eq!(
+        (budget.left(Class::Assets), budget.left(Class::Requests)),
+        (Some(0), Some(1000))
+    );
     assert!(matches!(budget.admits(Class::Assets), Err(Hold::Day { .. })));
     assert_eq!(budget.admits(Class::Requests), Ok(()));
     assert!(timeout(SHORT, near.write_all(b"more")).await.is_err());

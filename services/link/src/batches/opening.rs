@@ -1,15 +1,13 @@
 //! What a session asks before it carries: checkpoints, topics and their ends, in few questions for all lanes, since each
 //! may be a round trip to the core.
 
-use std::collections::HashMap;
-
 use common::broker::Watermarks;
-use common::schemas::Checkpoint;
 
 use super::Batches;
 use super::sink::Sink;
 use super::source::Source;
 use crate::carrier::Carrier;
+use crate::checkpoint::Found;
 use crate::error::{Error, Result};
 use crate::lanes::Shape;
 use crate::routes::Lane;
@@ -19,7 +17,7 @@ impl Batches {
     /// Takes over the carrier's transactional id and reads the checkpoints to the end. Meanwhile it asks, in a few questions,
     /// for what a session needs to know of all lanes. What is decided later about a topic that was made again since ends
     /// with the first poll, which asks for the old one by its id.
-    pub(crate) async fn open(carrier: &Carrier, wire: &Wire) -> Result<(Self, HashMap<String, Checkpoint>)> {
+    pub(crate) async fn open(carrier: &Carrier, wire: &Wire) -> Result<(Self, Found)> {
         let lanes = &carrier.lanes;
         let sources: Vec<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
         let live_first = lanes.iter().filter(|lane| lane.live_first);

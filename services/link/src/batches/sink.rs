@@ -11,11 +11,10 @@ use common::kafka::batch::Batch;
 use common::kafka::{
     Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Row, Start, Topic, pack, read,
 };
-use common::schemas::Checkpoint;
 
 use super::BYTES;
 use crate::carrier::Carrier;
-use crate::checkpoint;
+use crate::checkpoint::{self, Found};
 use crate::error::{Error, Result};
 use crate::pieces::{Form, Freight, Piece};
 use crate::records::same;
@@ -96,12 +95,12 @@ impl Sink {
     }
 
     /// Reads all checkpoints, to the end.
-    pub(super) async fn checkpoints(&mut self, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+    pub(super) async fn checkpoints(&mut self, topic: &str) -> Result<Found> {
         match self {
             Self::Kafka {
                 cluster, checkpoints, ..
             } => load(cluster, checkpoints).await,
-            Self::Embedded { broker, .. } => checkpoint::load(broker, topic).await,
+            Self::Embedded { broker, .. } => checkpoint::find(broker, topic).await,
         }
     }
 
@@ -218,7 +217,7 @@ impl Sink {
 
 /// Reads all checkpoints of a cluster, to the end of what is written there: another carrier's open transaction hides what
 /// this one committed behind its beginning.
-async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<HashMap<String, Checkpoint>> {
+async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
     let topic = std::slice::from_ref(topic);
     let mut left: HashMap<i32, i64> = HashMap::new();
     let mut starts = Vec::new();
@@ -232,9 +231,9 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<HashMap<String, C
             });
         }
     }
-    let mut found = checkpoint::Found::default();
+    let mut found = Found::default();
     if left.is_empty() {
-        return found.all();
+        return Ok(found);
     }
     let limits = FetchLimits {
         wait: BRIEF,
@@ -260,15 +259,28 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<HashMap<String, C
             }
         }
     }
-    found.all()
+    Ok(found)
 }
 
 /// The same for who carries record by record.
-pub(crate) async fn checkpoints(cluster: &Arc<Cluster>, topic: &str) -> Result<HashMap<String, Checkpoint>> {
+pub(crate) async fn checkpoints(cluster: &Arc<Cluster>, topic: &str) -> Result<Found> {
     match cluster.topics(&[topic]).await?.into_iter().flatten().next() {
         Some(topic) => load(cluster, &topic).await,
-        None => Ok(HashMap::new()),
+        None => Ok(Found::default()),
     }
+}
+
+/// Writes a record among a cluster's checkpoints, under an id that is taken over for it; false when they have no topic.
+pub(crate) async fn mark(cluster: &Arc<Cluster>, id: &str, topic: &str, mark: Outgoing) -> Result<bool> {
+    let Some(topic) = cluster.topics(&[topic]).await?.into_iter().flatten().next() else {
+        return Ok(false);
+    };
+    let mut producer = Producer::take_over(cluster, id, TIMEOUT).await?;
+    producer.learn([topic.clone()]);
+    let seals = seals(&topic, &[mark]);
+    let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
+    producer.carry(&[], &places, |_| seals.clone()).await?;
+    Ok(true)
 }
 
 /// Where a checkpoint goes.

@@ -1,12 +1,30 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
+use testkit::eventually;
+use testkit::proxy::Proxy;
+use tokio::sync::{Mutex, MutexGuard};
+
 use crate::exactly_once::survives;
 use crate::instances::one_works;
-use crate::rig::Rig;
+use crate::rig::{LIMIT, Rig};
 
 #[expect(clippy::disallowed_methods, reason = "tests are told where the engines are")]
 pub(crate) fn url(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make engines-up tells what to set"))
+}
+
+/// The one port at which the core's clients are told to go through a line: one test at a time has it.
+static LINE: Mutex<()> = Mutex::const_new(());
+
+/// A line to the core, to be used as its address.
+pub(crate) async fn line() -> (MutexGuard<'static, ()>, Proxy) {
+    let guard = LINE.lock().await;
+    // The one before takes a moment to close.
+    let line = eventually(LIMIT, || async {
+        let line = Proxy::start(&url("KAFKA_LINE"), &url("KAFKA_FAR"), 1).await;
+        line.map_err(|error| error.to_string())
+    });
+    (guard, line.await)
 }
 
 #[tokio::test(flavor = "multi_thread")]

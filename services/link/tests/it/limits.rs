@@ -1,9 +1,16 @@
 //! What the edge sets for its link while it runs.
 
-use common::control;
-use common::schemas::ServiceState;
+use std::time::Duration;
 
-use crate::rig::{Rig, contents};
+use common::broker::TopicSpec;
+use common::budget::Class;
+use common::control;
+use common::schemas::{ServiceState, ServiceStatus};
+use link::{Direction, Rename, Route};
+use testkit::eventually;
+
+use crate::at_once::{random, requests_pass};
+use crate::rig::{LIMIT, Rig, contents};
 
 async fn set(rig: &Rig, key: &str, value: Option<&str>) {
     control::set(&rig.edge, "link", key, value.map(Into::into), Some("test"))
@@ -70,5 +77,156 @@ async fn what_cannot_be_set_is_told_and_the_link_goes_on() {
     assert!(told.last_error.unwrap().contains("cap"));
     rig.send(0, 50).await;
     rig.all_is_carried().await;
+    running.stop().await;
+}
+
+fn gauge(status: &ServiceStatus, name: &str) -> f64 {
+    status.gauges.get(name).copied().unwrap_or_default()
+}
+
+/// Waits until it is told that a class is held for a reason, and tells how many bytes of it have crossed.
+async fn held(rig: &Rig, class: Class, code: f64) -> f64 {
+    let name = format!("class.{class}.held");
+    let status = rig
+        .reports("one", |status| status.gauges.get(&name) == Some(&code))
+        .await;
+    gauge(&status, &format!("class.{class}.day_bytes"))
+}
+
+async fn at_core(rig: &Rig) -> usize {
+    let found = contents(&rig.core, &rig.readings_at_core()).await;
+    found.values().map(Vec::len).sum()
+}
+
+/// An edge with 600 records of 1 KB for a core on Kafka.
+async fn with_much(class: Class) -> Rig {
+    let mut rig = Rig::small_edge().await;
+    rig.settings.extra_routes[1].class = Some(class);
+    random(&rig.edge, &rig.readings, 600, 1_000).await;
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn on_a_metered_link_bulk_waits_and_as_much_crosses_as_was_allowed() {
+    let mut rig = with_much(Class::Previews).await;
+    rig.settings.budget.metered = true;
+    let running = rig.start();
+    assert!(
+        held(&rig, Class::Previews, 4.0).await < 1.0,
+        "nothing is asked for before"
+    );
+    requests_pass(&rig, 1).await;
+    assert_eq!(at_core(&rig).await, 0);
+    let mut allowed = 0.0;
+    for bytes in [200_000_u32, 100_000] {
+        set(&rig, "allow", Some(&bytes.to_string())).await;
+        allowed += f64::from(bytes);
+        let crossed = eventually(LIMIT, || async {
+            let crossed = held(&rig, Class::Previews, 4.0).await;
+            (crossed >= allowed)
+                .then_some(crossed)
+                .ok_or_else(|| format!("{crossed} of {allowed} bytes"))
+        })
+        .await;
+        // What is behind a turn of each direction, and the answers that were under way.
+        assert!(crossed < allowed + 70_000.0, "{crossed} of {allowed} bytes");
+    }
+    let carried = at_core(&rig).await;
+    println!("{carried} records of 1 KB for {allowed} bytes");
+    assert!((200..300).contains(&carried), "{carried} records");
+    set(&rig, "budget/metered", Some("false")).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+}
+
+async fn spent_bytes_hold_everything(setting: &str, code: f64) {
+    let mut rig = with_much(Class::Sensors).await;
+    rig.settings.budget.zone = "Etc/GMT+12".into();
+    let running = rig.start();
+    set(&rig, &format!("budget/{setting}"), Some("\"200KB\"")).await;
+    let crossed = held(&rig, Class::Sensors, code).await;
+    assert!(crossed < 270_000.0, "{crossed} bytes");
+    let waits = rig
+        .reports("one", |status| status.state == ServiceState::Waiting)
+        .await;
+    let until = gauge(&waits, "class.sensors.held_until");
+    assert!(until > common::chassis::now_ms() as f64, "{waits:?}");
+    let before = at_core(&rig).await;
+    assert!(before < 600);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(at_core(&rig).await, before);
+    if setting == "per_day" {
+        // Where it is a day later already: bytes of another day.
+        set(&rig, "budget/zone", Some("\"Pacific/Kiritimati\"")).await;
+        eventually(LIMIT, || async {
+            let more = at_core(&rig).await;
+            (more > before)
+                .then_some(())
+                .ok_or_else(|| format!("still {more} records"))
+        })
+        .await;
+        held(&rig, Class::Sensors, code).await;
+    }
+    set(&rig, &format!("budget/{setting}"), Some("null")).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn when_the_days_bytes_are_spent_everything_waits_for_the_next_day() {
+    spent_bytes_hold_everything("per_day", 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn when_the_months_bytes_are_spent_everything_waits() {
+    spent_bytes_hold_everything("per_month", 3.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
+    let mut rig = with_much(Class::Sensors).await;
+    let pictures = testkit::unique("pictures");
+    rig.edge
+        .create_topic(&TopicSpec::new(&pictures, 1))
+        .await
+        .unwrap();
+    random(&rig.edge, &pictures, 300, 1_000).await;
+    rig.settings.extra_routes.push(Route {
+        name: "pictures".into(),
+        direction: Direction::Up,
+        topics: vec![pictures.clone()],
+        pattern: None,
+        rename: Rename::Prefix,
+        class: Some(Class::Previews),
+        live_first: false,
+    });
+    rig.settings.budget.cap = Some("30KB".parse().unwrap());
+    rig.settings.budget.share = 10;
+    let running = rig.start();
+    let bytes = async |least: f64| {
+        let status = rig
+            .reports("one", |status| gauge(status, "class.sensors.day_bytes") > least)
+            .await;
+        ["sensors", "previews"].map(|class| gauge(&status, &format!("class.{class}.day_bytes")))
+    };
+    let first = bytes(60_000.0).await;
+    let last = bytes(first[0] + 300_000.0).await;
+    let share = (last[1] - first[1]) / (last[0] - first[0] + last[1] - first[1]);
+    println!("previews got {:.1} percent", share * 100.0);
+    assert!((0.07..0.14).contains(&share), "{first:?} {last:?}");
+    set(&rig, "budget/cap", Some("null")).await;
+    rig.all_is_carried().await;
+    eventually(LIMIT, || async {
+        let found = contents(&rig.core, &format!("{}.{pictures}", rig.site)).await;
+        let count: usize = found.values().map(Vec::len).sum();
+        (count == 300)
+            .then_some(())
+            .ok_or_else(|| format!("{count} of 300"))
+    })
+    .await;
     running.stop().await;
 }

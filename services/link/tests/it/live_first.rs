@@ -71,7 +71,7 @@ fn in_order(wanted: &BTreeMap<i32, Vec<Record>>, found: &BTreeMap<i32, Vec<Recor
     }
 }
 
-async fn all_is_placed(rig: &Rig) -> (usize, usize) {
+pub(crate) async fn all_is_placed(rig: &Rig) -> (usize, usize) {
     eventually(LIMIT, || async {
         let (wanted, live, backlog) = placed(rig).await;
         (wanted == live + backlog)

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod at_once;
 mod certificates;
 mod exactly_once;
 mod fallbacks;

@@ -1,8 +1,8 @@
 //! Many edges and one core: one that hangs holds up nobody.
 
-use testkit::proxy::{Flow, Proxy};
+use testkit::proxy::Flow;
 
-use crate::kafka::url;
+use crate::kafka::{line, url};
 use crate::rig::Rig;
 
 async fn edge(core: &str) -> Rig {
@@ -15,9 +15,7 @@ async fn edge(core: &str) -> Rig {
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn edge_whose_line_hangs_holds_up_no_other_and_goes_on_when_it_comes_back() {
     let core = url("KAFKA_URL");
-    let line = Proxy::start(&url("KAFKA_LINE"), &url("KAFKA_FAR"), 1)
-        .await
-        .unwrap();
+    let (_guard, line) = line().await;
     let mut hangs = edge(&core).await;
     hangs.settings.core.url = format!("kafka://{}", line.address());
     let others = [edge(&core).await, edge(&core).await, edge(&core).await];

@@ -15,6 +15,7 @@ mod kafka;
 mod limits;
 mod live_first;
 mod login;
+mod lookout;
 mod losses;
 mod many;
 mod moves;

@@ -30,6 +30,8 @@ const TOLD: Duration = Duration::from_secs(2);
 const DESCRIBED: Duration = Duration::from_secs(300);
 /// How often the oldest record that waits is read while another one becomes it.
 const AGED: Duration = Duration::from_secs(60);
+/// How long the core may take to answer at first.
+const SETTLED: Duration = Duration::from_secs(30);
 /// How many records are read at a look.
 const AT_ONCE: usize = 8;
 const READ: Duration = Duration::from_secs(2);
@@ -92,7 +94,8 @@ impl Lookout {
     async fn work(&self) {
         let mut memory = Memory::default();
         let mut past: Option<Past> = None;
-        let (mut next_look, mut next_try) = (Instant::now(), Instant::now());
+        let begun = Instant::now();
+        let (mut next_look, mut next_try) = (begun, begun);
         let mut told = interval(TOLD);
         told.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -129,7 +132,9 @@ impl Lookout {
                 &status,
                 contact,
             );
-            if let Some(past) = past.as_mut().filter(|past| past.due(now)) {
+            // Before the core had time to answer there is nothing to say of it.
+            let settled = contact.is_some() || begun.elapsed() >= SETTLED;
+            if let Some(past) = past.as_mut().filter(|past| settled && past.due(now)) {
                 let point = point(&behind, &memory.losses, &status, contact);
                 past.write(now, point, memory.made()).await;
             }

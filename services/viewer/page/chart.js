@@ -57,19 +57,23 @@ function rows(at, values, bars, least) {
 // `say` tells a value in words; `bars` are sums, `least` says that little is bad.
 export function Chart({ title, span, at, values, say, bars = false, least = false, reached, testid, children }) {
   const there = values.filter(known);
-  const top = Math.max(...there, 0) || 1;
+  const most = Math.max(...there, 0);
+  const top = most || 1;
   const place = (wanted) => at[values.indexOf(wanted)];
   const extreme = there.length ? (least ? Math.min : Math.max)(...there) : null;
+  const last = there[there.length - 1];
   const words = there.length === 0
     ? "Nothing is known of this time."
     : bars
       ? `${say(there.reduce((sum, one) => sum + one, 0))} in all.`
-      : `${say(there[there.length - 1])} last; ${least ? "least" : "most"} ${say(extreme)}, ${moment(place(extreme))}.`;
+      : there.every((one) => one === last)
+        ? `${say(last)} all the time.`
+        : `${say(last)} at last, ${say(extreme)} at ${least ? "least" : "most"}: ${moment(place(extreme))}.`;
   return html`<figure class="chart" data-testid=${testid}>
     <figcaption class="row spread"><b>${title}</b>${children}</figcaption>
     <p class="quiet" data-testid=${`${testid}-words`}>${words}</p>
     ${there.length
-      ? html`<div class="plot"><span class="top" aria-hidden="true">${say(top)}</span><${Drawing} values=${values} bars=${bars} top=${top} reached=${reached} /></div>
+      ? html`<div class="plot">${most ? html`<span class="top" aria-hidden="true">${say(top)}</span>` : null}<${Drawing} values=${values} bars=${bars} top=${top} reached=${reached} /></div>
         <div class="ticks" aria-hidden="true"><span>${tick(at[0], span)}</span><span>${tick(at[Math.floor(at.length / 2)], span)}</span><span>now</span></div>
         <details><summary>As a table</summary><table>
           <thead><tr><th scope="col">From</th><th scope="col">${title}</th></tr></thead>

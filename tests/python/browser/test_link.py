@@ -78,14 +78,11 @@ def test_how_it_was_is_drawn_told_and_pushed(main: Installation, open_page: Open
     chart.locator("summary").click()
     first = chart.locator("tbody tr").count()
     assert first >= 1
-    # The next minute's point arrives by itself; nobody asks for it.
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/api/link/history" in request.url else None)
-    last = lambda: [place for place, value in enumerate(main.edge.get("/api/link/history?span=hour")["buffer_hours"]) if value is not None]
-    points = len(last())
-    eventually(90, "the next point is written", lambda: len(last()) > points)
-    eventually(10, "the page was told of it", lambda: len(asked) >= 1)
-    assert len(asked) <= 3, asked
+    # The next minute's point is told of, and only then is anything asked for.
+    with page.expect_request(lambda request: "/api/link/history" in request.url, timeout=90_000) as asked:
+        pass
+    at = main.edge.get("/api/link/history?span=hour")["at"]
+    assert asked.value.url.endswith("span=hour") and len(at) == 60
     page.get_by_test_id("chart-route").select_option("requests")
     expect(page.get_by_test_id("chart-lag-words")).to_contain_text("last")
 

@@ -165,17 +165,17 @@ function Spending({ limits }) {
   return html`<section aria-labelledby="spent-title" data-testid="spent">
     <h2 id="spent-title">What it has used</h2>
     <div class="card">
-      <div class="columns">
+      <div class="thirds">
         <${Spent} label="Today" spent=${limits.day} />
         <${Spent} label="This month" spent=${limits.month} />
         <div><p><b>Now</b> <span class="figures">${bytes(limits.bytes_per_second)}/s</span></p><p class="quiet">${known(limits.cap) ? `of ${bytes(limits.cap)}/s` : "no limit"}</p></div>
       </div>
-      <div class="scroll" tabindex="0" role="region" aria-labelledby="spent-title"><table>
-        <thead><tr><th scope="col">What</th><th scope="col">Today</th><th scope="col">This month</th><th scope="col">Now</th></tr></thead>
+      <table class="spent" aria-labelledby="spent-title">
+        <thead><tr><th scope="col">What</th><th scope="col">Today</th><th scope="col">This month</th></tr></thead>
         <tbody>${limits.classes.map((one) => html`<tr key=${one.class} data-testid="class-${one.class}">
-          <td>${CLASSES[one.class] ?? one.class}</td><td class="figures">${bytes(one.day_bytes)}</td><td class="figures">${bytes(one.month_bytes)}</td>
-          <td>${one.held ? html`<${Chip} state="waiting" label="Held" /> <span class="quiet">${one.held}${one.held_until ? `, until ${moment(one.held_until)}` : ""}</span>` : html`<span class="quiet">may cross</span>`}</td></tr>`)}</tbody>
-      </table></div>
+          <td>${CLASSES[one.class] ?? one.class}${one.held ? html` <${Chip} state="waiting" label="Held" /><div class="quiet">${one.held}${one.held_until ? `, until ${moment(one.held_until)}` : ""}</div>` : null}</td>
+          <td class="figures whole">${bytes(one.day_bytes)}</td><td class="figures whole">${bytes(one.month_bytes)}</td></tr>`)}</tbody>
+      </table>
       <p class="quiet">What goes first stands first. Bytes are those that really crossed, both ways.</p>
     </div>
   </section>`;

@@ -168,7 +168,7 @@ impl Engine for Sqlite {
     async fn topics(&self) -> Result<Vec<TopicDescription>> {
         let select = |connection: &rusqlite::Connection| {
             let mut select = connection.prepare_cached(
-                "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes FROM topics ORDER BY name",
+                "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes, retention_bytes FROM topics ORDER BY name",
             )?;
             select
                 .query_map([], describe)?
@@ -193,7 +193,7 @@ impl Engine for Sqlite {
             .read(move |connection| {
                 connection
                     .query_row(
-                        "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes FROM topics WHERE name = ?1",
+                        "SELECT name, partitions, compacted, retention_ms, incarnation, max_message_bytes, retention_bytes FROM topics WHERE name = ?1",
                         [&topic],
                         describe,
                     )
@@ -306,6 +306,9 @@ fn describe(row: &Row<'_>) -> rusqlite::Result<TopicDescription> {
         retention: retention.map(|ms| Duration::from_millis(ms.unsigned_abs())),
         id: row.get(4)?,
         max_message_bytes: row.get(5)?,
+        retention_bytes: row
+            .get::<_, Option<i64>>(6)?
+            .and_then(|bytes| bytes.try_into().ok()),
     })
 }
 

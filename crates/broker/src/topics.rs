@@ -99,6 +99,8 @@ pub struct TopicDescription {
     pub cleanup: Cleanup,
     /// How long records stay; none is for ever.
     pub retention: Option<Duration>,
+    /// How many bytes a partition keeps; none is no limit.
+    pub retention_bytes: Option<u64>,
     /// The largest record it takes, where the engine says so: Kafka's is that of a batch.
     pub max_message_bytes: Option<u32>,
     /// Which incarnation this is: a topic deleted and created again has another.

@@ -262,6 +262,20 @@ pub struct ServiceStatus {
 }
 record!(ServiceStatus, "service_status");
 
+/// Figures of a service at a moment: a slot of a ring, or a note.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each field's text is in schemas/service_history.v1.avsc"
+)]
+pub struct ServiceHistory {
+    pub service: String,
+    pub at: i64,
+    pub every_s: i32,
+    pub figures: BTreeMap<String, f64>,
+}
+record!(ServiceHistory, "service_history");
+
 /// One log line of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field's text is in schemas/service_log.v1.avsc")]

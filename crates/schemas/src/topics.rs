@@ -18,6 +18,7 @@ pub mod names {
     pub const SERVICE_STATUS: &str = "service-status";
     pub const SERVICE_CONTROL: &str = "service-control";
     pub const SERVICE_LOG: &str = "service-log";
+    pub const SERVICE_HISTORY: &str = "service-history";
     pub const SITE_STATUS: &str = "site-status";
     pub const CHECKPOINTS: &str = "checkpoints";
 }
@@ -78,6 +79,7 @@ impl Topic {
             topic(names::SERVICE_STATUS, true, Some(1)),
             topic(names::SERVICE_CONTROL, true, Some(1)),
             topic(names::SERVICE_LOG, true, Some(1)),
+            topic(names::SERVICE_HISTORY, true, Some(1)),
             topic(names::SITE_STATUS, true, Some(1)),
             topic(at_core(edge, names::CHECKPOINTS), true, Some(1)),
         ]

@@ -48,6 +48,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../../schemas/service_control.v1.avsc"),
     ),
     (
+        "service_history",
+        include_str!("../../../schemas/service_history.v1.avsc"),
+    ),
+    (
         "service_log",
         include_str!("../../../schemas/service_log.v1.avsc"),
     ),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Api, AssetIds, Assets, DeadLetters, Service, Tail, Topics, Withdraw};
 use crate::client::Client;
+use crate::link_past;
 use crate::output::{bytes, line, show, table, text};
 
 pub(crate) fn rows<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
@@ -14,7 +15,12 @@ pub(crate) fn rows<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'
 
 /// Says what runs and what is wrong; an error where something is.
 pub(crate) async fn status(api: &Api) -> Result<()> {
-    let answer = Client::new(api)?.get("/api/status").await?;
+    let client = Client::new(api)?;
+    let mut answer = client.get("/api/status").await?;
+    if answer["kind"] == "edge" {
+        answer["link"] = client.get("/api/link").await?;
+        answer["link"]["history"] = client.get("/api/link/history?span=day").await.unwrap_or_default();
+    }
     show(api.json, &answer, |answer| {
         line(format!(
             "{} {} (version {})",
@@ -45,6 +51,11 @@ pub(crate) async fn status(api: &Api) -> Result<()> {
             states.join(", ")
         ));
         line(format!("dead letters: {}", text(answer, "dead_letters")));
+        let link = &answer["link"];
+        if !link.is_null() {
+            line("");
+            link_past::glance(link, Some(&link["history"]));
+        }
     });
     let errors = rows(&answer, "problems")
         .filter(|problem| problem["severity"] == "error")

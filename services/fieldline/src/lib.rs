@@ -8,6 +8,7 @@ mod demo;
 mod init;
 mod inspect;
 mod link_offsets;
+mod link_past;
 mod link_verify;
 mod linking;
 mod mirroring;

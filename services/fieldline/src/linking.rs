@@ -8,6 +8,7 @@ use crate::cli::Api;
 use crate::client::Client;
 use crate::inspect::{order, rows};
 use crate::link_offsets::{self, LinkOffsets};
+use crate::link_past::{self, Span};
 use crate::link_verify::{self, LinkVerify};
 use crate::output::{line, show, text};
 
@@ -19,6 +20,14 @@ const CONFIGURED: &str = "configured";
 pub(crate) enum Link {
     /// Say how the link is.
     Status(Api),
+    /// Say how the link was: what waited, what crossed, how long this site could have waited, and when the core was away.
+    History {
+        /// How far back.
+        #[arg(long, value_enum, default_value_t = Span::Day)]
+        span: Span,
+        #[command(flatten)]
+        api: Api,
+    },
     /// Carry nothing until resumed, or nothing of one route.
     Pause {
         /// The route; all of them unless told.
@@ -94,6 +103,7 @@ pub(crate) enum Metered {
 pub(crate) async fn run(command: &Link) -> Result<()> {
     match command {
         Link::Status(api) => status(api).await,
+        Link::History { span, api } => link_past::history(api, *span).await,
         Link::Pause { route: None, api } => order(api, "/api/link/pause", json!({"by": api.by()})).await,
         Link::Resume { route: None, api } => order(api, "/api/link/resume", json!({"by": api.by()})).await,
         Link::Pause {
@@ -237,14 +247,10 @@ fn limits(limits: &Value) {
         ));
     }
     for route in rows(limits, "routes") {
-        line(format!(
-            "route {}: {}{} records behind, about {}, {} s",
-            text(route, "name"),
-            if route["paused"] == true { "paused; " } else { "" },
-            text(route, "lag_records"),
-            bytes(&route["lag_bytes"]),
-            text(route, "lag_seconds"),
-        ));
+        line(link_past::route(route));
+    }
+    if let Some(buffer) = link_past::buffer(&limits["buffer"]) {
+        line(buffer);
     }
     for (key, set) in limits["set"].as_object().into_iter().flatten() {
         line(format!("set by {}: {key} {}", text(set, "by"), set["value"]));

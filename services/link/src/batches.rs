@@ -354,7 +354,9 @@ impl Batches {
         for freight in &cargo {
             if let Some(known) = touched.get(&freight.at) {
                 let piece = &freight.piece;
-                carrier.report.route(&known.route, piece.records(), piece.bytes());
+                carrier
+                    .report
+                    .route(&known.route, piece.records(), piece.bytes(), piece.newest());
                 self.newest.insert(known.route.clone(), piece.newest());
             }
         }
@@ -391,7 +393,7 @@ impl Batches {
             });
         }
         carrier.report.lag(sum);
-        carrier.report.behind(routes);
+        carrier.report.behind(routes, progress);
     }
 
     /// Asks the sides whether they are what they were; the core seldom.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use common::broker;
 use common::budget::{Budget, Class};
 use common::kafka::{Dial, Stream};
 
@@ -32,11 +33,14 @@ impl Dial for Line {
 
 /// The file in which the budget keeps what was spent: in the directory that is set, or beside an embedded broker.
 fn file(settings: &Settings) -> Option<PathBuf> {
-    let beside = || {
-        let broker = settings.broker.url.strip_prefix("sqlite://")?;
-        Some(PathBuf::from(broker).parent()?.to_owned())
-    };
+    let beside = || directory(&settings.broker);
     Some(settings.state.clone().or_else(beside)?.join(FILE))
+}
+
+/// The directory of a broker that is embedded.
+pub(crate) fn directory(broker: &broker::Settings) -> Option<PathBuf> {
+    let file = broker.url.strip_prefix("sqlite://")?;
+    Some(PathBuf::from(file).parent()?.to_owned())
 }
 
 /// Opens the site's budget. Must be called within a runtime.

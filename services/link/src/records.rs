@@ -122,6 +122,14 @@ impl Records {
             Err(error) => return Err(error.into()),
         }
         carrier.in_hand().clear();
+        for record in &batch {
+            let at = (record.topic.to_string(), record.partition);
+            if let Some(known) = touched.get(&at) {
+                carrier
+                    .report
+                    .route(&known.route, 1, record.size(), record.timestamp);
+            }
+        }
         progress.extend(touched);
         trouble.carried(batch.len());
         tracing::debug!(direction = %carrier.direction, records = carried, "carried");

@@ -7,9 +7,13 @@ use common::budget::Class;
 use common::chassis::now_ms;
 use common::control::Control;
 use common::schemas::LostRange;
+use tokio::time::Instant;
 
+use crate::behind::Routes;
+use crate::checkpoint;
 use crate::refused::Refused;
 use crate::routes::Direction;
+use crate::session::Progress;
 
 /// A carrier's place among the carriers.
 pub(crate) type Place = (Direction, Class);
@@ -27,24 +31,15 @@ pub(crate) enum State {
     Paused,
 }
 
-/// How far a route is behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Behind {
-    /// Records that wait.
-    pub(crate) records: i64,
-    /// Their bytes, by what records of the route took so far.
-    pub(crate) bytes: i64,
-    /// How old the last carried record is, when more wait.
-    pub(crate) seconds: i64,
-}
-
 #[derive(Debug, Default)]
 struct Known {
     states: BTreeMap<Place, State>,
     lags: BTreeMap<Place, i64>,
-    behind: BTreeMap<Place, BTreeMap<String, Behind>>,
-    /// By route: records and bytes that were carried.
-    carried: BTreeMap<String, (u64, u64)>,
+    routes: Routes,
+    /// When the core last answered.
+    contact: Option<i64>,
+    /// Whether another instance is at work.
+    stands_by: bool,
 }
 
 /// All carriers' word on the one state that a service has.
@@ -75,7 +70,27 @@ impl Board {
         let mut known = self.known();
         known.states.clear();
         known.lags.clear();
-        known.behind.clear();
+        known.routes.clear();
+    }
+
+    /// Says whether another instance is at work, so that this one has nothing to tell of the routes.
+    pub(crate) fn stand_by(&self, stands_by: bool) {
+        self.known().stands_by = stands_by;
+    }
+
+    /// Whether another instance is at work.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.known().stands_by
+    }
+
+    /// When the core last answered.
+    pub(crate) fn contact(&self) -> Option<i64> {
+        self.known().contact
+    }
+
+    /// Looks at, or adds to, what is known of the routes.
+    pub(crate) fn routes<T>(&self, look: impl FnOnce(&mut Routes) -> T) -> T {
+        look(&mut self.known().routes)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -144,21 +159,9 @@ impl Report {
         self.contact();
     }
 
-    /// Counts what was carried of a route.
-    pub(crate) fn route(&self, route: &str, records: usize, bytes: usize) {
-        let mut known = self.board.known();
-        let carried = known.carried.entry(route.to_owned()).or_default();
-        carried.0 += records as u64;
-        carried.1 += bytes as u64;
-        let (records, bytes) = *carried;
-        drop(known);
-        let gauge = |what, value: u64| {
-            self.board
-                .control
-                .gauge(format!("route.{route}.{what}"), value as f64);
-        };
-        gauge("carried_records", records);
-        gauge("carried_bytes", bytes);
+    /// Counts what was carried of a route, with the time of its newest record.
+    pub(crate) fn route(&self, route: &str, records: usize, bytes: usize, newest: i64) {
+        self.board.known().routes.carry(route, records, bytes, newest);
     }
 
     /// Both sides answered, and this many records wait.
@@ -183,49 +186,15 @@ impl Report {
         self.board.control.gauge(name, sum as f64);
     }
 
-    /// So far behind are the carrier's routes: records that wait, and when the last carried one was made.
-    pub(crate) fn behind(&self, routes: BTreeMap<String, (i64, i64)>) {
-        let now = now_ms();
+    /// So far behind are the carrier's routes: records that wait, and when the last carried one was made. And it is here.
+    pub(crate) fn behind(&self, routes: BTreeMap<String, (i64, i64)>, progress: &Progress) {
+        let now = Instant::now();
         let mut known = self.board.known();
-        let routes: BTreeMap<String, Behind> = routes
-            .into_iter()
-            .map(|(route, (records, newest))| {
-                let (count, bytes) = known.carried.get(&route).copied().unwrap_or_default();
-                let each = bytes.checked_div(count).unwrap_or_default();
-                let seconds = if records > 0 && newest > 0 {
-                    (now - newest).max(0) / 1000
-                } else {
-                    0
-                };
-                let behind = Behind {
-                    records,
-                    bytes: records.saturating_mul(i64::try_from(each).unwrap_or(i64::MAX)),
-                    seconds,
-                };
-                (route, behind)
-            })
-            .collect();
-        if known.behind.get(&self.place) == Some(&routes) {
-            return;
-        }
-        known.behind.insert(self.place, routes);
-        let mut sums: BTreeMap<&str, Behind> = BTreeMap::new();
-        for (route, behind) in known.behind.values().flatten() {
-            let sum = sums.entry(route).or_default();
-            sum.records += behind.records;
-            sum.bytes += behind.bytes;
-            sum.seconds = sum.seconds.max(behind.seconds);
-        }
-        for (route, sum) in sums {
-            for (what, value) in [
-                ("lag_records", sum.records),
-                ("lag_bytes", sum.bytes),
-                ("lag_seconds", sum.seconds),
-            ] {
-                self.board
-                    .control
-                    .gauge(format!("route.{route}.{what}"), value as f64);
-            }
+        known.routes.say(self.place, routes, now);
+        if self.place.0 == Direction::Up && (progress.is_empty() || known.routes.notes(self.place, now)) {
+            let reached = progress.values();
+            let reached = reached.map(|known| (checkpoint::keyed(known), known.next_offset));
+            known.routes.reach(self.place, reached.collect(), now);
         }
     }
 
@@ -250,7 +219,9 @@ impl Report {
 
     /// The core answered.
     pub(crate) fn contact(&self) {
-        self.board.control.gauge("last_contact_at", now_ms() as f64);
+        let now = now_ms();
+        self.board.known().contact = Some(now);
+        self.board.control.gauge("last_contact_at", now as f64);
     }
 }
 

@@ -274,6 +274,7 @@ pub(crate) fn carriable(name: &str) -> Result<(), String> {
         topic::SERVICE_STATUS,
         topic::SERVICE_CONTROL,
         topic::SERVICE_LOG,
+        topic::SERVICE_HISTORY,
         topic::ASSET_CHANGES,
     ];
     if internal

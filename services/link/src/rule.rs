@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::routes::Direction;
 use crate::settings::Settings;
 
 /// How often it is told how the budget stands.
@@ -137,6 +138,8 @@ impl Rule {
         for route in self.settings.routes() {
             let value = f64::from(u8::from(paused.contains(&route.name)));
             self.control.gauge(format!("route.{}.paused", route.name), value);
+            let up = f64::from(u8::from(route.direction == Direction::Up));
+            self.control.gauge(format!("route.{}.up", route.name), up);
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
 use crate::line::{self, Line};
+use crate::lookout::Lookout;
+use crate::metrics::Metrics;
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
 use crate::rule::{Paused, Rule};
@@ -101,6 +103,19 @@ impl chassis::Service for Link {
         let finder = Finder::new(&site, &settings.routes(), (&own, &core), far, refresh, &control);
         let found = finder.found();
         host.spawn("topics", finder.follow(host.stop()));
+        let up = lanes.iter().filter(|lane| lane.direction == Direction::Up);
+        let lookout = Lookout {
+            own: own.clone(),
+            lanes: up.cloned().collect(),
+            found: found.clone(),
+            board: board.clone(),
+            budget: budget.clone(),
+            control: control.clone(),
+            metrics: Metrics::register(host.registry())?,
+            refresh: *settings.refresh,
+            disk: line::directory(&settings.broker),
+        };
+        host.spawn("lookout", lookout.run(host.stop()));
         Ok(Self {
             site,
             own,
@@ -185,10 +200,12 @@ impl Link {
             .await?;
         if tokio::time::timeout(PATIENCE, lease.acquired()).await.is_err() {
             tracing::info!("another instance is at work");
+            self.board.stand_by(true);
             self.control
                 .waiting("another instance of link is at work at this site");
             lease.acquired().await;
         }
+        self.board.stand_by(false);
         Ok(lease)
     }
 

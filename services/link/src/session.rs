@@ -12,7 +12,7 @@
 //! dropped at any point. One transaction may carry several partitions: a reader of committed records sees all of it or
 //! nothing, so each partition's records and its checkpoint still come and go together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use common::broker::{Outgoing, Position, Start};
@@ -340,7 +340,7 @@ async fn by_records(
 
 /// Asks both sides whether they are what they were, and how much is waiting.
 async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
-    let mut lag = 0;
+    let (mut lag, mut routes) = (0, BTreeMap::new());
     let mut epochs: HashMap<&str, String> = HashMap::new();
     for ((topic, partition), checkpoint) in progress {
         if !epochs.contains_key(topic.as_str()) {
@@ -357,8 +357,11 @@ async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
             return Err(Error::Changed { topic: topic.clone() });
         }
         let marks = carrier.source.watermarks(topic, *partition).await?;
-        lag += (marks.high - checkpoint.next_offset).max(0);
+        let wait = (marks.high - checkpoint.next_offset).max(0);
+        lag += wait;
+        routes.entry(checkpoint.route.clone()).or_insert((0, 0)).0 += wait;
     }
+    carrier.report.behind(routes, progress);
     carrier.destination.ping().await?;
     carrier.report.looked(lag);
     Ok(())

@@ -14,6 +14,7 @@ mod events;
 mod glance;
 mod input;
 mod link;
+mod link_history;
 mod queue;
 mod records;
 mod services;
@@ -95,6 +96,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/mirror/estimate", get(glance::estimate))
         .route("/api/mirror/queue", get(queue::queue))
         .route("/api/link", get(glance::link).post(link::set))
+        .route("/api/link/history", get(link_history::history))
         .route("/api/link/pause", post(services::link_pause))
         .route("/api/link/resume", post(services::link_resume))
         .route("/api/set-up", get(set_up::state))
@@ -177,6 +179,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         glance::estimate,
         glance::link,
         link::set,
+        link_history::history,
         services::link_pause,
         services::link_resume,
         set_up::state,

@@ -56,6 +56,8 @@ pub(crate) struct App {
     pub(crate) services: Services,
     /// Their last log lines.
     pub(crate) logs: crate::logs::Logs,
+    /// How the link was.
+    pub(crate) history: crate::history::History,
     /// What is told to the pages that are open.
     pub(crate) hub: crate::events::Hub,
     pub(crate) lanes: crate::events::Lanes,

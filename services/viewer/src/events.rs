@@ -28,9 +28,9 @@ const MAX_BYTES: usize = 1024 * 1024;
 const QUEUE: usize = 64;
 
 /// The kinds of events.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "hello", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror",
-    "volume",
+    "volume", "history",
 ];
 /// Tells a listener to read anew what it shows.
 pub(crate) const RESET: &str = "reset";

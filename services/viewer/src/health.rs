@@ -18,6 +18,10 @@ const FULL: (u64, u64) = (2, 1 << 30);
 /// How feed says that it has announced everything there is: it looks again now and then, and nothing is wrong.
 const EXHAUSTED: &str = "catalogue exhausted";
 
+/// How long the core may be away before it is told how long this site can wait, and which hours are told.
+const AWAY_MS: i64 = 15 * 60 * 1000;
+const HELD_HOURS: [f64; 4] = [1.0, 6.0, 12.0, 24.0];
+
 /// The services that a site of a kind has.
 fn expected(kind: Kind) -> &'static [&'static str] {
     match kind {
@@ -101,6 +105,7 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         ));
     }
     found.extend(signs.disk.and_then(|disk| room(disk, signs.ready_bytes)));
+    found.extend(signs.services.iter().find_map(|service| held(service, signs.now)));
     if signs.open_to_all {
         found.push(warning(
             "sign-in is off: whoever can open this page is operator",
@@ -132,6 +137,33 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         _ => 2,
     });
     found
+}
+
+/// What there is to say of what waits for a core that does not answer.
+fn held(service: &Service, now: i64) -> Option<Trouble> {
+    let gauge = |name: &str| service.gauges.get(name).copied();
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    let away = gauge("last_contact_at").is_none_or(|at| now - at as i64 > AWAY_MS);
+    let hours = gauge("buffer_hours").filter(|_| service.service == "link" && away)?;
+    // So seldom another word that it can be told to a core that is hard to reach.
+    let within = HELD_HOURS.into_iter().find(|within| hours < *within)?;
+    let topics = service.gauges.iter().filter_map(|(name, hours)| {
+        let topic = name.strip_prefix("buffer.")?.strip_suffix(".hours")?;
+        Some((topic, *hours))
+    });
+    let first = topics.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let first = first.filter(|(_, left)| *left <= hours);
+    let what = first.map_or_else(
+        || "the disk will be full".to_owned(),
+        |(topic, _)| format!("records of {topic} that wait for headquarters will be lost"),
+    );
+    let what = format!("{what} within {within} hours");
+    let remedy = "bring the link up, let the topic keep more, or carry a bundle";
+    Some(if within <= 6.0 {
+        error(what, remedy)
+    } else {
+        warning(what, remedy)
+    })
 }
 
 /// What there is to say of a disk.
@@ -338,6 +370,33 @@ mod tests {
                 .what
                 .ends_with("not connected to headquarters: give this site its enrolment")
         );
+    }
+
+    #[test]
+    fn what_would_be_lost_while_the_core_is_away_is_told_in_time() {
+        let told = |hours: f64, now: i64| {
+            let mut link = service("link", "a", "running");
+            let gauges = [
+                ("last_contact_at", 1_000.0),
+                ("buffer_hours", hours),
+                ("buffer.ore.hours", hours),
+                ("buffer.tar.hours", 90.0),
+            ];
+            link.gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
+            held(&link, now).map(|trouble| (trouble.severity, trouble.what))
+        };
+        let long = 2_000 + AWAY_MS;
+        assert_eq!(told(2.0, 2_000), None);
+        assert_eq!(told(80.0, long), None);
+        let (severity, what) = told(20.0, long).unwrap();
+        assert_eq!(
+            (severity, &*what),
+            (
+                "warning",
+                "records of ore that wait for headquarters will be lost within 24 hours"
+            )
+        );
+        assert_eq!(told(2.0, long).unwrap().0, "error");
     }
 
     #[test]

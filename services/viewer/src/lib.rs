@@ -8,6 +8,7 @@ mod events;
 mod guard;
 mod headquarters;
 mod health;
+mod history;
 mod index;
 mod logs;
 mod pace;

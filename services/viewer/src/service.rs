@@ -86,6 +86,7 @@ impl chassis::Service for Viewer {
             places: headquarters::Places::default(),
             services: Services::default(),
             logs: crate::logs::Logs::default(),
+            history: crate::history::History::default(),
             hub: events::Hub::new(host.started_at()),
             lanes: events::Lanes::default(),
             usage: events::Usage::default(),
@@ -130,6 +131,8 @@ impl chassis::Service for Viewer {
             );
         }
         if self.app.kind == Kind::Edge {
+            self.host
+                .spawn("history", follow(Follow::History, self.app.clone(), stop.clone()));
             let (app, stop) = (self.app.clone(), stop.clone());
             self.host.spawn("site-status", async move {
                 let _stopped: Option<()> = stop.run_until_cancelled(site_status::run(&app)).await;
@@ -152,6 +155,8 @@ enum Follow {
     Services,
     Logs,
     Assets,
+    /// At an edge: how the link was.
+    History,
     /// At the core: what edges ask for, and what becomes of it.
     Requests,
 }
@@ -161,6 +166,7 @@ impl Follow {
         match (self, app.kind) {
             (Self::Services, _) => Ok(app.services.follow(&app.broker).await?),
             (Self::Logs, _) => Ok(crate::logs::follow(app).await?),
+            (Self::History, _) => Ok(crate::history::follow(app).await?),
             (Self::Assets, Kind::Edge) => edge::follow(app).await,
             (Self::Assets, Kind::Core) => headquarters::follow(app).await,
             (Self::Requests, _) => events::follow_requests(app).await,

@@ -407,6 +407,10 @@ fn description(shape: Shape, config: &ConfigResource, id: String) -> TopicDescri
         retention: retention
             .and_then(|millis| millis.parse().ok())
             .map(Duration::from_millis),
+        // So is -1 no number of bytes.
+        retention_bytes: value("retention.bytes")
+            .and_then(|bytes| bytes.parse().ok())
+            .filter(|_| !compacted),
         max_message_bytes: value("max.message.bytes").and_then(|bytes| bytes.parse().ok()),
         id,
     }

@@ -39,6 +39,23 @@ impl Running {
         self.task.await.unwrap().unwrap();
     }
 
+    /// What its metrics of one name are, by their label.
+    pub(crate) fn metrics(&self, name: &str) -> BTreeMap<String, f64> {
+        let families = self.host.registry().gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        metrics
+            .map(|metric| {
+                // Those of the host are on every metric.
+                let own = ["route", "first", "class", "span"];
+                let mut labels = metric.get_label().iter();
+                let label = labels.find(|label| own.contains(&label.name()));
+                let label = label.map_or("", |label| label.value());
+                (label.to_owned(), metric.get_gauge().get_value())
+            })
+            .collect()
+    }
+
     /// As a crash: what was under way is dropped where it stands.
     pub(crate) async fn tear(self) {
         self.task.abort();

@@ -1,4 +1,4 @@
-// What a field team decides: when bytes move, and over what. And what has arrived.
+// What a field team decides: when bytes move. And what has arrived.
 import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
@@ -74,38 +74,6 @@ export function Mirror({ session }) {
     <${Queue} may=${may} ready=${ready} />
     <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} ${mirror.data.mirrored.assets === 1 ? "asset is" : "assets are"} here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>
     <${Disk} />`;
-}
-
-const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
-
-export function Link({ session }) {
-  const link = useLive("/api/link", "link");
-  const instance = one(link.data);
-  const state = link.data?.state ?? "down";
-  const contact = link.data?.last_contact_at;
-  const may = session.rights.includes("link");
-  return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
-    <${Notice} problem=${link.problem} onRetry=${link.reload} />
-    <section class="card wide">
-      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
-      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
-      <dl class="facts">
-        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
-        <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
-        <div><dt>Waiting at headquarters</dt><dd>${count(link.data?.lag?.down)} records</dd></div>
-        <div><dt>Waiting here</dt><dd>${count(link.data?.lag?.up)} records</dd></div>
-        <div><dt>Carried to this site</dt><dd>${count(instance?.counters?.carried_down)} records since start</dd></div>
-        <div><dt>Carried to headquarters</dt><dd>${count(instance?.counters?.carried_up)} records since start</dd></div>
-        <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
-      </dl>
-      ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
-      ${may
-        ? html`<div class="row">
-            <${Action} testid="link-pause" disabled=${state === "paused"} run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>
-            <${Action} kind="primary" testid="link-resume" disabled=${state !== "paused"} run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>
-          </div>`
-        : html`<p class="quiet">Pausing it needs the role field or operator.</p>`}
-    </section>`;
 }
 
 export function Delivered() {

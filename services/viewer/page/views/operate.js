@@ -83,7 +83,7 @@ function figure([name, value]) {
 function ServiceCard({ one, may, open, onOpen }) {
   const told = one.desired === "paused" || one.state === "paused";
   const debug = () => post(`/api/services/${one.service}/log-level`, { level: one.log_level === "debug" ? null : "debug" });
-  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at"))];
+  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at") && !name.includes("."))];
   return html`<li class="card wide" data-testid="service-${one.service}">
     <div class="row spread">
       <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />

@@ -19,7 +19,7 @@ use crate::view::Service;
 
 /// How long ago the other side may have answered while the link counts as up: with nothing to say it asks once a minute,
 /// and waits 20 s for a late answer.
-const CONTACT_MS: i64 = 90_000;
+pub(super) const CONTACT_MS: i64 = 90_000;
 /// The most assets of an estimate.
 const MAX_IDS: usize = 1000;
 
@@ -191,6 +191,7 @@ impl LinkView {
     pub(crate) fn seen(&self) -> Self {
         Self {
             instances: self.instances.iter().map(Service::seen).collect(),
+            limits: self.limits.seen(),
             ..self.clone()
         }
     }

@@ -55,14 +55,62 @@ pub(crate) struct ClassView {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub(crate) struct RouteView {
     name: String,
+    /// up: to the core; down: from it; null where link does not say.
+    direction: Option<&'static str>,
     paused: bool,
     /// What waits, as far as it is known; bytes are estimated.
     lag_records: Option<f64>,
     lag_bytes: Option<f64>,
-    /// How old the newest carried record is while more wait.
+    /// How old the oldest is that waits, or the newest that was carried.
     lag_seconds: Option<f64>,
+    /// How long it takes until none waits, at the rate of this minute; null while it does not get less.
+    catch_up_seconds: Option<f64>,
     carried_records: Option<f64>,
     carried_bytes: Option<f64>,
+}
+
+/// What would be lost first if the core stayed away from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct LossView {
+    /// Of which topic; null where a full disk takes nothing more, of whichever.
+    topic: Option<String>,
+    hours: f64,
+    /// age: records become older than the topic keeps them; size: the topic becomes larger; disk: the disk becomes full.
+    by: &'static str,
+}
+
+/// How long this site's broker holds what the link has not carried, as records came in today.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(crate) struct BufferView {
+    /// Null when nothing would ever be lost, or it is not known yet.
+    hours: Option<f64>,
+    /// The first that go, the soonest first.
+    first: Vec<LossView>,
+}
+
+impl BufferView {
+    fn from(gauges: &BTreeMap<String, f64>) -> Self {
+        let topic = |(name, hours): (&String, &f64)| {
+            let topic = name.strip_prefix("buffer.")?.strip_suffix(".hours")?;
+            let size = gauges.get(&format!("buffer.{topic}.by")) == Some(&1.0);
+            Some(LossView {
+                topic: Some(topic.to_owned()),
+                hours: *hours,
+                by: if size { "size" } else { "age" },
+            })
+        };
+        let mut first: Vec<LossView> = gauges.iter().filter_map(topic).collect();
+        first.extend(gauges.get("buffer_disk_hours").map(|hours| LossView {
+            topic: None,
+            hours: *hours,
+            by: "disk",
+        }));
+        first.sort_by(|a, b| a.hours.total_cmp(&b.hours));
+        Self {
+            hours: gauges.get("buffer_hours").copied(),
+            first,
+        }
+    }
 }
 
 /// Something that was set while the link worked.
@@ -87,6 +135,9 @@ pub(crate) struct LimitsView {
     allowed_bytes: Option<f64>,
     classes: Vec<ClassView>,
     routes: Vec<RouteView>,
+    buffer: BufferView,
+    /// When link said all this.
+    as_of: Option<i64>,
     /// What is set above the settings file, by key: budget/cap, route/news, allow …
     set: BTreeMap<String, SetView>,
 }
@@ -99,6 +150,7 @@ impl LimitsView {
         let mut view = newest
             .map(|service| Self::from(&service.gauges))
             .unwrap_or_default();
+        view.as_of = newest.map(|service| service.reported_at);
         let set = app.services.set("link").into_iter();
         view.set = set
             .map(|(key, setting)| {
@@ -108,6 +160,14 @@ impl LimitsView {
             })
             .collect();
         view
+    }
+
+    /// What a reader sees change.
+    pub(super) fn seen(&self) -> Self {
+        Self {
+            as_of: None,
+            ..self.clone()
+        }
     }
 
     fn from(gauges: &BTreeMap<String, f64>) -> Self {
@@ -139,10 +199,16 @@ impl LimitsView {
             let of = |what: &str| gauge(&format!("route.{name}.{what}"));
             RouteView {
                 name: (*name).to_owned(),
+                direction: gauge(&format!(
+                    "route.{}.up",
+                    name.strip_suffix(".backlog").unwrap_or(name)
+                ))
+                .map(|up| if up > 0.0 { "up" } else { "down" }),
                 paused: of("paused").is_some_and(|paused| paused > 0.0),
                 lag_records: of("lag_records"),
                 lag_bytes: of("lag_bytes"),
                 lag_seconds: of("lag_seconds"),
+                catch_up_seconds: of("catch_up_seconds"),
                 carried_records: of("carried_records"),
                 carried_bytes: of("carried_bytes"),
             }
@@ -160,6 +226,8 @@ impl LimitsView {
             allowed_bytes: gauge("allowed_bytes"),
             classes: Class::ALL.map(class).into(),
             routes: names.iter().map(route).collect(),
+            buffer: BufferView::from(gauges),
+            as_of: None,
             set: BTreeMap::new(),
         }
     }
@@ -280,15 +348,37 @@ mod tests {
             ("class.sensors.day_bytes", 5.0),
             ("route.news.paused", 1.0),
             ("route.readings.backlog.lag_records", 7.0),
+            ("route.readings.catch_up_seconds", 60.0),
+            ("buffer_hours", 3.0),
+            ("buffer_disk_hours", 9.0),
+            ("buffer.edge.ore.hours", 3.0),
+            ("buffer.edge.ore.by", 1.0),
+            ("buffer.ASSET_REQUEST.hours", 720.0),
         ];
         let gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
         let view = LimitsView::from(&gauges);
         assert_eq!(view.cap, Some(32_000.0));
         let held: Vec<_> = view.classes.iter().filter(|class| class.held.is_some()).collect();
         assert_eq!((held.len(), held[0].class), (1, "backlog"));
-        assert_eq!(view.routes.len(), 2);
+        assert_eq!(view.routes.len(), 3);
         assert!(view.routes[0].paused);
-        assert_eq!(view.routes[1].name, "readings.backlog");
-        assert_eq!(view.routes[1].lag_records, Some(7.0));
+        assert_eq!(view.routes[1].catch_up_seconds, Some(60.0));
+        assert_eq!(view.routes[2].name, "readings.backlog");
+        assert_eq!(view.routes[2].lag_records, Some(7.0));
+        assert_eq!(view.buffer.hours, Some(3.0));
+        let first: Vec<_> = view
+            .buffer
+            .first
+            .iter()
+            .map(|loss| (loss.topic.as_deref(), loss.by))
+            .collect();
+        assert_eq!(
+            first,
+            [
+                (Some("edge.ore"), "size"),
+                (None, "disk"),
+                (Some("ASSET_REQUEST"), "age")
+            ]
+        );
     }
 }

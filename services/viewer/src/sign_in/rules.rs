@@ -98,6 +98,7 @@ pub(crate) const RULES: &[Rule] = &[
     change("/api/mirror/start", Right::Mirror, "mirror.start"),
     change("/api/mirror/stop", Right::Mirror, "mirror.stop"),
     read("/api/link"),
+    read("/api/link/history"),
     change("/api/link", Right::Link, "link.set"),
     change("/api/link/pause", Right::Link, "link.pause"),
     change("/api/link/resume", Right::Link, "link.resume"),

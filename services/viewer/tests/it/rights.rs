@@ -51,6 +51,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("POST /api/mirror/start", FIELD),
     ("POST /api/mirror/stop", FIELD),
     ("GET /api/link", ALL),
+    ("GET /api/link/history", ALL),
     ("POST /api/link", FIELD),
     ("POST /api/link/pause", FIELD),
     ("POST /api/link/resume", FIELD),

@@ -1,0 +1,261 @@
+// The link: how it is, what waits, what it may use, and how it was.
+import { html, useState } from "../html.js";
+import { post } from "../api.js";
+import { Chart } from "../chart.js";
+import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
+import { bytes, count, moment, span } from "../format.js";
+import { newest } from "./home.js";
+
+const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
+const ROUTES = {
+  broadcasts: "what headquarters offers, with small pictures",
+  responses: "headquarters' answers to requests",
+  requests: "what this site asks for, and what has arrived",
+  status: "how this site is",
+};
+const CLASSES = {
+  requests: "Requests, receipts, status",
+  responses: "Answers",
+  broadcasts: "What there is",
+  sensors: "Sensor readings",
+  previews: "Small pictures",
+  backlog: "Records from an outage",
+  assets: "Files",
+};
+// Young enough to be no lag to speak of.
+const SOON_S = 15;
+
+const hours = (value) => span(value * 3600);
+const known = (value) => value !== null && value !== undefined;
+
+function describe(route) {
+  const live = route.name.endsWith(".backlog") ? route.name.slice(0, -".backlog".length) : null;
+  if (live) return `what ${live} left from outages`;
+  return ROUTES[route.name] ?? { up: "to headquarters", down: "from headquarters" }[route.direction] ?? "";
+}
+
+function waits(route) {
+  if (!known(route.lag_records)) return "How much waits is not known yet.";
+  if (route.lag_records === 0) return "Nothing waits.";
+  const parts = [`${count(route.lag_records)} ${route.lag_records === 1 ? "record waits" : "records wait"}`];
+  if (route.lag_bytes) parts.push(`about ${bytes(route.lag_bytes)}`);
+  if (route.lag_seconds) parts.push(`the oldest ${span(route.lag_seconds)} old`);
+  return parts.join(", ");
+}
+
+function catchUp(route, state) {
+  if (!route.lag_records || route.paused || state !== "up") return "";
+  if (!known(route.catch_up_seconds)) return (route.lag_seconds ?? 0) > SOON_S ? " It does not get less." : "";
+  return route.catch_up_seconds < 1 ? "" : ` Caught up in about ${span(route.catch_up_seconds)}.`;
+}
+
+const routeState = (route) => (route.paused ? "paused" : (route.lag_seconds ?? 0) > SOON_S && route.lag_records ? "behind" : known(route.lag_records) ? "keeps up" : "waiting");
+
+function Routes({ link, may }) {
+  const routes = link.limits.routes;
+  const backlog = (route) => route.name.endsWith(".backlog");
+  const set = (route, state) => () => post("/api/link", { routes: { [route.name]: state } });
+  return html`<section aria-labelledby="routes-title">
+    <h2 id="routes-title">Routes</h2>
+    ${link.state === "up" || !link.last_contact_at ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
+    <ul class="rows" data-testid="routes">
+      ${routes.map((route) => html`<li key=${route.name} class="card wide" data-testid="route-${route.name}"><div class="row spread">
+        <div><b>${route.name}</b> <${Chip} state=${{ paused: "paused", behind: "waiting", "keeps up": "running" }[routeState(route)]} label=${{ paused: "Paused", behind: "Behind", "keeps up": "Keeps up" }[routeState(route)] ?? "Not known yet"} testid="route-${route.name}-state" />
+          <span class="quiet"> ${describe(route)}</span>
+          <div class="figures">${waits(route)}${known(route.lag_records) && route.lag_records !== 0 ? "." : ""}${catchUp(route, link.state)}</div></div>
+        ${may && !backlog(route)
+          ? route.paused
+            ? html`<${Action} kind="small primary" testid="route-${route.name}-resume" title="Resume ${route.name}" run=${set(route, "running")} done="${route.name} goes on.">Resume<//>`
+            : html`<${Action} kind="small" testid="route-${route.name}-pause" title="Pause ${route.name}" run=${set(route, "paused")} done="${route.name} pauses; nothing of it is lost.">Pause<//>`
+          : null}
+      </div></li>`)}
+    </ul>
+  </section>`;
+}
+
+function when(loss) {
+  const what = loss.topic === null ? "the disk is full, and nothing more is taken" : loss.by === "size" ? `the oldest of ${loss.topic} go, for the topic is full` : `the oldest of ${loss.topic} go, for they are too old`;
+  return loss.hours <= 0 ? `${what} now` : `in about ${hours(loss.hours)} ${what}`;
+}
+
+function Buffer({ buffer }) {
+  const [first, ...later] = buffer.first;
+  return html`<section aria-labelledby="buffer-title" data-testid="buffer">
+    <h2 id="buffer-title">How long this site can wait</h2>
+    <div class="card wide">
+      ${first
+        ? html`<p class="lead">This site holds what waits for <b class=${first.hours < 24 ? "bad-text" : ""}>${hours(first.hours)}</b> more.</p>
+          <p>If headquarters stayed away from now on, ${when(first)}.</p>
+          ${later.length ? html`<p class="quiet">Then: ${later.map(when).join("; ")}.</p>` : null}`
+        : html`<p class="lead">Nothing that waits here would be lost, as far as is known.</p>`}
+      <p class="quiet">Estimated from what came in over the last day, and from how long topics keep records.</p>
+    </div>
+  </section>`;
+}
+
+const LIMITS = [
+  ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit"), "As 32KB; empty for no limit.", "both directions together"],
+  ["windows", "When it may be used", (limits) => windows(limits.set["budget/windows"]?.value), 'As "mon-fri 22:00-06:00", with ; between several; empty for always.', "outside these times nothing crosses"],
+  ["per_day", "Bytes a day", (limits) => (known(limits.day.limit) ? `at most ${bytes(limits.day.limit)}` : "no limit"), "As 200MB; empty for no limit.", "then the link rests until midnight"],
+  ["per_month", "Bytes a month", (limits) => (known(limits.month.limit) ? `at most ${bytes(limits.month.limit)}` : "no limit"), "As 5GB; empty for no limit.", "then the link rests until the month ends"],
+];
+
+function windows(set) {
+  if (set === undefined) return "as the settings file says";
+  return Array.isArray(set) && set.length ? set.join("; ") : "always";
+}
+
+// What somebody set while it worked, and the way back.
+function SetBy({ set, keyed, may, label }) {
+  if (!set) return null;
+  return html`<span class="quiet">set by ${set.by ?? "somebody"} <${Age} at=${set.at} /></span>
+    ${may ? html`<${Action} kind="small" testid="as-configured-${keyed}" title="${label}: as the settings file says" run=${() => post("/api/link", { as_configured: [`budget/${keyed}`] })} done="As the settings file says.">As configured<//>` : null}`;
+}
+
+function Limit({ limits, may, limit: [key, label, say, hint, why] }) {
+  const set = limits.set[`budget/${key}`];
+  const change = async () => {
+    const value = Array.isArray(set?.value) ? set.value.join("; ") : typeof set?.value === "string" ? set.value : "";
+    const said = await ask({ title: label, text: hint, confirm: "Set", fields: [{ name: "value", label, value }] });
+    if (!said) return false;
+    const text = said.value.trim();
+    const wanted = key === "windows" ? text.split(";").map((one) => one.trim()).filter(Boolean) : text || null;
+    return post("/api/link", { budget: { [key]: wanted } });
+  };
+  return html`<li class="row spread" data-testid="limit-${key}">
+    <div><b>${label}</b> <span class="quiet">${why}</span><div class="figures" data-testid="limit-${key}-value">${say(limits)}</div></div>
+    <div class="row"><${SetBy} set=${set} keyed=${key} may=${may} label=${label} />
+      ${may ? html`<${Action} kind="small" testid="limit-${key}-change" title="Change: ${label}" run=${change} done="It is set, and stays so after a restart.">Change<//>` : null}</div>
+  </li>`;
+}
+
+function Limits({ limits, may }) {
+  const metered = async () => {
+    await post("/api/link", { budget: { metered: !limits.metered } });
+  };
+  const allow = async () => {
+    const said = await ask({ title: "Let bulk cross", text: "So many bytes of small pictures, records from an outage and files may cross from now on.", confirm: "Allow", fields: [{ name: "allow", label: "Bytes, as 20MB", required: true }] });
+    if (!said) return false;
+    return post("/api/link", { allow: said.allow.trim() });
+  };
+  return html`<section aria-labelledby="limits-title">
+    <h2 id="limits-title">What it may use</h2>
+    <ul class="card wide limits">
+      ${LIMITS.map((limit) => html`<${Limit} key=${limit[0]} limits=${limits} may=${may} limit=${limit} />`)}
+      <li class="row spread" data-testid="limit-metered">
+        <div><b>Metered</b> <span class="quiet">bytes cost money here, so bulk waits until somebody allows it</span>
+          <div class="figures" data-testid="limit-metered-value">${limits.metered ? `yes; ${bytes(limits.allowed_bytes ?? 0)} of bulk may still cross` : "no"}</div></div>
+        <div class="row"><${SetBy} set=${limits.set["budget/metered"]} keyed="metered" may=${may} label="Metered" />
+          ${may
+            ? html`${limits.metered ? html`<${Action} kind="small primary" testid="allow" run=${allow} done="It may cross.">Allow bulk<//>` : null}
+              <${Action} kind="small" testid="limit-metered-change" pressed=${limits.metered} run=${metered} done="It is set, and stays so after a restart.">Metered<//>`
+            : null}</div>
+      </li>
+    </ul>
+  </section>`;
+}
+
+function Spent({ label, spent }) {
+  const limit = spent.limit;
+  return html`<div><p><b>${label}</b> <span class="figures">${bytes(spent.bytes)}${known(limit) ? ` of ${bytes(limit)}` : ""}</span></p>
+    ${known(limit) ? html`<meter min="0" max=${limit} value=${Math.min(spent.bytes, limit)} high=${limit * 0.9} aria-label="${label}: ${bytes(spent.bytes)} of ${bytes(limit)}"></meter>` : html`<p class="quiet">no limit</p>`}</div>`;
+}
+
+function Spending({ limits }) {
+  return html`<section aria-labelledby="spent-title" data-testid="spent">
+    <h2 id="spent-title">What it has used</h2>
+    <div class="card">
+      <div class="thirds">
+        <${Spent} label="Today" spent=${limits.day} />
+        <${Spent} label="This month" spent=${limits.month} />
+        <div><p><b>Now</b> <span class="figures">${bytes(limits.bytes_per_second)}/s</span></p><p class="quiet">${known(limits.cap) ? `of ${bytes(limits.cap)}/s` : "no limit"}</p></div>
+      </div>
+      <table class="spent" aria-labelledby="spent-title">
+        <thead><tr><th scope="col">What</th><th scope="col">Today</th><th scope="col">This month</th></tr></thead>
+        <tbody>${limits.classes.map((one) => html`<tr key=${one.class} data-testid="class-${one.class}">
+          <td>${CLASSES[one.class] ?? one.class}${one.held ? html` <${Chip} state="waiting" label="Held" /><div class="quiet">${one.held}${one.held_until ? `, until ${moment(one.held_until)}` : ""}</div>` : null}</td>
+          <td class="figures whole">${bytes(one.day_bytes)}</td><td class="figures whole">${bytes(one.month_bytes)}</td></tr>`)}</tbody>
+      </table>
+      <p class="quiet">What goes first stands first. Bytes are those that really crossed, both ways.</p>
+    </div>
+  </section>`;
+}
+
+const SPANS = [["hour", "Hour"], ["day", "Day"], ["month", "Month"]];
+const ALL = "";
+
+// Adds lists up, place by place; what no list knows is not known.
+const add = (lists, count) => Array.from({ length: count }, (_, place) => lists.reduce((sum, list) => (known(list[place]) ? (sum ?? 0) + list[place] : sum), null));
+const most = (lists, count) => Array.from({ length: count }, (_, place) => lists.reduce((top, list) => (known(list[place]) ? Math.max(top ?? 0, list[place]) : top), null));
+
+function Past() {
+  const [period, setPeriod] = useState("day");
+  const [route, setRoute] = useState(ALL);
+  const [kind, setKind] = useState(ALL);
+  const { data, problem, reload } = useLive(`/api/link/history?span=${period}`, "history", () => undefined);
+  const chosen = (data?.routes ?? []).filter((one) => route === ALL || one.name === route);
+  const classes = (data?.classes ?? []).filter((one) => kind === ALL || one.class === kind);
+  const size = data?.at.length ?? 0;
+  const shared = { span: data?.span, at: data?.at ?? [], reached: data?.reached };
+  return html`<section aria-labelledby="past-title" data-testid="past">
+    <div class="row spread"><h2 id="past-title">How it was</h2>
+      <div class="row" role="group" aria-label="How far back">${SPANS.map(([id, label]) => html`<button key=${id} type="button" class="small" data-testid="span-${id}" aria-pressed=${period === id} onClick=${() => setPeriod(id)}>${label}</button>`)}</div></div>
+    <${Notice} problem=${problem} onRetry=${reload} />
+    ${data && size
+      ? html`<p class="quiet"><span class="swatch out" aria-hidden="true"></span> headquarters did not answer. Blank: the link did not run, or did not know. A point is written each minute.</p>
+        <div class="charts">
+          <${Chart} ...${shared} testid="chart-lag" title="Records that wait" values=${add(chosen.map((one) => one.lag_records), size)} say=${count}>
+            <label class="inline"><span class="hidden">Route</span><select value=${route} data-testid="chart-route" onChange=${(event) => setRoute(event.target.value)}>
+              <option value=${ALL}>all routes</option>${data.routes.map((one) => html`<option key=${one.name} value=${one.name}>${one.name}</option>`)}</select></label>
+          <//>
+          <${Chart} ...${shared} testid="chart-bytes-waiting" title="Bytes that wait, estimated" values=${add(chosen.map((one) => one.lag_bytes), size)} say=${bytes} />
+          <${Chart} ...${shared} testid="chart-age" title="Age of the oldest that waits" values=${most(chosen.map((one) => one.lag_seconds), size)} say=${span} />
+          <${Chart} ...${shared} testid="chart-catch-up" title="Time to catch up" values=${most(chosen.map((one) => one.catch_up_seconds), size)} say=${span} />
+          <${Chart} ...${shared} testid="chart-crossed" title="Bytes that crossed" bars=${true} values=${add(classes.map((one) => one.bytes), size)} say=${bytes}>
+            <label class="inline"><span class="hidden">Class</span><select value=${kind} data-testid="chart-class" onChange=${(event) => setKind(event.target.value)}>
+              <option value=${ALL}>all classes</option>${data.classes.map((one) => html`<option key=${one.class} value=${one.class}>${CLASSES[one.class] ?? one.class}</option>`)}</select></label>
+          <//>
+          <${Chart} ...${shared} testid="chart-buffer" title="How long this site could wait" least=${true} values=${data.buffer_hours} say=${hours} />
+        </div>`
+      : null}
+  </section>`;
+}
+
+export function Link({ session }) {
+  const link = useLive("/api/link", "link");
+  const instance = newest(link.data?.instances)[0];
+  const state = link.data?.state ?? "down";
+  const contact = link.data?.last_contact_at;
+  const may = session.rights.includes("link");
+  const quiet = instance && ["silent", "stopped", "failed"].includes(instance.state);
+  return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
+    <${Notice} problem=${link.problem} onRetry=${link.reload} />
+    <section class="card wide">
+      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
+      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
+      ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
+      <dl class="facts">
+        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
+        <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+        <div><dt>Waiting at headquarters</dt><dd>${count(link.data?.lag?.down)} records</dd></div>
+        <div><dt>Waiting here</dt><dd>${count(link.data?.lag?.up)} records</dd></div>
+        <div><dt>Carried to this site</dt><dd>${count(instance?.counters?.carried_down)} records since start</dd></div>
+        <div><dt>Carried to headquarters</dt><dd>${count(instance?.counters?.carried_up)} records since start</dd></div>
+        <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
+      </dl>
+      ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
+      ${may
+        ? html`<div class="row">
+            <${Action} testid="link-pause" disabled=${state === "paused"} run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>
+            <${Action} kind="primary" testid="link-resume" disabled=${state !== "paused"} run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>
+          </div>`
+        : html`<p class="quiet">Changing anything here needs the role field or operator.</p>`}
+    </section>
+    ${link.data && instance
+      ? html`<${Routes} link=${link.data} may=${may} />
+        <${Buffer} buffer=${link.data.limits.buffer} />
+        <${Spending} limits=${link.data.limits} />
+        <${Limits} limits=${link.data.limits} may=${may} />
+        <${Past} />`
+      : null}`;
+}

@@ -1,0 +1,202 @@
+//! The link's past as it wrote it down in `service-history`, in memory: two rings of figures.
+//!
+//! The topic is read from its beginning at start, which is some thousand small records, and followed. A point's place is
+//! told by its time, so what comes twice or late is put where it belongs.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use common::broker::{self, Position, Record};
+use common::schemas::{self, ServiceHistory, topic};
+use serde::Serialize;
+
+use crate::app::App;
+
+/// How soon a topic that is not made yet is looked for again.
+const LOOK: Duration = Duration::from_secs(30);
+/// More figures than a link with many routes has; beyond it none is added.
+const MAX_SERIES: usize = 200;
+const MINUTE_MS: i64 = 60_000;
+
+/// Says that there is a new point.
+#[derive(Debug, Serialize)]
+struct News {
+    at: i64,
+}
+
+/// Figures at times that are so far apart, as many as there are slots.
+#[derive(Debug)]
+struct Ring {
+    every_ms: i64,
+    /// When the point of each slot was made; 0 is never.
+    at: Vec<i64>,
+    /// By name, a figure for each slot.
+    series: BTreeMap<String, Vec<f64>>,
+}
+
+impl Ring {
+    fn new(every_ms: i64, slots: usize) -> Self {
+        Self {
+            every_ms,
+            at: vec![0; slots],
+            series: BTreeMap::new(),
+        }
+    }
+
+    fn put(&mut self, at: i64, figures: BTreeMap<String, f64>) {
+        let slots = self.at.len();
+        let slot = usize::try_from(at / self.every_ms).unwrap_or_default() % slots;
+        if at < self.at[slot] {
+            return;
+        }
+        self.at[slot] = at;
+        for values in self.series.values_mut() {
+            values[slot] = f64::NAN;
+        }
+        for (name, figure) in figures {
+            if let Some(values) = self.series.get_mut(&name) {
+                values[slot] = figure;
+            } else if self.series.len() < MAX_SERIES && name.len() <= 300 {
+                let mut values = vec![f64::NAN; slots];
+                values[slot] = figure;
+                self.series.insert(name, values);
+            }
+        }
+    }
+}
+
+/// The points of a time.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    /// When each was made, the oldest first.
+    pub(crate) at: Vec<i64>,
+    /// By name, a figure for each of them; what is not known is no number.
+    pub(crate) series: BTreeMap<String, Vec<f64>>,
+}
+
+/// The rings.
+#[derive(Debug)]
+pub(crate) struct History {
+    rings: Mutex<[Ring; 2]>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let rings = [
+            Ring::new(MINUTE_MS, 24 * 60),
+            Ring::new(15 * MINUTE_MS, 30 * 24 * 4),
+        ];
+        Self {
+            rings: Mutex::new(rings),
+        }
+    }
+}
+
+impl History {
+    /// Takes a record; when its point was made, if it is one of every minute.
+    fn hear(&self, record: &Record) -> Option<i64> {
+        let key = record.key.as_deref().map(String::from_utf8_lossy)?;
+        let key = key.strip_prefix("link/")?;
+        let point = schemas::decode::<ServiceHistory>(record.value.as_deref()?).ok()?;
+        let ring = match key.split_once('/')?.0 {
+            "minute" => 0,
+            "quarter" => 1,
+            _ => return None,
+        };
+        if point.at <= 0 {
+            return None;
+        }
+        self.rings()[ring].put(point.at, point.figures);
+        (ring == 0).then_some(point.at)
+    }
+
+    /// The points from a time to another, of every minute or of every quarter of an hour.
+    pub(crate) fn points(&self, quarters: bool, from: i64, until: i64) -> Points {
+        let rings = self.rings();
+        let ring = &rings[usize::from(quarters)];
+        let slots = ring.at.iter().enumerate();
+        let mut slots: Vec<(i64, usize)> = slots
+            .filter(|(_, at)| (from..until).contains(*at) && **at > 0)
+            .map(|(slot, at)| (*at, slot))
+            .collect();
+        slots.sort_unstable();
+        Points {
+            at: slots.iter().map(|(at, _)| *at).collect(),
+            series: ring
+                .series
+                .iter()
+                .map(|(name, values)| {
+                    (
+                        name.clone(),
+                        slots.iter().map(|(_, slot)| values[*slot]).collect(),
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    fn rings(&self) -> MutexGuard<'_, [Ring; 2]> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows the site's history from its beginning until an error; a site made before there was any is waited for.
+pub(crate) async fn follow(app: &App) -> Result<(), broker::Error> {
+    let name = topic::SERVICE_HISTORY;
+    let partitions = loop {
+        match app.broker.describe(name).await? {
+            Some(topic) => break topic.partitions,
+            None => tokio::time::sleep(LOOK).await,
+        }
+    };
+    let positions: Vec<_> = (0..partitions)
+        .map(|partition| Position::beginning(name, partition))
+        .collect();
+    let mut reader = app.broker.reader(&positions).await?;
+    loop {
+        for record in reader.next(500, Duration::from_secs(10)).await? {
+            if let Some(at) = app.history.hear(&record)
+                && at >= app.started_at - MINUTE_MS
+            {
+                app.hub.publish("history", &News { at });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_comes_round_again_holds_the_newest_and_nothing_of_before() {
+        let mut ring = Ring::new(MINUTE_MS, 10);
+        let of = |name: &str, value: f64| BTreeMap::from([(name.to_owned(), value)]);
+        ring.put(MINUTE_MS, of("a", 1.0));
+        ring.put(11 * MINUTE_MS, of("b", 2.0));
+        assert!(ring.series["a"][1].is_nan());
+        assert_eq!((ring.series["b"][1], ring.at[1]), (2.0, 11 * MINUTE_MS));
+        // A record that compaction left over from before is none.
+        ring.put(MINUTE_MS, of("a", 9.0));
+        assert!(ring.series["a"][1].is_nan());
+    }
+
+    #[test]
+    fn points_of_a_time_come_in_its_order_and_series_are_bounded() {
+        let history = History::default();
+        for minute in [3_i64, 1, 2, 9] {
+            #[expect(clippy::cast_precision_loss, reason = "a test")]
+            let figures = BTreeMap::from([("a".to_owned(), minute as f64)]);
+            history.rings()[0].put(minute * MINUTE_MS, figures);
+        }
+        let points = history.points(false, MINUTE_MS, 9 * MINUTE_MS);
+        assert_eq!(points.at, [1, 2, 3].map(|minute| minute * MINUTE_MS));
+        assert_eq!(points.series["a"], [1.0, 2.0, 3.0]);
+        assert!(history.points(true, 0, i64::MAX).at.is_empty());
+        for name in 0..2 * MAX_SERIES {
+            history.rings()[0].put(10 * MINUTE_MS, BTreeMap::from([(name.to_string(), 1.0)]));
+        }
+        assert_eq!(history.rings()[0].series.len(), MAX_SERIES);
+    }
+}

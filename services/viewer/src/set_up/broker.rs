@@ -23,7 +23,7 @@ const LINK: &str = "link";
 /// How long a reader waits for a record; that there is none is no failure.
 const READ: Duration = Duration::from_secs(1);
 
-pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed> {
+pub(super) async fn climb(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Failed> {
     let address = enrolment.broker();
     ladder.passed(
         StepName::File,
@@ -37,6 +37,10 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
         BrokerAddress::Kafka { servers, tls } => {
             let reached = reach(ladder, servers).await?;
             let (host, mut stream) = (reached.host.clone(), reached.stream);
+            ladder.trying(
+                StepName::Certificate,
+                format!("{host} and this site show each other who they are"),
+            );
             if *tls {
                 let valid = own(enrolment)?;
                 let reached = reach::Reached {
@@ -59,6 +63,10 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
             }
         }
     }
+    ladder.trying(
+        StepName::Rights,
+        "looking at each topic, reading it, and writing to it without effect",
+    );
     let late = |_| {
         Failed::new(
             StepName::Rights,
@@ -72,7 +80,7 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
 }
 
 /// An embedded broker has no name, no port and no TLS: it is a file of a core on this machine.
-fn file(ladder: &mut Ladder, path: &Path) -> Result<(), Failed> {
+fn file(ladder: &mut Ladder<'_>, path: &Path) -> Result<(), Failed> {
     ladder.not_needed(
         StepName::Name,
         "the broker is a file of this machine: there is no name to look up",
@@ -161,7 +169,7 @@ impl Needs {
     }
 }
 
-async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed> {
+async fn rights(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Failed> {
     let site = enrolment.site();
     let refused = |what: &str, error: &broker::Error| {
         let remedy = match error {

@@ -9,6 +9,7 @@ mod edge_site;
 mod events;
 mod evict;
 mod kafka;
+mod kafka_rules;
 mod logs;
 mod mirror_order;
 mod people;

@@ -70,6 +70,18 @@ impl Site {
         .await
     }
 
+    /// Asks for something whose answer is JSON lines.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and when a line is no JSON.
+    pub async fn lines(&self, path: &str, body: Value) -> Result<Vec<Value>> {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let response = self.send(request.header("x-fieldline", "1").json(&body)).await?;
+        let text = response.error_for_status()?.text().await?;
+        let lines = text.lines().map(serde_json::from_str);
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+
     /// Asks with the site's token.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ export function onSignedOut(listener) {
   signedOut = listener;
 }
 
-async function call(method, path, body) {
-  const options = { method, headers: { accept: "application/json" }, credentials: "same-origin" };
+async function ask(method, path, body, signal) {
+  const options = { method, headers: { accept: "application/json" }, credentials: "same-origin", signal };
   if (method !== "GET") {
     options.headers["x-fieldline"] = "1";
     if (method !== "DELETE") {
@@ -23,22 +23,52 @@ async function call(method, path, body) {
       options.body = JSON.stringify(body ?? {});
     }
   }
-  let response;
   try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Problem(0, "no answer", "This page cannot reach its site.", "Is the site's viewer running?");
+    return await fetch(path, options);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw lost();
   }
-  const text = await response.text();
-  let answer = null;
+}
+
+const lost = () => new Problem(0, "no answer", "This page cannot reach its site.", "Is the site's viewer running?");
+
+async function json(response) {
   try {
-    answer = text ? JSON.parse(text) : null;
+    return JSON.parse(await response.text());
   } catch {
-    answer = null;
+    return null;
   }
-  if (response.ok) return answer;
+}
+
+function refused(response, path, answer) {
   if (response.status === 401 && path !== "/api/session") signedOut();
-  throw new Problem(response.status, answer?.title ?? response.statusText, answer?.detail, answer?.hint);
+  return new Problem(response.status, answer?.title ?? response.statusText, answer?.detail, answer?.hint);
+}
+
+async function call(method, path, body) {
+  const response = await ask(method, path, body);
+  const answer = await json(response);
+  if (response.ok) return answer;
+  throw refused(response, path, answer);
+}
+
+// Posts, and hears each JSON line of the answer as it comes; `signal` ends it.
+export async function follow(path, body, hear, signal) {
+  const response = await ask("POST", path, body, signal);
+  if (!response.ok) throw refused(response, path, await json(response));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const lines = (rest + part.value).split("\n");
+      rest = lines.pop();
+      lines.filter(Boolean).forEach((line) => hear(JSON.parse(line)));
+    }
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw lost();
+  }
 }
 
 export const get = (path) => call("GET", path);

@@ -2,7 +2,7 @@
 import { html, render, useEffect, useState } from "./html.js";
 import { get, post, remove, onSignedOut } from "./api.js";
 import * as live from "./live.js";
-import { Age, Dialogs, Toasts, toast, useLive } from "./ui.js";
+import { Age, Dialogs, Toasts, ask, toast, useLive } from "./ui.js";
 import { moment } from "./format.js";
 import { SignIn } from "./views/sign-in.js";
 import { Home } from "./views/home.js";
@@ -76,6 +76,25 @@ function Theme() {
   return html`<button type="button" class="plain" onClick=${() => setTheme(THEMES[theme] ?? "auto")} title="Colours: ${theme}" aria-label="Colours: ${theme}; press for ${THEMES[theme]}">${{ auto: "◐", dark: "●", light: "○" }[theme] ?? "◐"}</button>`;
 }
 
+// Who one is; people with a password change it here.
+function Who({ session }) {
+  if (!session.has_password) return html`<span title=${session.role}>${session.user}</span>`;
+  const change = async () => {
+    const fields = [
+      { name: "old_password", label: "Your password now", type: "password", required: true, autocomplete: "current-password" },
+      { name: "password", label: "The new one (10 characters or more)", type: "password", required: true, minlength: 10, autocomplete: "new-password" },
+      { name: "again", label: "The new one again", type: "password", required: true, autocomplete: "new-password" },
+    ];
+    const run = async ({ old_password, password, again }) => {
+      if (password !== again) throw new Error("The new password is not the same both times.");
+      await post("/api/session/password", { old_password, password });
+    };
+    const text = `You are ${session.user}, ${session.role}. Everywhere else you are signed out.`;
+    if (await ask({ title: "Change your password", text, confirm: "Change", fields, run })) toast("Your password is changed.");
+  };
+  return html`<button type="button" class="plain" data-testid="account" title="Change your password" aria-label="${session.user}: change your password" onClick=${change}>${session.user}</button>`;
+}
+
 function Shell({ session, onSession }) {
   const [name, ...rest] = useRoute();
   const views = VIEWS[session.kind].filter(([, , , right]) => !right || session.rights.includes(right));
@@ -110,7 +129,7 @@ function Shell({ session, onSession }) {
         ${views.map(([id, label]) => html`<li key=${id}><a href="#/${id}" data-testid="nav-${id}" aria-current=${id === here[0] ? "page" : undefined}>${label}</a></li>`)}
       </ul>
       <div class="who">
-        <span title=${session.role}>${session.user}</span>
+        <${Who} session=${session} />
         <${Theme} />
         ${session.sign_in === "users" ? html`<button type="button" class="plain" data-testid="sign-out" onClick=${signOut}>Sign out</button>` : null}
       </div>

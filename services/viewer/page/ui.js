@@ -65,8 +65,8 @@ export function Age({ at }) {
   return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${words}</time>`;
 }
 
-export function Chip({ state, label, testid }) {
-  return html`<span class="chip ${tone(state)}" data-testid=${testid} data-state=${state}>${label ?? stateName(state)}</span>`;
+export function Chip({ state, label, testid, calm }) {
+  return html`<span class="chip ${calm ? "calm" : tone(state)}" data-testid=${testid} data-state=${state}>${label ?? stateName(state)}</span>`;
 }
 
 const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
@@ -139,15 +139,21 @@ export function Action({ run, done, children, kind = "", testid, disabled, title
   return html`<button type="button" class=${kind} data-testid=${testid} title=${title} disabled=${disabled || busy} aria-pressed=${pressed} aria-busy=${busy} onClick=${press}>${children}</button>`;
 }
 
-// Asks in a dialog; `fields` are inputs. Resolves with their values, or null.
+// Asks in a dialog; `fields` are inputs. Resolves with their values, or null. With `run` it stays open until that has
+// worked, and says what was wrong with what was entered.
 let openDialog = () => Promise.resolve(null);
 
 export const ask = (question) => openDialog(question);
 
 export function Dialogs() {
   const [question, setQuestion] = useState(null);
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(false);
   const dialog = useRef(null);
-  openDialog = (next) => new Promise((resolve) => setQuestion({ ...next, resolve }));
+  openDialog = (next) => new Promise((resolve) => {
+    setProblem(null);
+    setQuestion({ ...next, resolve });
+  });
   useEffect(() => {
     if (question && dialog.current && !dialog.current.open) dialog.current.showModal();
   }, [question]);
@@ -156,24 +162,34 @@ export function Dialogs() {
     question.resolve(answer);
     setQuestion(null);
   };
-  const submit = (event) => {
+  const submit = async (event) => {
     event.preventDefault();
-    close(Object.fromEntries(new FormData(event.target)));
+    const said = Object.fromEntries(new FormData(event.target));
+    setBusy(true);
+    try {
+      await question.run?.(said);
+      close(said);
+    } catch (refused) {
+      setProblem(refused);
+    } finally {
+      setBusy(false);
+    }
   };
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onCancel=${() => close(null)}>
     <form onSubmit=${submit}>
       <h2 id="dialog-title">${question.title}</h2>
       ${question.text ? html`<p>${question.text}</p>` : null}
+      <${Notice} problem=${problem} />
       ${(question.fields ?? []).map(
         (field) => html`<label key=${field.name}>${field.label}
           ${field.options
             ? html`<select name=${field.name}>${field.options.map((one) => html`<option value=${one}>${one}</option>`)}</select>`
-            : html`<input name=${field.name} type=${field.type ?? "text"} value=${field.value ?? ""} required=${field.required} minlength=${field.minlength} autocomplete="off" />`}
+            : html`<input name=${field.name} type=${field.type ?? "text"} defaultValue=${field.value ?? ""} required=${field.required} minlength=${field.minlength} autocomplete=${field.autocomplete ?? "off"} />`}
         </label>`,
       )}
       <div class="row end">
         <button type="button" onClick=${() => close(null)}>Cancel</button>
-        <button type="submit" class=${question.kind ?? "primary"} data-testid="confirm">${question.confirm ?? "OK"}</button>
+        <button type="submit" class=${question.kind ?? "primary"} data-testid="confirm" disabled=${busy} aria-busy=${busy}>${question.confirm ?? "OK"}</button>
       </div>
     </form>
   </dialog>`;

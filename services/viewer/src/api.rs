@@ -62,6 +62,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
                 .post(session::sign_in)
                 .delete(session::sign_out),
         )
+        .route("/api/session/password", post(session::password))
         .route("/api/users", get(users::list).post(users::add))
         .route("/api/users/{name}", post(users::set).delete(users::remove))
         .route("/api/tickets", post(users::ticket))
@@ -144,6 +145,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         session::show,
         session::sign_in,
         session::sign_out,
+        session::password,
         users::list,
         users::add,
         users::set,

@@ -70,7 +70,7 @@ pub(crate) struct App {
     /// Held while a site is enrolled or revoked, or bytes are given back.
     pub(crate) asking: tokio::sync::Mutex<()>,
     /// Held while a set-up is tested or kept: one at a time is enough for people.
-    pub(crate) setting_up: tokio::sync::Mutex<()>,
+    pub(crate) setting_up: Arc<tokio::sync::Mutex<()>>,
     /// How many streams of records may be open.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     pub(crate) stop: Stop,

@@ -92,7 +92,7 @@ impl chassis::Service for Viewer {
             usage: events::Usage::default(),
             turns: Default::default(),
             asking: tokio::sync::Mutex::new(()),
-            setting_up: tokio::sync::Mutex::new(()),
+            setting_up: Arc::default(),
             streams: Arc::new(tokio::sync::Semaphore::new(api::MAX_STREAMS)),
             stop: host.stop(),
             page: crate::page::Page::load(),

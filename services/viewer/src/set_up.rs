@@ -1,7 +1,7 @@
 //! Connecting an edge to its core: whether an enrolment will do, step by step, and keeping it.
 //!
-//! A step is tried for real, from this site outwards, and every wait has a limit. The first step that fails says why and
-//! what to do; those after it are not tried. Nothing at the core is changed by it: what is written there to see whether
+//! A step is tried for real, from this site outwards, is told as it begins and as it ends, and every wait has a limit. The
+//! first step that fails says why and what to do; those after it are not tried. Who drops a test ends it. Nothing at the core is changed by it: what is written there to see whether
 //! it may be written is in a transaction that is given up.
 
 mod broker;
@@ -10,11 +10,19 @@ mod depot;
 pub(crate) mod place;
 mod reach;
 
+use std::time::Duration;
+
 use common::identity::{self, Enrolment};
 use common::schemas::SiteId;
 use common::telemetry;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
+
+/// The longest that the steps towards one target take, all together.
+const LIMIT: Duration = Duration::from_secs(30);
+/// More words than a test says: each step begins once and ends once.
+pub(crate) const MOST_TOLD: usize = 32;
 
 /// What is tried, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
@@ -81,10 +89,12 @@ impl Target {
     }
 }
 
-/// What became of a step.
+/// What becomes of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
+    /// It is being tried.
+    Running,
     /// It is as it should be.
     Passed,
     /// It is not.
@@ -99,7 +109,7 @@ pub(crate) struct Step {
     pub(crate) step: StepName,
     pub(crate) target: Target,
     pub(crate) state: Outcome,
-    /// What was found, in words.
+    /// What was found, or is being tried, in words.
     pub(crate) detail: String,
     /// What to do about a failure.
     pub(crate) remedy: Option<String>,
@@ -135,29 +145,49 @@ impl Failed {
     }
 }
 
+/// Hears of each step as it begins and as it ends.
+pub(crate) type Tell<'a> = &'a (dyn Fn(&Step) + Send + Sync);
+
 /// The steps towards one target.
-#[derive(Debug)]
-struct Ladder {
+struct Ladder<'a> {
     target: Target,
+    /// The step that was tried last.
+    at: StepName,
+    /// Those that have ended.
     steps: Vec<Step>,
+    tell: Tell<'a>,
 }
 
-impl Ladder {
-    fn new(target: Target) -> Self {
+impl<'a> Ladder<'a> {
+    fn new(target: Target, tell: Tell<'a>) -> Self {
         Self {
             target,
+            at: StepName::File,
             steps: Vec::new(),
+            tell,
+        }
+    }
+
+    fn step(&self, step: StepName, state: Outcome, detail: String, remedy: Option<String>) -> Step {
+        Step {
+            step,
+            target: self.target,
+            state,
+            detail,
+            remedy,
         }
     }
 
     fn add(&mut self, step: StepName, state: Outcome, detail: impl Into<String>, remedy: Option<String>) {
-        self.steps.push(Step {
-            step,
-            target: self.target,
-            state,
-            detail: detail.into(),
-            remedy,
-        });
+        let step = self.step(step, state, detail.into(), remedy);
+        (self.tell)(&step);
+        self.steps.push(step);
+    }
+
+    /// A step begins.
+    fn trying(&mut self, step: StepName, what: impl Into<String>) {
+        self.at = step;
+        (self.tell)(&self.step(step, Outcome::Running, what.into(), None));
     }
 
     fn passed(&mut self, step: StepName, detail: impl Into<String>) {
@@ -225,9 +255,18 @@ impl Offer<'_> {
     }
 }
 
+fn late(step: StepName) -> Failed {
+    Failed::new(
+        step,
+        format!("there was no end of it within {} s", LIMIT.as_secs()),
+        "try again; name fewer servers if some of them do not answer",
+    )
+}
+
 /// Tries every step. The enrolment is there when it could be read, whatever else failed.
-pub(crate) async fn test(site: &SiteId, offer: &Offer<'_>) -> (Vec<Step>, Option<Enrolment>) {
-    let (mut to_broker, mut to_depot) = (Ladder::new(Target::Broker), Ladder::new(Target::Depot));
+pub(crate) async fn test(site: &SiteId, offer: &Offer<'_>, tell: Tell<'_>) -> (Vec<Step>, Option<Enrolment>) {
+    let mut to_broker = Ladder::new(Target::Broker, tell);
+    let mut to_depot = Ladder::new(Target::Depot, tell);
     let enrolment = match offer.read(site) {
         Ok(enrolment) => enrolment,
         Err(failed) => {
@@ -236,23 +275,34 @@ pub(crate) async fn test(site: &SiteId, offer: &Offer<'_>) -> (Vec<Step>, Option
             return (steps, None);
         }
     };
-    let (broker, depot) = tokio::join!(
-        Box::pin(broker::climb(&mut to_broker, &enrolment)),
-        Box::pin(depot::climb(&mut to_depot, &enrolment)),
-    );
-    let mut steps = to_broker.end(broker);
-    steps.extend(to_depot.end(depot));
+    let broker = async {
+        let climbed = timeout(LIMIT, broker::climb(&mut to_broker, &enrolment)).await;
+        let climbed = climbed.unwrap_or_else(|_| Err(late(to_broker.at)));
+        to_broker.end(climbed)
+    };
+    let depot = async {
+        let climbed = timeout(LIMIT, depot::climb(&mut to_depot, &enrolment)).await;
+        let climbed = climbed.unwrap_or_else(|_| Err(late(to_depot.at)));
+        to_depot.end(climbed)
+    };
+    let (mut steps, more) = tokio::join!(Box::pin(broker), Box::pin(depot));
+    steps.extend(more);
     (steps, Some(enrolment))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
     fn what_comes_after_a_failure_is_named_and_not_tried() {
-        let mut ladder = Ladder::new(Target::Broker);
+        let heard = Mutex::new(Vec::new());
+        let tell = |step: &Step| heard.lock().unwrap().push((step.step.as_str(), step.state));
+        let mut ladder = Ladder::new(Target::Broker, &tell);
         ladder.passed(StepName::File, "it is one");
+        ladder.trying(StepName::Name, "looking it up");
         let steps = ladder.end(Err(Failed::new(StepName::Name, "no such host", "mend it")));
         let told: Vec<_> = steps
             .iter()
@@ -269,6 +319,9 @@ mod tests {
                 ("topics", Outcome::Skipped),
             ]
         );
+        let mut heard = heard.into_inner().unwrap();
+        assert_eq!(heard.remove(1), ("name", Outcome::Running));
+        assert_eq!(heard, told, "each is told as it ends");
         assert_eq!(steps[1].failure(), "name of the broker: no such host");
         assert_eq!(steps[5].detail, "not tried: name failed");
     }

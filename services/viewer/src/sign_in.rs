@@ -72,6 +72,8 @@ pub(crate) struct Identity {
     pub(crate) user: String,
     pub(crate) role: Role,
     pub(crate) via: Via,
+    /// Whether it is one of the site's users, who have passwords.
+    pub(crate) local: bool,
 }
 
 impl Identity {
@@ -169,6 +171,7 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Id
         user: user.to_owned(),
         role: Role::Operator,
         via,
+        local: false,
     };
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let given = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
@@ -193,6 +196,7 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Id
         user: session.user,
         role: session.role,
         via: Via::Session(session.digest),
+        local: session.local,
     }))
 }
 
@@ -206,6 +210,7 @@ mod tests {
             user: "kim".into(),
             role: Role::Operator,
             via,
+            local: false,
         };
         let by = Some("lee".to_owned());
         assert_eq!(who(Via::Token).by(by.clone()), "lee");

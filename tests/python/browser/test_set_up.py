@@ -1,5 +1,6 @@
 """A site that is not connected: its page says so first, tries what it is given, and connects without a restart."""
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,28 @@ def test_a_site_is_connected_with_its_file_and_each_step_says_how_it_went(apart:
     page.get_by_test_id("set-up-connect").click()
     connected(page)
     assert apart.edge.get("/api/audit?action=set_up.connect")["entries"][0]["user"] == "olga"
+
+
+def test_a_step_is_shown_while_it_is_tried_and_a_test_can_be_stopped(apart: Installation, open_page: OpenPage, watch: Watch) -> None:
+    page = open_page(apart.edge, "olga")
+    # It takes connections and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        page.get_by_test_id("set-up-file").set_input_files(enrolment(apart))
+        page.get_by_test_id("set-up-depot").fill(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        page.get_by_test_id("set-up-test").click()
+        expect(step(page, "certificate", "depot")).to_have_attribute("data-state", "running")
+        expect(step(page, "port", "depot")).to_have_attribute("data-state", "passed")
+        expect(step(page, "rights", "depot")).to_have_attribute("data-state", "waiting")
+        assert not violations(page)
+        press(page, "set-up-stop")
+        expect(step(page, "port", "depot")).to_have_count(0)
+        expect(page.get_by_test_id("set-up-said")).to_have_text("A test changes nothing.")
+        # The site has stopped too: what is tried next is not told to wait.
+        page.wait_for_timeout(500)
+        page.get_by_test_id("set-up-test").click()
+        expect(step(page, "certificate", "depot")).to_have_attribute("data-state", "running")
+        expect(step(page, "certificate", "depot")).to_have_attribute("data-state", "failed", timeout=20_000)
+        expect(step(page, "certificate", "depot")).to_contain_text("does not answer with TLS")
 
 
 def test_a_site_is_connected_with_keys_alone_from_pasted_text(apart: Installation, open_page: OpenPage, watch: Watch) -> None:

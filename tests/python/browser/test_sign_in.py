@@ -4,6 +4,8 @@ from playwright.sync_api import expect
 
 from conftest import PASSWORD, OpenPage
 from installation import Installation
+from test_accessibility import violations
+from test_keyboard import press
 from watched import Watch
 
 
@@ -28,6 +30,39 @@ def test_a_wrong_password_is_told_in_words(main: Installation, open_page: OpenPa
     page.get_by_test_id("sign-in").click()
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_test_id("sign-in")).to_be_enabled()
+
+
+def test_people_change_their_own_password_and_are_signed_out_elsewhere(main: Installation, open_page: OpenPage, watch: Watch) -> None:
+    main.edge.post("/api/users", {"name": "petra", "role": "viewer", "password": PASSWORD})
+    page, elsewhere = open_page(main.edge, "petra"), open_page(main.edge, "petra")
+    expect(elsewhere.get_by_test_id("nav-assets")).to_be_visible()
+    press(page, "account")
+    dialog = page.get_by_role("dialog")
+    old, new, again = (dialog.get_by_label(label, exact=True) for label in ("Your password now", "The new one (10 characters or more)", "The new one again"))
+    old.fill("not the password")
+    new.fill("the next password")
+    again.fill("the next passwort")
+    again.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("not the same both times")
+    assert not violations(page)
+    again.fill("the next password")
+    watch.expect("403")
+    again.press("Enter")
+    expect(dialog.get_by_role("alert")).to_contain_text("old password is wrong")
+    old.fill(PASSWORD)
+    again.press("Enter")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_test_id("toast")).to_contain_text("Your password is changed")
+    page.reload()
+    expect(page.get_by_test_id("account")).to_have_text("petra")
+    watch.expect("401")
+    elsewhere.reload()
+    expect(elsewhere.get_by_test_id("sign-in")).to_be_visible()
+    page.get_by_test_id("sign-out").click()
+    page.get_by_test_id("sign-in-user").fill("petra")
+    page.get_by_test_id("sign-in-password").fill("the next password")
+    page.get_by_test_id("sign-in").click()
+    expect(page.get_by_test_id("nav-assets")).to_be_visible()
 
 
 def test_a_one_time_link_signs_in_once_and_leaves_no_trace_in_the_address(

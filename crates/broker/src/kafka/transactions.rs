@@ -137,12 +137,28 @@ impl Holder {
         otherwise(error.into())
     }
 
+    /// Why records were thrown away, where it is that the broker does not let this client write: the client itself only
+    /// says that it threw them away, and tells why to whoever begins another transaction, which it refuses by then.
+    fn forbidden(&self, error: KafkaError) -> KafkaError {
+        if !matches!(
+            error.rdkafka_error_code(),
+            Some(Code::PurgeQueue | Code::PurgeInflight)
+        ) {
+            return error;
+        }
+        let refused = Code::TopicAuthorizationFailed;
+        match self.producer.begin_transaction() {
+            Err(cause) if cause.rdkafka_error_code() == Some(refused) => cause,
+            _ => error,
+        }
+    }
+
     /// The error for records that were not sent: one that is to blame itself, or the transaction.
     fn unsent(&self, records: &[Outgoing], (error, index): Failed, open: Instant) -> Error {
         match index.map(|index| self.shared.undelivered(&records[index], error.clone(), 0)) {
             Some(blamed @ (Error::TooLarge { .. } | Error::Refused { .. })) => blamed,
             Some(blamed @ (Error::UnknownTopic { .. } | Error::UnknownPartition { .. })) => blamed,
-            _ => self.failure("send", error, Some(open)),
+            _ => self.failure("send", self.forbidden(error), Some(open)),
         }
     }
 }

@@ -168,15 +168,21 @@ export function Audit() {
     ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;
 }
 
+const PASSWORD = { name: "password", label: "Password (10 characters or more)", type: "password", required: true, minlength: 10, autocomplete: "new-password" };
 const ROLES = ["viewer", "field", "analyst", "operator"];
 
 export function Users({ session }) {
   const { data, problem, reload } = useLive("/api/users", null);
   const add = async () => {
-    const said = await ask({ title: "Add a user", confirm: "Add", fields: [{ name: "name", label: "Name", required: true }, { name: "role", label: "Role", options: ROLES }, { name: "password", label: "Password (10 characters or more)", type: "password", required: true, minlength: 10 }] });
-    if (!said) return false;
-    await post("/api/users", said);
-    return reload();
+    const fields = [{ name: "name", label: "Name, in lower-case letters", required: true }, { name: "role", label: "Role", options: ROLES }, PASSWORD];
+    const said = await ask({ title: "Add a user", confirm: "Add", fields, run: (user) => post("/api/users", user) });
+    return said ? reload() : false;
+  };
+  const renew = (user) => async () => {
+    const text = "Whoever is signed in under this name is signed out. Tell them to change it once they have signed in.";
+    const path = `/api/users/${encodeURIComponent(user.name)}`;
+    const said = await ask({ title: `A new password for ${user.name}`, text, confirm: "Set", fields: [PASSWORD], run: ({ password }) => post(path, { password }) });
+    return said ? reload() : false;
   };
   const drop = (user) => async () => {
     const said = await ask({ title: `Remove ${user.name}?`, text: "Whoever is signed in under this name is signed out.", confirm: "Remove", kind: "danger" });
@@ -194,6 +200,7 @@ export function Users({ session }) {
     <ul class="rows">${(data?.users ?? []).map((user) => html`<li key=${user.name} class="card wide" data-testid="user-${user.name}"><div class="row spread">
       <div><b>${user.name}</b> <span class="quiet">${user.role}${user.disabled_at ? " · disabled" : ""} · since ${moment(user.created_at)}</span></div>
       <div class="row">
+        <${Action} run=${renew(user)} done="Set." disabled=${user.name === session.user}>New password<//>
         <${Action} run=${change(user, { disabled: !user.disabled_at })} done="Changed." disabled=${user.name === session.user}>${user.disabled_at ? "Enable" : "Disable"}<//>
         <${Action} kind="danger" run=${drop(user)} done="Removed." disabled=${user.name === session.user}>Remove<//>
       </div></div></li>`)}</ul>`;

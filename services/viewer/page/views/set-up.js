@@ -1,6 +1,6 @@
 // Connecting this site: one file from headquarters, tried step by step before it is kept.
 import { html, useEffect, useRef, useState } from "../html.js";
-import { post } from "../api.js";
+import { follow, post } from "../api.js";
 import * as live from "../live.js";
 import { Action, Age, Chip, Head, Notice, useLive } from "../ui.js";
 import { moment } from "../format.js";
@@ -34,9 +34,9 @@ function Steps({ target, steps, busy }) {
     <ol class="steps">
       ${stepsOf(target).map((step) => {
         const one = known.get(step);
-        const state = one?.state ?? (busy ? "trying" : "not tried");
+        const state = one?.state ?? (busy ? "waiting" : "not tried");
         return html`<li key=${step} data-testid="set-up-step-${step}-${target}" data-state=${state}>
-          <div class="row spread"><b>${STEPS[step]}</b><${Chip} state=${state} /></div>
+          <div class="row spread"><b>${STEPS[step]}</b><${Chip} state=${state === "running" ? "trying" : state} calm=${state === "waiting"} /></div>
           ${one ? html`<p class=${one.state === "failed" ? "bad-text" : "quiet"}>${one.detail}</p>` : null}
           ${one?.remedy ? html`<p><b>What to do:</b> ${one.remedy}</p>` : null}
         </li>`;
@@ -54,9 +54,11 @@ function Enrol({ onConnected, connected }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
   const file = useRef(null);
+  const running = useRef(null);
   const seen = glimpse(text);
   // What was tried says nothing of what is entered now.
   const forget = () => {
+    running.current?.abort();
     setSteps(null);
     setPassed(false);
     setProblem(null);
@@ -87,18 +89,37 @@ function Enrol({ onConnected, connected }) {
   const body = () => ({ enrolment: text, broker_url: own.broker.trim() || null, depot_url: own.depot.trim() || null });
   const test = async () => {
     forget();
+    const own = new AbortController();
+    running.current = own;
     setBusy(true);
+    setSteps([]);
+    let ended = false;
+    const hear = (one) => {
+      if (own.signal.aborted) return;
+      ended = "passed" in one;
+      if (ended) setPassed(one.passed);
+      else setSteps((old) => [...(old ?? []).filter(({ step, target }) => step !== one.step || target !== one.target), one]);
+    };
     try {
-      const answer = await post("/api/set-up/test", body());
-      setSteps(answer.steps);
-      setPassed(answer.passed);
+      await follow("/api/set-up/test", body(), hear, own.signal);
+      if (!ended) throw new Error("The test was cut off. Test again.");
     } catch (refused) {
+      if (own.signal.aborted) return;
+      setSteps(null);
       setProblem(refused);
     } finally {
-      setBusy(false);
+      if (running.current === own) {
+        running.current = null;
+        setBusy(false);
+      }
     }
-    return false;
   };
+  const stop = () => {
+    forget();
+    setBusy(false);
+  };
+  // Who leaves the view ends the test.
+  useEffect(() => () => running.current?.abort(), []);
   const connect = async () => {
     setProblem(null);
     try {
@@ -116,7 +137,7 @@ function Enrol({ onConnected, connected }) {
     return true;
   };
   const failed = steps?.find((one) => one.state === "failed");
-  const said = busy ? "Trying each step. It takes half a minute at most." : failed ? `${TARGETS[failed.target]}: ${failed.detail}` : passed ? "Every step passed. Connect keeps the enrolment, and the link starts." : "";
+  const said = busy ? "Trying each step. It takes half a minute at most, and changes nothing." : failed ? `${TARGETS[failed.target]}: ${failed.detail}` : passed ? "Every step passed. Connect keeps the enrolment, and the link starts." : "";
   return html`<section class="card wide" aria-labelledby="enrol-title">
       <h2 id="enrol-title">${connected ? "Connect anew" : "Give this site its enrolment"}</h2>
       <p>Headquarters makes one file for each site: <code>fieldline site add SITE --out SITE.enrolment</code>. It holds this site's key, so treat it as a password.</p>
@@ -131,8 +152,10 @@ function Enrol({ onConnected, connected }) {
       </div>
       <${Notice} problem=${problem} />
       <div class="row">
-        <${Action} kind=${passed ? "" : "primary"} testid="set-up-test" disabled=${!text.trim()} run=${test}>Test<//>
-        <${Action} kind="primary" testid="set-up-connect" disabled=${!passed} run=${connect} done="Kept. The link takes it up within seconds.">Connect<//>
+        ${busy
+          ? html`<button type="button" data-testid="set-up-stop" onClick=${stop}>Stop</button>`
+          : html`<button type="button" class=${passed ? "" : "primary"} data-testid="set-up-test" disabled=${!text.trim()} onClick=${test}>Test</button>`}
+        <${Action} kind="primary" testid="set-up-connect" disabled=${!passed || busy} run=${connect} done="Kept. The link takes it up within seconds.">Connect<//>
         <span class=${failed ? "bad-text" : "quiet"} role="status" data-testid="set-up-said">${said || (passed ? "" : "A test changes nothing.")}</span>
       </div>
     </section>

@@ -15,7 +15,7 @@ use super::input::Input;
 use crate::app::{App, Kind};
 use crate::audit::{self, Deed};
 use crate::problem::{Problem, ProblemBody, Result};
-use crate::sign_in::{self, Identity, Mode, Origin, Right, Role, Ticket, Via};
+use crate::sign_in::{self, Identity, Mode, Origin, Right, Role, Ticket, UserChange, Via, check_password};
 
 /// Who one is, and what one may do here.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +23,8 @@ pub(crate) struct SessionView {
     /// Null before the sign-in.
     user: Option<String>,
     role: Option<Role>,
+    /// Whether one has a password here, which one can change.
+    has_password: bool,
     /// users: people sign in; off: everybody is operator.
     sign_in: Mode,
     site: String,
@@ -32,12 +34,12 @@ pub(crate) struct SessionView {
     rights: Vec<&'static str>,
 }
 
-fn view(app: &App, who: Option<(String, Role)>) -> SessionView {
-    let rights = who.as_ref().map(|(_, role)| Right::of(*role, app.kind));
-    let (user, role) = who.unzip();
+fn view(app: &App, who: Option<Ticket>) -> SessionView {
+    let rights = who.as_ref().map(|who| Right::of(who.role, app.kind));
     SessionView {
-        user,
-        role,
+        has_password: who.as_ref().is_some_and(|who| who.local),
+        role: who.as_ref().map(|who| who.role),
+        user: who.map(|who| who.user),
         sign_in: app.sign_in.mode,
         site: app.site.to_string(),
         kind: app.kind,
@@ -49,7 +51,11 @@ fn view(app: &App, who: Option<(String, Role)>) -> SessionView {
 /// Says who one is; also to those who have not signed in.
 #[utoipa::path(get, path = "/api/session", responses((status = 200, body = SessionView)))]
 pub(crate) async fn show(State(app): Site, identity: Result<Identity>) -> Json<SessionView> {
-    let who = identity.ok().map(|identity| (identity.user, identity.role));
+    let who = identity.ok().map(|identity| Ticket {
+        user: identity.user,
+        role: identity.role,
+        local: identity.local,
+    });
     Json(view(&app, who))
 }
 
@@ -89,18 +95,7 @@ pub(crate) async fn sign_in(
 ) -> Result<Signed> {
     let address = origin.address;
     let user = given.user.as_deref();
-    let kept = app
-        .sign_in
-        .throttle
-        .admit(user, &address.to_string(), Instant::now());
-    kept.map_err(|wait| {
-        let seconds = wait.as_secs().saturating_add(1);
-        Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            format!("too many sign-ins have failed; the next may be tried in {seconds} s"),
-        )
-        .retry_after(seconds)
-    })?;
+    admit(&app, user, address)?;
     let ticket = match verified(&app, &given).await {
         Ok(ticket) => ticket,
         Err(problem) => {
@@ -113,7 +108,7 @@ pub(crate) async fn sign_in(
     let by_link = given.ticket.is_some();
     let deed = deed(Some(ticket.user.clone()), Some(ticket.role), address, by_link);
     let entry = audit::begin(&app, deed).await?;
-    let begun = sign_in::begin(&app, &ticket).await;
+    let begun = sign_in::begin(&app, &ticket, 0).await;
     let outcome = match &begun {
         Ok(_) => "done".to_owned(),
         Err(error) => format!("failed: {error}"),
@@ -123,8 +118,24 @@ pub(crate) async fn sign_in(
     tracing::info!(user = %ticket.user, %address, "signed in");
     Ok((
         cookie(&app, Some(&secret), origin)?,
-        Json(view(&app, Some((ticket.user, ticket.role)))),
+        Json(view(&app, Some(ticket))),
     ))
+}
+
+/// Counts a try of a password, or refuses it: guessing is slow.
+fn admit(app: &App, user: Option<&str>, address: IpAddr) -> Result<()> {
+    let tried = app
+        .sign_in
+        .throttle
+        .admit(user, &address.to_string(), Instant::now());
+    tried.map_err(|wait| {
+        let seconds = wait.as_secs().saturating_add(1);
+        Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("too many passwords were wrong; the next may be tried in {seconds} s"),
+        )
+        .retry_after(seconds)
+    })
 }
 
 fn deed(user: Option<String>, role: Option<Role>, address: IpAddr, by_link: bool) -> Deed {
@@ -164,4 +175,65 @@ pub(crate) async fn sign_out(State(app): Site, identity: Identity, origin: Origi
         sign_in::end(&app, digest).await?;
     }
     Ok((cookie(&app, None, origin)?, Json(view(&app, None))))
+}
+
+/// One's own password, and the next one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPassword {
+    /// The one that counts now.
+    old_password: String,
+    /// At least ten letters.
+    password: String,
+}
+
+/// Changes one's own password. All other sessions of the user end; the caller's goes on under a new cookie.
+#[utoipa::path(post, path = "/api/session/password", request_body = NewPassword,
+    responses((status = 200, body = SessionView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 403, body = ProblemBody, description = "the old password is wrong"), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody)))]
+pub(crate) async fn password(
+    State(app): Site,
+    identity: Identity,
+    origin: Origin,
+    Input(given): Input<NewPassword>,
+) -> Result<Signed> {
+    let no_password = || {
+        Problem::conflict(format!("{} has no password here", identity.user))
+            .hint("an operator adds you as a user of this site")
+    };
+    check_password(&given.password)?;
+    if given.password == given.old_password {
+        return Err(Problem::bad_request("the new password is the old one"));
+    }
+    let user = match identity.local {
+        true => sign_in::user(&app, &identity.user).await?,
+        false => None,
+    };
+    let user = user.ok_or_else(no_password)?;
+    // A session that somebody else holds is no way to guess.
+    admit(&app, Some(&user.name), origin.address)?;
+    let kept = Some(user.password_hash.as_str());
+    if !app.sign_in.passwords.verify(&given.old_password, kept).await? {
+        return Err(Problem::forbidden("the old password is wrong"));
+    }
+    app.sign_in
+        .throttle
+        .succeeded(Some(&user.name), &origin.address.to_string());
+    let change = UserChange {
+        password_hash: Some(app.sign_in.passwords.hash(&given.password).await?),
+        unchanged_since: Some(user.changed_at),
+        ..UserChange::default()
+    };
+    let user = sign_in::set_user(&app, &user.name, change).await?;
+    let ticket = Ticket {
+        user: user.name,
+        role: user.role,
+        local: true,
+    };
+    let secret = sign_in::begin(&app, &ticket, user.changed_at).await?;
+    Ok((
+        cookie(&app, Some(&secret), origin)?,
+        Json(view(&app, Some(ticket))),
+    ))
 }

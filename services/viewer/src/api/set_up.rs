@@ -1,14 +1,22 @@
 //! Connecting an edge to its core.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use common::broker::TopicSpec;
 use common::chassis::{Secret, now_ms};
 use common::identity::Details;
 use common::schemas::{EDGE_TABLES, Topic};
+use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::Site;
@@ -130,15 +138,6 @@ impl EnrolmentInput {
     }
 }
 
-/// What was tried.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TestView {
-    /// Whether nothing failed.
-    passed: bool,
-    /// First those towards the broker, then those towards the depot, each in the order in which they were tried.
-    steps: Vec<Step>,
-}
-
 fn failure(steps: &[Step]) -> Option<&Step> {
     steps.iter().find(|step| step.state == Outcome::Failed)
 }
@@ -147,18 +146,47 @@ fn busy() -> Problem {
     Problem::conflict("a set-up is being tested already").hint("wait for its end, half a minute at most")
 }
 
-/// Tries an enrolment step by step, and changes nothing (edge).
+/// Tries an enrolment step by step, and changes nothing (edge). Each step is told as it begins and as it ends, a JSON
+/// object a line: step, target, state (running, passed, failed, skipped), detail, remedy. The steps towards broker and
+/// depot are tried at the same time. The last line is `{"passed": true}`, or false where any step failed. Whoever leaves
+/// ends the test.
 #[utoipa::path(post, path = "/api/set-up/test", request_body = EnrolmentInput,
-    responses((status = 200, body = TestView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 409, body = ProblemBody)))]
-pub(crate) async fn test(State(app): Site, Input(given): Input<EnrolmentInput>) -> Result<Json<TestView>> {
+    responses((status = 200, description = "JSON lines", content_type = "application/x-ndjson"),
+        (status = 400, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
+pub(crate) async fn test(State(app): Site, Input(given): Input<EnrolmentInput>) -> Result<Response> {
     app.only(Kind::Edge)?;
-    let _one_at_a_time = app.setting_up.try_lock().map_err(|_| busy())?;
-    let (steps, _) = Box::pin(set_up::test(&app.site, &given.offer())).await;
-    Ok(Json(TestView {
-        passed: failure(&steps).is_none(),
-        steps,
-    }))
+    let turn = app.setting_up.clone().try_lock_owned().map_err(|_| busy())?;
+    let (tell, told) = mpsc::channel(set_up::MOST_TOLD);
+    tokio::spawn(try_out(app, given, turn, tell).in_current_span());
+    let body = Body::from_stream(stream::unfold(told, |mut told| async move {
+        let line = told.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), told))
+    }));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// A test, until its end, or until nobody waits for it any more.
+async fn try_out(
+    app: Arc<App>,
+    given: EnrolmentInput,
+    _turn: OwnedMutexGuard<()>,
+    tell: mpsc::Sender<String>,
+) {
+    let said = |step: &Step| {
+        let line = serde_json::to_string(step).unwrap_or_default();
+        // There is room for all that a test says; who has left hears nothing.
+        let _heard = tell.try_send(line + "\n");
+    };
+    let offer = given.offer();
+    let test = Box::pin(set_up::test(&app.site, &offer, &said));
+    let steps = tokio::select! {
+        biased;
+        () = tell.closed() => return,
+        () = app.stop.cancelled() => return,
+        (steps, _) = test => steps,
+    };
+    let passed = failure(&steps).is_none();
+    let _heard = tell.try_send(json!({"passed": passed}).to_string() + "\n");
 }
 
 /// A site that is connected now.
@@ -187,7 +215,7 @@ pub(crate) async fn connect(
             .hint("set enrolment = \"/path/site.enrolment\" in [common], and restart")
     })?;
     let _one_at_a_time = app.setting_up.try_lock().map_err(|_| busy())?;
-    let (steps, enrolment) = Box::pin(set_up::test(&app.site, &given.offer())).await;
+    let (steps, enrolment) = Box::pin(set_up::test(&app.site, &given.offer(), &|_| ())).await;
     if let Some(failed) = failure(&steps) {
         let problem = Problem::conflict(failed.failure());
         return Err(match &failed.remedy {

@@ -119,6 +119,7 @@ pub(crate) async fn set(
         role: edit.role,
         password_hash,
         disabled: edit.disabled,
+        unchanged_since: None,
     };
     Ok(Json(sign_in::set_user(&app, &name, change).await?.into()))
 }

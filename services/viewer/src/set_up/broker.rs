@@ -8,7 +8,7 @@ use common::broker::{self, Broker, Outgoing, Position, Tls};
 use common::identity::{BrokerAddress, Enrolment};
 use common::schemas::{SiteId, at_core, topic};
 use common::telemetry;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ const LINK: &str = "link";
 /// How long a reader waits for a record; that there is none is no failure.
 const READ: Duration = Duration::from_secs(1);
 
-pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed> {
+pub(super) async fn climb(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Failed> {
     let address = enrolment.broker();
     ladder.passed(
         StepName::File,
@@ -37,6 +37,10 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
         BrokerAddress::Kafka { servers, tls } => {
             let reached = reach(ladder, servers).await?;
             let (host, mut stream) = (reached.host.clone(), reached.stream);
+            ladder.trying(
+                StepName::Certificate,
+                format!("{host} and this site show each other who they are"),
+            );
             if *tls {
                 let valid = own(enrolment)?;
                 let reached = reach::Reached {
@@ -59,6 +63,10 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
             }
         }
     }
+    ladder.trying(
+        StepName::Rights,
+        "looking at each topic, reading it, and writing to it without effect",
+    );
     let late = |_| {
         Failed::new(
             StepName::Rights,
@@ -72,7 +80,7 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
 }
 
 /// An embedded broker has no name, no port and no TLS: it is a file of a core on this machine.
-fn file(ladder: &mut Ladder, path: &Path) -> Result<(), Failed> {
+fn file(ladder: &mut Ladder<'_>, path: &Path) -> Result<(), Failed> {
     ladder.not_needed(
         StepName::Name,
         "the broker is a file of this machine: there is no name to look up",
@@ -161,28 +169,127 @@ impl Needs {
     }
 }
 
-async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed> {
-    let site = enrolment.site();
-    let refused = |what: &str, error: &broker::Error| {
-        let remedy = match error {
-            broker::Error::Locked { .. } => {
-                "an embedded broker serves one process: run this site in the core's, or give the core a Kafka".to_owned()
-            }
-            broker::Error::Unreachable { .. } => {
-                "the servers that a Kafka tells of must be reached from here too: check its advertised.listeners".to_owned()
-            }
-            _ => format!(
-                "headquarters must let CN={site} read, write and describe topics that begin with {site}., read and describe \
-                 ASSET_BROADCAST and ASSET_PREVIEW (with their settings), use transactional ids that begin with {site}., \
-                 and read as group {LINK}.reader"
-            ),
+/// What a site must be let do, as Kafka's rules name it.
+#[derive(Debug, Clone, Copy)]
+enum Right {
+    Describe,
+    Read,
+    Write,
+    Transactions,
+}
+
+impl Right {
+    /// What gives it, for a topic or a transactional id, in the words of Kafka's own tool. What begins with the site's
+    /// name is given all at once.
+    fn rule(self, enrolment: &Enrolment, name: &str) -> String {
+        let site = enrolment.site();
+        let (operations, kind) = match self {
+            Self::Describe => ("--operation Describe --operation DescribeConfigs", "--topic"),
+            Self::Read => ("--operation Read", "--topic"),
+            Self::Write => ("--operation Write", "--topic"),
+            Self::Transactions => ("--operation Describe --operation Write", "--transactional-id"),
         };
-        Failed::new(
+        let own = at_core(site, "");
+        let what = if name.starts_with(&own) {
+            format!("{own} --resource-pattern-type prefixed")
+        } else {
+            name.to_owned()
+        };
+        let who = match enrolment.broker() {
+            BrokerAddress::Kafka { tls: false, .. } => "ANONYMOUS".to_owned(),
+            _ => format!("CN={site}"),
+        };
+        format!("kafka-acls --add --allow-principal User:{who} {operations} {kind} {what}")
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Describe => "look at",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Transactions => "use the transactional id",
+        }
+    }
+}
+
+/// What a Kafka does not let a site do, or why that could not be found out.
+#[derive(Debug)]
+struct Refusal {
+    right: Right,
+    name: String,
+    error: broker::Error,
+}
+
+impl Refusal {
+    /// Whether it was a rule of that Kafka.
+    fn by_rule(&self) -> bool {
+        telemetry::chain(&self.error)
+            .to_ascii_lowercase()
+            .contains("authorization failed")
+    }
+
+    /// Why the step fails: all that the rules refuse, or the first trouble of another kind.
+    fn failed(enrolment: &Enrolment, refusals: &[Self]) -> Option<Failed> {
+        let first = refusals
+            .iter()
+            .find(|refusal| !refusal.by_rule())
+            .or_else(|| refusals.first())?;
+        let verb = first.right.verb();
+        if !first.by_rule() {
+            let what = format!("this site cannot {verb} {}", first.name);
+            return Some(refused(enrolment.site(), &what, &first.error));
+        }
+        tracing::info!(error = %telemetry::chain(&first.error), "a right is missing at the core");
+        let names: Vec<_> = refusals.iter().map(|refusal| refusal.name.as_str()).collect();
+        let mut rules: Vec<_> = refusals
+            .iter()
+            .map(|refusal| format!("`{}`", refusal.right.rule(enrolment, &refusal.name)))
+            .collect();
+        rules.dedup();
+        Some(Failed::new(
             StepName::Rights,
-            format!("{what}: {}", telemetry::chain(error)),
-            remedy,
-        )
+            format!(
+                "this site may not {verb} {}: the rules of the core's Kafka do not let it",
+                names.join(", ")
+            ),
+            format!(
+                "headquarters runs {}, and removes what denies it, if anything does; all that a site needs: {}",
+                rules.join(" and "),
+                needed(enrolment.site()),
+            ),
+        ))
+    }
+}
+
+/// All rights that a site needs, in words.
+fn needed(site: &SiteId) -> String {
+    format!(
+        "read, write and describe topics that begin with {site}., read and describe ASSET_BROADCAST and ASSET_PREVIEW \
+         (with their settings), use transactional ids that begin with {site}., and read as group {LINK}.reader"
+    )
+}
+
+fn refused(site: &SiteId, what: &str, error: &broker::Error) -> Failed {
+    let remedy = match error {
+        broker::Error::Locked { .. } => {
+            "an embedded broker serves one process: run this site in the core's, or give the core a Kafka"
+                .to_owned()
+        }
+        broker::Error::Unreachable { .. } => {
+            "the servers that a Kafka tells of must be reached from here too: check its advertised.listeners"
+                .to_owned()
+        }
+        _ => format!("headquarters must let CN={site} {}", needed(site)),
     };
+    Failed::new(
+        StepName::Rights,
+        format!("{what}: {}", telemetry::chain(error)),
+        remedy,
+    )
+}
+
+async fn rights(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Failed> {
+    let site = enrolment.site();
     // The client of Kafka wants its certificates as files.
     let files = tempfile::Builder::new()
         .prefix("fieldline-set-up-")
@@ -208,31 +315,39 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
     }
     let broker = Broker::open(&settings, LINK, &prometheus::Registry::new())
         .await
-        .map_err(|error| refused("the broker cannot be opened", &error))?;
+        .map_err(|error| refused(site, "the broker cannot be opened", &error))?;
     broker
         .ping()
         .await
-        .map_err(|error| refused("the broker does not let this site in", &error))?;
+        .map_err(|error| refused(site, "the broker does not let this site in", &error))?;
     let needs = Needs::of(site);
-    let mut missing = Vec::new();
+    let (mut missing, mut refusals) = (Vec::new(), Vec::new());
     for name in needs.all() {
         match broker.describe(name).await {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(name.as_str()),
-            Err(error) => return Err(refused(&format!("this site may not look at {name}"), &error)),
+            Err(error) => refusals.push(Refusal {
+                right: Right::Describe,
+                name: name.clone(),
+                error,
+            }),
+        }
+        if refusals.last().is_some_and(|refusal| !refusal.by_rule()) {
+            break;
         }
     }
+    let all_let = |refusals: Vec<Refusal>| match Refusal::failed(enrolment, &refusals) {
+        Some(failed) => Err(failed),
+        None => Ok(()),
+    };
+    all_let(refusals)?;
     let there = |names: &[String]| -> Vec<String> {
         let there = names.iter().filter(|name| !missing.contains(&name.as_str()));
         there.cloned().collect()
     };
     let (reads, writes) = (there(&needs.reads), there(&needs.writes));
-    read(&broker, &reads)
-        .await
-        .map_err(|error| refused("this site may not read", &error))?;
-    write(&broker, site, &writes)
-        .await
-        .map_err(|error| refused("this site may not write", &error))?;
+    all_let(read(&broker, &reads).await)?;
+    all_let(write(&broker, site, &writes).await)?;
     let list = |names: &[String]| {
         if names.is_empty() {
             "nothing yet".to_owned()
@@ -258,24 +373,58 @@ async fn rights(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed
 }
 
 /// Reads each topic with a reader of its own, so that a refusal names the right one.
-async fn read(broker: &Broker, names: &[String]) -> broker::Result<()> {
+async fn read(broker: &Broker, names: &[String]) -> Vec<Refusal> {
     let each = names.iter().map(|name| async move {
-        broker.watermarks(name, 0).await?;
-        let mut reader = broker.reader(&[Position::end(name, 0)]).await?;
-        reader.next(1, READ).await.map(drop)
+        let read = async {
+            broker.watermarks(name, 0).await?;
+            let mut reader = broker.reader(&[Position::end(name, 0)]).await?;
+            reader.next(1, READ).await.map(drop)
+        };
+        let error = read.await.err()?;
+        Some(Refusal {
+            right: Right::Read,
+            name: name.clone(),
+            error,
+        })
     });
-    try_join_all(each).await.map(drop)
+    join_all(each).await.into_iter().flatten().collect()
 }
 
-/// Writes a record to each topic in a transaction that is given up, so that nobody ever reads them.
-async fn write(broker: &Broker, site: &SiteId, names: &[String]) -> broker::Result<()> {
+/// Writes a record to each topic in a transaction that is given up, so that nobody ever reads them. What is refused as
+/// a whole is tried one by one: Kafka does not say which topic it was.
+async fn write(broker: &Broker, site: &SiteId, names: &[String]) -> Vec<Refusal> {
     if names.is_empty() {
-        return Ok(());
+        return Vec::new();
     }
-    let records = names
-        .iter()
-        .map(|name| Outgoing::new(name, "set-up", Vec::new()))
-        .collect();
-    let transactions = broker.transactions(&at_core(site, "set-up")).await?;
-    transactions.rehearse(records).await
+    let id = at_core(site, "set-up");
+    let rehearse = async |names: &[String]| {
+        let refusal = |right, error| Refusal {
+            right,
+            name: if matches!(right, Right::Write) {
+                names.join(", ")
+            } else {
+                id.clone()
+            },
+            error,
+        };
+        let record = |name: &String| Outgoing::new(name, "set-up", Vec::new());
+        let transactions = broker.transactions(&id).await;
+        let transactions = transactions.map_err(|error| refusal(Right::Transactions, error))?;
+        let rehearsed = transactions.rehearse(names.iter().map(record).collect()).await;
+        rehearsed.map_err(|error| refusal(Right::Write, error))
+    };
+    let Err(whole) = rehearse(names).await else {
+        return Vec::new();
+    };
+    if matches!(whole.right, Right::Transactions) || names.len() == 1 {
+        return vec![whole];
+    }
+    let mut refusals = Vec::new();
+    for name in names {
+        refusals.extend(rehearse(std::slice::from_ref(name)).await.err());
+    }
+    if refusals.is_empty() {
+        refusals.push(whole);
+    }
+    refusals
 }

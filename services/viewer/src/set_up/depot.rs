@@ -32,7 +32,7 @@ struct Page {
     _entries: Vec<serde_json::Value>,
 }
 
-pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<(), Failed> {
+pub(super) async fn climb(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Failed> {
     let url = enrolment.depot();
     ladder.passed(StepName::File, format!("the depot is {}", enrolment.depot_url()));
     let host = url
@@ -42,6 +42,10 @@ pub(super) async fn climb(ladder: &mut Ladder, enrolment: &Enrolment) -> Result<
         .to_owned();
     let port = url.port().unwrap_or(HTTPS);
     let reached = reach(ladder, &[(host.clone(), port)]).await?;
+    ladder.trying(
+        StepName::Certificate,
+        format!("{host} and this site show each other their certificates"),
+    );
     let valid = own(enrolment)?;
     let stream = handshake(enrolment, &[b"http/1.1"], reached).await?;
     let answered = timeout(LIMIT, ask(stream, &host)).await.unwrap_or_else(|_| {

@@ -68,10 +68,11 @@ fn shown(host: &str, address: SocketAddr) -> String {
 }
 
 /// The first two steps, to any of the servers: one that answers is enough, and the others are said.
-pub(super) async fn reach(ladder: &mut Ladder, servers: &[(String, u16)]) -> Result<Reached, Failed> {
+pub(super) async fn reach(ladder: &mut Ladder<'_>, servers: &[(String, u16)]) -> Result<Reached, Failed> {
     let mut named = Vec::new();
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (host, port) in servers.iter().take(SERVERS) {
+        ladder.trying(StepName::Name, format!("looking up {host}"));
         match addresses(host, *port).await {
             Ok(addresses) => {
                 let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
@@ -95,6 +96,7 @@ pub(super) async fn reach(ladder: &mut Ladder, servers: &[(String, u16)]) -> Res
     ladder.passed(StepName::Name, [found, problems].concat().join("; "));
     let mut problems = Vec::new();
     for (host, port, addresses) in named {
+        ladder.trying(StepName::Port, format!("connecting to {host}, port {port}"));
         match connect(host, &addresses).await {
             Ok(stream) => {
                 problems.insert(0, format!("somebody listens at {host}, port {port}"));

@@ -171,6 +171,7 @@ mod tests {
             user: "kim".into(),
             role: Role::Field,
             via: Via::Token,
+            local: false,
         };
         assert!(allowed(None, Needs::Nothing).is_ok());
         assert!(allowed(None, Needs::SignIn).is_err());

@@ -65,6 +65,12 @@ pub(crate) const RULES: &[Rule] = &[
     open("GET", "/api/session"),
     open("POST", "/api/session"),
     rule("DELETE", "/api/session", Needs::SignIn, Some("session.sign_out")),
+    rule(
+        "POST",
+        "/api/session/password",
+        Needs::SignIn,
+        Some("session.password"),
+    ),
     read("/api/site"),
     read("/api/status"),
     read("/api/events"),

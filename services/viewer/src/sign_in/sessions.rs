@@ -26,7 +26,7 @@ pub(crate) struct Session {
     pub(crate) user: String,
     pub(crate) role: Role,
     /// Whether the name was one of table `users`, which it then must still be.
-    local: bool,
+    pub(crate) local: bool,
     created_at: i64,
 }
 
@@ -69,15 +69,18 @@ fn read(digest: &str, row: &Row) -> Option<Session> {
     })
 }
 
-/// Begins a session; returns what the browser is to hold.
-pub(crate) async fn begin(app: &App, ticket: &Ticket) -> Result<String, table::Error> {
+/// Begins a session later than `after`, as a change of its user; returns what the browser is to hold.
+pub(crate) async fn begin(app: &App, ticket: &Ticket, after: i64) -> Result<String, table::Error> {
     let secret = secret::make();
     let write = Write::to("sessions")
         .set("digest", secret::digest(&secret).to_hex().as_str())
         .set("user_name", &ticket.user)
         .set("role", ticket.role.as_str())
         .set("local", ticket.local)
-        .set("created_at", Value::timestamp(now_ms()));
+        .set(
+            "created_at",
+            Value::timestamp(now_ms().max(after.saturating_add(1))),
+        );
     app.table.upsert(write.ttl(LIFETIME)).await?;
     Ok(secret)
 }

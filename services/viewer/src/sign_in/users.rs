@@ -37,6 +37,8 @@ pub(crate) struct Change {
     pub(crate) role: Option<Role>,
     pub(crate) password_hash: Option<String>,
     pub(crate) disabled: Option<bool>,
+    /// Refuses the change where the user was changed after this.
+    pub(crate) unchanged_since: Option<i64>,
 }
 
 fn key(name: &str) -> [(&'static str, Value); 2] {
@@ -121,8 +123,12 @@ fn write(user: &User) -> Write {
 pub(crate) async fn set(app: &App, name: &str, change: Change) -> Result<User> {
     let _one_at_a_time = app.sign_in.users.changing.lock().await;
     let mut user = get(app, name).await?.ok_or_else(|| unknown(app, name))?;
+    if change.unchanged_since.is_some_and(|seen| seen < user.changed_at) {
+        return Err(Problem::conflict(format!("somebody has just changed {name}")).hint("sign in again"));
+    }
     let now = now_ms();
-    user.changed_at = now.max(user.changed_at);
+    // Later than the change before, so that what was begun after that one ends too.
+    user.changed_at = now.max(user.changed_at.saturating_add(1));
     user.role = change.role.unwrap_or(user.role);
     user.password_hash = change.password_hash.unwrap_or(user.password_hash);
     user.disabled_at = match change.disabled {

@@ -10,6 +10,7 @@ mod events;
 mod evict;
 mod kafka;
 mod link;
+mod kafka_rules;
 mod logs;
 mod mirror_order;
 mod people;

@@ -129,6 +129,87 @@ async fn every_change_of_a_user_ends_their_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_change_their_own_password_and_are_signed_out_everywhere_else() {
+    let rig = Rig::core().await;
+    let here = rig.user("viewer").await;
+    let elsewhere = rig.sign_in("viewer").await.cookie();
+    let change = async |cookie: &str, old: &str, new: &str| {
+        let body = json!({"old_password": old, "password": new});
+        rig.browse(cookie, Method::POST, "/api/session/password", Some(body))
+            .await
+    };
+    let status = async |cookie: &str| rig.browse(cookie, Method::GET, "/api/site", None).await.status;
+    let next = "another long password";
+    assert_eq!(change("", PASSWORD, next).await.status, 401);
+    let wrong = change(&here, "not the password", next).await;
+    assert_eq!(
+        (wrong.status, &wrong.body["detail"]),
+        (403, &json!("the old password is wrong"))
+    );
+    assert_eq!(change(&here, PASSWORD, "short").await.status, 400);
+    assert_eq!(change(&here, PASSWORD, PASSWORD).await.status, 400);
+    assert_eq!((status(&here).await, status(&elsewhere).await), (200, 200));
+
+    let changed = change(&here, PASSWORD, next).await;
+    assert_eq!(
+        (
+            changed.status,
+            &changed.body["user"],
+            &changed.body["has_password"]
+        ),
+        (200, &json!("viewer"), &json!(true)),
+        "{}",
+        changed.body
+    );
+    let now = changed.cookie();
+    assert_eq!(
+        (status(&now).await, status(&here).await, status(&elsewhere).await),
+        (200, 401, 401)
+    );
+    assert_eq!(rig.sign_in("viewer").await.status, 401);
+    let body = json!({"user": "viewer", "password": next});
+    let again = rig.browse("", Method::POST, "/api/session", Some(body)).await;
+    assert_eq!(again.status, 200);
+
+    let told = rig.get("/api/audit?action=session.password&user=viewer").await;
+    let outcomes: Vec<_> = told["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["outcome"])
+        .collect();
+    assert_eq!((outcomes.len(), outcomes[0]), (4, &json!("done")), "{told}");
+    assert_eq!(outcomes[3], "refused: the old password is wrong");
+    assert!(!told.to_string().contains("long password"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_a_session_cannot_guess_its_password_and_who_has_none_is_told() {
+    let rig = Rig::edge().await;
+    let cookie = rig.user("field").await;
+    let body = json!({"old_password": "not the password", "password": "another long password"});
+    let change = async |cookie: &str| {
+        rig.browse(cookie, Method::POST, "/api/session/password", Some(body.clone()))
+            .await
+    };
+    for _ in 0..5 {
+        assert_eq!(change(&cookie).await.status, 403);
+    }
+    assert_eq!(change(&cookie).await.status, 429);
+
+    let (_, made) = rig
+        .post("/api/tickets", json!({"user": "guest", "role": "viewer"}))
+        .await;
+    let guest = json!({"ticket": made["ticket"]});
+    let guest = rig.browse("", Method::POST, "/api/session", Some(guest)).await;
+    assert_eq!(guest.body["has_password"], false);
+    let refused = change(&guest.cookie()).await;
+    assert_eq!(refused.status, 409);
+    assert_eq!(refused.body["detail"], "guest has no password here");
+    assert_eq!(rig.post("/api/session/password", body.clone()).await.0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_are_listed_without_their_passwords_and_wrong_ones_are_refused() {
     let rig = Rig::core().await;
     let operator = rig.user("operator").await;

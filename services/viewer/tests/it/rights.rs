@@ -22,6 +22,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("GET /api/session", OPEN),
     ("POST /api/session", OPEN),
     ("DELETE /api/session", ALL),
+    ("POST /api/session/password", ALL),
     ("GET /api/site", ALL),
     ("GET /api/status", ALL),
     ("GET /api/events", ALL),

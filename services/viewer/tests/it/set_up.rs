@@ -3,14 +3,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::schemas::{ServiceState, ServiceStatus, topic};
 use identity::{Enrolment, Validity};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::core_stand_in::{Core, Says, plain};
-use crate::rig::Rig;
+use crate::rig::{LIMIT, Rig};
 
 /// An edge that has a place for its enrolment, and that place.
 async fn edge() -> (Rig, PathBuf) {
@@ -28,12 +30,53 @@ async fn edge() -> (Rig, PathBuf) {
 }
 
 pub(crate) async fn test(rig: &Rig, enrolment: &str) -> Value {
-    let (status, answer) = rig
-        .post("/api/set-up/test", json!({"enrolment": enrolment}))
-        .await;
-    assert_eq!(status, 200, "{answer}");
-    assert!(!answer.to_string().contains("PRIVATE"), "{answer}");
-    answer
+    tried(rig, json!({"enrolment": enrolment})).await
+}
+
+/// Sends what is to be tried; returns how each step ended, and whether all is well.
+async fn tried(rig: &Rig, body: Value) -> Value {
+    let mut answer = rig.call(Method::POST, "/api/set-up/test", Some(body)).await;
+    let mut lines = Lines::default();
+    let (mut running, mut steps) = (Vec::new(), Vec::new());
+    loop {
+        let line = lines.next(&mut answer).await.expect("a last line");
+        if !line["passed"].is_null() {
+            assert_eq!(lines.next(&mut answer).await, None);
+            assert!(running.is_empty(), "{running:?} began and did not end");
+            return json!({"passed": line["passed"], "steps": steps});
+        }
+        let name = (line["target"].clone(), line["step"].clone());
+        let ended = |step: &Value| (&step["target"], &step["step"]) == (&name.0, &name.1);
+        assert!(!steps.iter().any(ended), "{line} has ended already");
+        running.retain(|one| *one != name);
+        if line["state"] == "running" {
+            assert!(!line["detail"].as_str().unwrap().is_empty(), "{line}");
+            running.push(name);
+        } else {
+            steps.push(line);
+        }
+    }
+}
+
+/// An answer's JSON lines, as they come.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    async fn next(&mut self, answer: &mut reqwest::Response) -> Option<Value> {
+        loop {
+            if let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.0.drain(..=end).collect();
+                assert!(!String::from_utf8_lossy(&line).contains("PRIVATE"));
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let Some(more) = answer.chunk().await.unwrap() else {
+                assert!(self.0.is_empty());
+                return None;
+            };
+            self.0.extend_from_slice(&more);
+        }
+    }
 }
 
 /// What became of a step.
@@ -60,6 +103,8 @@ pub(crate) fn fails(answer: &Value, target: &str, name: &str, words: &str) {
     }
 }
 
+/// As long a handshake that nobody answers takes.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 const NOWHERE: &str = "kafka://127.0.0.1:1";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +128,7 @@ async fn what_is_no_enrolment_of_this_site_is_told_before_anything_is_tried() {
     fails(&answer, "depot", "file", "edge-2");
     let own = core.enrolment("edge-1", NOWHERE, "https://127.0.0.1:1");
     let body = json!({"enrolment": own, "broker_url": "core:9092"});
-    let (_, answer) = rig.post("/api/set-up/test", body).await;
+    let answer = tried(&rig, body).await;
     fails(&answer, "broker", "file", "write it as kafka://host:9093");
 }
 
@@ -216,6 +261,50 @@ async fn what_answers_and_is_not_the_core_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_told_while_it_is_tried_and_who_leaves_ends_the_test() {
+    let (rig, _) = edge().await;
+    let core = Core::new();
+    // Its connections are taken and never answered: a handshake waits as long as it may.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let document = core.enrolment("edge-1", &format!("kafka://{at}"), &format!("https://{at}"));
+    let body = json!({"enrolment": document});
+    let begun = Instant::now();
+    let mut answer = rig
+        .call(Method::POST, "/api/set-up/test", Some(body.clone()))
+        .await;
+    let mut lines = Lines::default();
+    let mut waiting = 0;
+    while waiting < 2 {
+        let line = lines.next(&mut answer).await.unwrap();
+        waiting += usize::from(line["step"] == "certificate" && line["state"] == "running");
+        assert_ne!(line["state"], "failed", "{line}");
+    }
+    let (status, problem) = rig.post("/api/set-up/test", body).await;
+    assert_eq!(
+        (status, &problem["detail"]),
+        (409, &json!("a set-up is being tested already"))
+    );
+
+    drop(answer);
+    testkit::eventually(LIMIT, || async {
+        let other = rig
+            .call(Method::POST, "/api/set-up/test", Some(json!({"enrolment": "{}"})))
+            .await;
+        match other.status().as_u16() {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    assert!(
+        begun.elapsed() < HANDSHAKE,
+        "it went on to its end: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_and_missing_topics_are_named() {
     let (rig, _) = edge().await;
     let core = Core::new();
@@ -277,8 +366,8 @@ async fn an_enrolment_that_passes_is_kept_and_what_the_site_lacks_is_made() {
     rig.broker.delete_topic(topic::ASSET_RECEIPT).await.unwrap();
 
     let body = json!({"enrolment": document, "depot_url": depot});
-    let (status, tested) = rig.post("/api/set-up/test", body.clone()).await;
-    assert_eq!((status, &tested["passed"]), (200, &json!(true)), "{tested:#}");
+    let tested = tried(&rig, body.clone()).await;
+    assert_eq!(tested["passed"], true, "{tested:#}");
     assert!(!place.exists());
     let (status, connected) = rig.post("/api/set-up/connect", body).await;
     assert_eq!(
@@ -365,9 +454,6 @@ async fn a_site_that_names_its_core_itself_needs_no_enrolment_and_keeps_none() {
     rig.send(topic::SERVICE_STATUS, "link/a", &status).await;
     let shown = rig.shows("/api/set-up", |view| view["connected"] == true).await;
     assert!(shown["place"].is_null() && shown["core"].is_null(), "{shown}");
-    let (status, _) = Rig::core()
-        .await
-        .answer(reqwest::Method::GET, "/api/set-up", None)
-        .await;
+    let (status, _) = Rig::core().await.answer(Method::GET, "/api/set-up", None).await;
     assert_eq!(status, 404);
 }

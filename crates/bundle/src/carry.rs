@@ -120,7 +120,7 @@ impl<'a> Carry<'a> {
 
     /// Steps 3 and 4, for each partition.
     pub(crate) async fn all(&mut self, imported: &mut Imported, shown: Shown<'_>) -> Result<()> {
-        let lanes = self.lanes()?;
+        let lanes = self.lanes(imported)?;
         for topic in &self.manifest.topics {
             let lane = lanes.iter().find(|lane| {
                 (&lane.route, &lane.source, &lane.destination)
@@ -155,9 +155,12 @@ impl<'a> Carry<'a> {
     }
 
     /// What may come: at an edge what its own routes say, at the core whatever that edge carries under its own prefix.
-    fn lanes(&self) -> Result<Vec<Lane>> {
+    fn lanes(&self, imported: &mut Imported) -> Result<Vec<Lane>> {
         if self.manifest.direction == Direction::Down {
-            return self.here.lanes(&self.manifest.from, Direction::Down);
+            let topics = self.manifest.topics.iter();
+            let names: Vec<String> = topics.map(|topic| topic.source.clone()).collect();
+            let (from, problems) = (&self.manifest.from, &mut imported.problems);
+            return self.here.lanes(from, Direction::Down, &names, problems);
         }
         let mut routes: Vec<Route> = Vec::new();
         for topic in &self.manifest.topics {
@@ -185,8 +188,9 @@ impl<'a> Carry<'a> {
             Some(there) => there.partitions,
             None if self.manifest.direction == Direction::Up => {
                 let edge = self.edge();
+                // The built-in topics of an edge come with it; those of its own routes are the core's to make.
                 return Ok(Err(format!(
-                    "there is no topic {name} here: run `fieldline site add {edge}`"
+                    "there is no topic {name} here: run `fieldline site add {edge}`, or for one of its own routes `fieldline topics create {name} --partitions {partitions}`"
                 )));
             }
             None => {

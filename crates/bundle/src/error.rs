@@ -31,8 +31,8 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("the stick is full")]
-    Full,
+    #[error("the stick is full: {} does not fit", path.display())]
+    Full { path: PathBuf },
     #[error("{} cannot be trusted", path.display())]
     Untrusted {
         path: PathBuf,
@@ -72,7 +72,9 @@ impl Error {
     pub(crate) fn stick(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             // A file system whose files cannot be that large is full as far as this file goes.
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::Full,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Self::Full {
+                path: path.to_owned(),
+            },
             _ => Self::Stick {
                 operation,
                 path: path.to_owned(),

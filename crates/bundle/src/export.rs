@@ -106,7 +106,12 @@ impl<'a> Work<'a> {
         let direction = here.outgoing(to);
         let directory = stick.bundle(&here.site, to);
         let (mut topics, mut highs) = (Vec::new(), Vec::new());
-        for lane in here.lanes(to, direction)? {
+        let names = if here.asks(direction) {
+            here.broker.topic_names().await?
+        } else {
+            Vec::new()
+        };
+        for lane in here.lanes(to, direction, &names, &mut exported.notes)? {
             let Some(topic) = here.broker.describe(&lane.source).await? else {
                 exported
                     .problems
@@ -198,7 +203,7 @@ impl<'a> Work<'a> {
             for partition in 0..self.highs[topic].len() {
                 if !full {
                     match self.partition(topic, partition, shown).await {
-                        Err(Error::Full) => full = true,
+                        Err(Error::Full { .. }) => full = true,
                         done => done?,
                     }
                 }
@@ -281,7 +286,7 @@ impl<'a> Work<'a> {
                         unsaid = 0;
                     }
                 }
-                Err(Error::Full) => {
+                Err(Error::Full { .. }) => {
                     self.exported.assets_left += 1;
                     self.exported.bytes_left += entry.size;
                     let path = self.stick.object(&entry.hash);
@@ -315,13 +320,13 @@ impl<'a> Work<'a> {
             exported.records_left == 0 && exported.assets_left == 0 && exported.problems.is_empty();
         match self.write() {
             // Without its last word the bundle says of itself that it is not whole, which is true of it.
-            Err(Error::Full) => self.manifest.whole = false,
+            Err(Error::Full { .. }) => self.manifest.whole = false,
             done => done?,
         }
         objects::sweep(self.stick)?;
         match self.here.leave_receipt(self.stick, &self.manifest.to).await {
             // Nothing has ever come from there; or the receipt has no room, and what was sent is sent again.
-            Ok(()) | Err(Error::Link(link::Error::NotEnrolled { .. }) | Error::Full) => {}
+            Ok(()) | Err(Error::Link(link::Error::NotEnrolled { .. }) | Error::Full { .. }) => {}
             Err(error) => return Err(error),
         }
         let parts = self.manifest.topics.iter().flat_map(|topic| &topic.parts);

@@ -10,7 +10,7 @@ use common::identity::{Signer, Trust, Vouched};
 use common::schemas::{Checkpoint, SiteId, at_core, topic};
 use common::table::Session;
 use common::volume::Volume;
-use link::{Direction, Lane, Route, checkpoint, expand};
+use link::{Direction, Lane, Route, checkpoint, expand, found};
 
 use crate::document::{self, Document, Opened, Place, Receipt};
 use crate::error::{Error, Result};
@@ -87,12 +87,28 @@ impl Here {
         at_core(self.edge(peer), topic::CHECKPOINTS)
     }
 
-    /// What goes one way, what is wanted first at the beginning.
-    pub(crate) fn lanes(&self, peer: &SiteId, direction: Direction) -> Result<Vec<Lane>> {
-        let lanes =
-            expand(self.edge(peer), &self.routes).map_err(|problems| Error::Routes(problems.join("; ")))?;
+    /// Whether topics that go one way are taken up by a pattern.
+    pub(crate) fn asks(&self, direction: Direction) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.direction == direction && route.pattern.is_some())
+    }
+
+    /// What goes one way, what is wanted first at the beginning: the topics that routes list, and those of `names` that
+    /// they take up by a pattern. What are too many of these is said in `notes`.
+    pub(crate) fn lanes(
+        &self,
+        peer: &SiteId,
+        direction: Direction,
+        names: &[String],
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Lane>> {
+        let site = self.edge(peer);
+        let lanes = expand(site, &self.routes).map_err(|problems| Error::Routes(problems.join("; ")))?;
+        let (taken, too_many) = found::taken(site, &self.routes, direction, names);
+        notes.extend(too_many);
         let mut lanes: Vec<Lane> = lanes
             .into_iter()
+            .chain(taken)
             .filter(|lane| lane.direction == direction)
             .collect();
         lanes.sort_by_key(|lane| lane.class);

@@ -86,7 +86,9 @@ impl Stick {
     /// Whether so many bytes more may be written.
     pub(crate) fn room(&self, bytes: u64) -> Result<()> {
         match self.limit {
-            Some(limit) if self.used.saturating_add(bytes) > limit => Err(Error::Full),
+            Some(limit) if self.used.saturating_add(bytes) > limit => Err(Error::Full {
+                path: self.root.clone(),
+            }),
             _ => Ok(()),
         }
     }

@@ -10,6 +10,7 @@
 
 mod chunks;
 pub mod contract;
+mod disk;
 mod error;
 mod kin;
 mod manifest;

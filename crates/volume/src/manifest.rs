@@ -35,6 +35,16 @@ impl ManifestEntry {
         format!("mirror/{site}/{request_id}")
     }
 
+    /// What tells one manifest from another: the tag of all the request ids that it lists, in their order.
+    pub fn tag<'a>(request_ids: impl IntoIterator<Item = &'a str>) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for request_id in request_ids {
+            hasher.update(request_id.as_bytes());
+            hasher.update(b"\n");
+        }
+        format!("\"{}\"", hasher.finalize().to_hex())
+    }
+
     /// Whether its time is over.
     pub fn expired(&self, now_ms: i64) -> bool {
         self.expires_at.is_some_and(|expires_at| expires_at <= now_ms)

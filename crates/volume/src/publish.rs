@@ -4,7 +4,7 @@
 //! the directory again. A crash in between leaves nothing, or a list without object, which nobody sees. In a bucket
 //! an upload is visible when it is complete, and the list is complete before.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use object_store::{ObjectStoreExt as _, PutPayload, WriteMultipart};
 use schemas::Hash;
 
 use crate::chunks::{CHUNK, Chunks};
+use crate::disk::{self, sync_directory};
 use crate::error::{Error, Result};
-use crate::staging::sync_directory;
 use crate::volume::{Inner, blocking};
 
 /// The size of the pieces that a large object is uploaded in.
@@ -38,21 +38,21 @@ pub(crate) fn into_directory(
     path: &Path,
     whole: &Whole,
 ) -> Result<()> {
-    file.sync_all().map_err(Error::file("sync an object"))?;
+    disk::sync(file).map_err(Error::file("sync an object"))?;
     let hash = whole.hash.as_str();
     let directory = root.join("objects").join(&hash[..2]);
     if whole.size > CHUNK {
         let mut list = inner.staging.file()?;
         list.write_all(&whole.chunks.to_bytes())
             .map_err(Error::file("write a chunk list"))?;
-        list.as_file()
-            .sync_all()
-            .map_err(Error::file("sync a chunk list"))?;
-        let persisted = list.persist(directory.join(format!("{hash}.chunks")));
-        persisted.map_err(|error| Error::file("name a chunk list")(error.error))?;
+        disk::sync(list.as_file()).map_err(Error::file("sync a chunk list"))?;
+        let name = directory.join(format!("{hash}.chunks"));
+        disk::rename(list.path(), &name).map_err(Error::file("name a chunk list"))?;
+        // It has another name now.
+        list.disable_cleanup(true);
         sync_directory(&directory)?;
     }
-    fs::rename(path, directory.join(hash)).map_err(Error::file("name an object"))?;
+    disk::rename(path, &directory.join(hash)).map_err(Error::file("name an object"))?;
     sync_directory(&directory)
 }
 

@@ -18,13 +18,6 @@ use crate::error::{Error, Result};
 const WRITER: &str = "writer-";
 const PARTIAL: &str = ".partial";
 
-/// Makes what happened to the names in a directory durable.
-pub(crate) fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::file("sync a directory of the volume"))
-}
-
 /// The directory. All of it blocks.
 #[derive(Debug)]
 pub(crate) struct Staging {

@@ -9,9 +9,9 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore};
 use schemas::Hash;
 
+use crate::disk::sync_directory;
 use crate::error::{Error, Result};
 use crate::settings::{Place, Settings};
-use crate::staging::sync_directory;
 
 /// The longest path of an entry.
 const PATH_BYTES: usize = 512;

@@ -14,10 +14,11 @@ use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutMode, P
 use schemas::Hash;
 
 use crate::chunks::{CHUNK, Chunks};
+use crate::disk::sync_directory;
 use crate::error::{Error, Result};
 use crate::partial::Partial;
 use crate::settings::Settings;
-use crate::staging::{Staging, sync_directory};
+use crate::staging::Staging;
 use crate::store::Store;
 use crate::usage::{Usage, measure};
 use crate::writer::Writer;

@@ -48,9 +48,24 @@ pub(crate) async fn batch(
             };
             async move { frame(desk.small(path, no_entry).await) }
         })
-        .buffered(ENTRIES_AT_ONCE);
+        .buffered(ENTRIES_AT_ONCE)
+        .ready_chunks(ENTRIES_AT_ONCE)
+        .flat_map(|frames| stream::iter(together(frames)));
     let body = Body::from_stream(watched(desk, admitted, frames.boxed()));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// Those that are ready go out as one: each write costs its own framing and encryption.
+fn together(frames: Vec<std::io::Result<Bytes>>) -> Vec<std::io::Result<Bytes>> {
+    let mut all = BytesMut::new();
+    for frame in frames {
+        match frame {
+            Ok(frame) => all.extend_from_slice(&frame),
+            // The answer ends here, and what was before it goes out.
+            Err(error) => return vec![Ok(all.freeze()), Err(error)],
+        }
+    }
+    vec![Ok(all.freeze())]
 }
 
 /// A refusal is for this object alone; what is wrong with the depot ends the answer.

@@ -28,6 +28,8 @@ use crate::standing::{Peer, Register};
 
 const PAGE: usize = 100;
 const PAGE_LIMIT: usize = 5000;
+/// A manifest of more entries has no tag.
+const TAGGED: usize = 100_000;
 pub(crate) const ENTRIES_AT_ONCE: usize = 16;
 
 /// What the routes share.
@@ -124,6 +126,17 @@ async fn manifest(
         .transpose()?
         .map(|request_id| ManifestEntry::path(&admitted.site, &request_id));
     let prefix = ManifestEntry::prefix(&admitted.site);
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    if let Some(known) = known {
+        let paths = desk.volume.list_entries(&prefix, after.as_deref(), TAGGED).await;
+        let paths = paths.map_err(Error::Volume)?;
+        let names = paths.iter().filter_map(|path| path.rsplit('/').next());
+        if paths.len() < TAGGED && ManifestEntry::tag(names) == known {
+            return Ok(StatusCode::NOT_MODIFIED.into_response());
+        }
+    }
     let paths = desk
         .volume
         .list_entries(&prefix, after.as_deref(), limit)

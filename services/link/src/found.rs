@@ -59,6 +59,19 @@ pub async fn lanes(sides: &Sides, routes: &[Route]) -> Result<Vec<Lane>> {
     Ok([catalogue.listed, catalogue.found].concat())
 }
 
+/// The lanes that patterns take up in one direction, of these topics at its source; and what is too many, in an operator's
+/// words.
+pub fn taken(
+    site: &SiteId,
+    routes: &[Route],
+    direction: Direction,
+    names: &[String],
+) -> (Vec<Lane>, Option<String>) {
+    let mut catalogue = Catalogue::new(site, routes);
+    let too_many = catalogue.see(direction, names);
+    (catalogue.found, too_many)
+}
+
 /// What patterns have found.
 #[derive(Debug, Clone)]
 pub(crate) struct Found(watch::Receiver<Vec<Lane>>);

@@ -7,12 +7,11 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::depot::{Body, Depot};
 use crate::error::{Error, Result};
+use crate::lanes::Lane;
 use crate::pass::Worker;
 use crate::progress::Progress;
 
-/// The most objects of one request.
-pub(crate) const MOST: usize = 256;
-/// Objects that are stored at once.
+/// Objects of a batch that are stored at once: those that are synced together cost little more than one.
 const AT_ONCE: usize = 64;
 const HEAD: usize = 5;
 const REASON_BYTES: usize = 16 << 10;
@@ -37,6 +36,7 @@ impl Worker {
         depot: &Depot,
         entries: Vec<ManifestEntry>,
         progress: &Progress,
+        lane: &Lane<'_>,
         stop: &Stop,
     ) -> Outcome {
         let mut outcome = Outcome::default();
@@ -60,11 +60,16 @@ impl Worker {
         }
         let body = stop.run_until_cancelled(depot.batch(&missing)).await;
         match body.unwrap_or(Err(Error::Stopped)) {
-            Ok(body) => self.receive(body, missing, progress, stop, &mut outcome).await,
+            Ok(body) => {
+                let received = self.receive(body, missing, progress, lane, stop);
+                let (stored, trouble) = received.await;
+                outcome.entries.extend(stored);
+                outcome.trouble = trouble;
+            }
             // A core of an earlier release knows no batches.
             Err(Error::Refused { .. }) => {
                 for entry in missing {
-                    let result = self.single(depot, &entry, progress, stop).await;
+                    let result = self.single(depot, &entry, progress, None, stop).await;
                     outcome.entries.push((entry, result));
                 }
             }
@@ -95,9 +100,11 @@ impl Worker {
         mut body: Body<'_>,
         entries: Vec<ManifestEntry>,
         progress: &Progress,
+        lane: &Lane<'_>,
         stop: &Stop,
-        outcome: &mut Outcome,
-    ) {
+    ) -> (Vec<(ManifestEntry, Result<()>)>, Option<Error>) {
+        let mut left: u64 = entries.iter().map(framed).sum();
+        let (mut done, mut trouble) = (Vec::new(), None);
         let mut storing = FuturesUnordered::new();
         let mut buffer = BytesMut::new();
         for entry in entries {
@@ -107,9 +114,13 @@ impl Worker {
                     frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)), if storing.len() < AT_ONCE => {
                         break frame.unwrap_or(Err(Error::Stopped));
                     }
-                    Some(stored) = storing.next() => outcome.entries.push(stored),
+                    Some(stored) = storing.next() => done.push(stored),
                 }
             };
+            left = left.saturating_sub(framed(&entry));
+            if body.soon_over(left.saturating_sub(buffer.len() as u64)) {
+                lane.free();
+            }
             match frame {
                 Ok(Ok(bytes)) => {
                     progress.received(bytes.len());
@@ -119,20 +130,23 @@ impl Worker {
                         (entry, stored)
                     });
                     if paid.is_none() {
-                        outcome.trouble = Some(Error::Stopped);
+                        trouble = Some(Error::Stopped);
                         break;
                     }
                 }
-                Ok(Err(detail)) => outcome.entries.push((entry, Err(Error::Refused { detail }))),
+                Ok(Err(detail)) => done.push((entry, Err(Error::Refused { detail }))),
                 Err(error) => {
-                    outcome.trouble = Some(error);
+                    trouble = Some(error);
                     break;
                 }
             }
         }
+        drop(body);
+        lane.free();
         while let Some(stored) = storing.next().await {
-            outcome.entries.push(stored);
+            done.push(stored);
         }
+        (done, trouble)
     }
 
     async fn store(&self, entry: &ManifestEntry, bytes: &Bytes, progress: &Progress) -> Result<()> {
@@ -146,6 +160,11 @@ impl Worker {
         portion.keep();
         Ok(())
     }
+}
+
+/// The bytes of an entry's frame.
+fn framed(entry: &ManifestEntry) -> u64 {
+    HEAD as u64 + entry.size
 }
 
 /// The next object, or the reason why it is not given. Nothing is taken from the buffer before all of it is there, so it

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
-use crate::batch::{MOST, small};
+use crate::batch::small;
 use crate::depot::Depot;
 
 /// How an entry stands in this command.
@@ -63,7 +63,8 @@ impl Listing {
     pub(crate) fn begin(&mut self) {
         *self = Self {
             begun_at: Some(Instant::now()),
-            size: FIRST_PAGE,
+            // What the way was good for at last.
+            size: self.size.max(FIRST_PAGE),
             ..Self::default()
         };
     }
@@ -101,6 +102,16 @@ impl Command {
             Standing::Open(0)
         });
         matches!(standing, Standing::Open(_))
+    }
+
+    /// The tag of a manifest that would bring nothing new: that of all that was seen, when nothing of it is to be done.
+    pub(crate) fn known(&self) -> Option<String> {
+        let settled = |standing: &Standing| !matches!(standing, Standing::Open(_));
+        (!self.entries.is_empty() && self.entries.values().all(settled)).then(|| {
+            let mut seen: Vec<_> = self.entries.keys().map(RequestId::as_str).collect();
+            seen.sort_unstable();
+            ManifestEntry::tag(seen)
+        })
     }
 
     pub(crate) fn done(&mut self, entry: &ManifestEntry) {
@@ -228,14 +239,14 @@ impl Queue {
         self.later.clear();
     }
 
-    /// The next entry whose object nobody works on, with others if it is small.
-    pub(crate) fn take(&mut self) -> Option<Work> {
+    /// The next entry whose object nobody works on, with others if it is small, `most` in all.
+    pub(crate) fn take(&mut self, most: usize) -> Option<Work> {
         if let Some(first) = next(&mut self.waiting, &mut self.busy, |_| true) {
             if !small(&first) {
                 return Some(Work::One(first));
             }
             let mut many = vec![first];
-            while many.len() < MOST
+            while many.len() < most
                 && let Some(entry) = next(&mut self.waiting, &mut self.busy, small)
             {
                 many.push(entry);
@@ -313,12 +324,29 @@ mod tests {
             command.wait(entry.clone());
         }
         let queue = &mut command.queue;
-        assert_eq!(queue.take(), Some(Work::One(first.clone())));
-        assert_eq!(queue.take(), Some(Work::Many(vec![small, smaller])));
-        assert_eq!(queue.take(), Some(Work::One(bad)));
-        assert_eq!(queue.take(), None);
+        assert_eq!(queue.take(9), Some(Work::One(first.clone())));
+        assert_eq!(queue.take(9), Some(Work::Many(vec![small, smaller])));
+        assert_eq!(queue.take(9), Some(Work::One(bad)));
+        assert_eq!(queue.take(9), None);
         queue.give_back(&first.hash);
-        assert_eq!(queue.take(), Some(Work::One(twin)));
+        assert_eq!(queue.take(9), Some(Work::One(twin)));
+    }
+
+    #[test]
+    fn a_manifest_is_known_when_nothing_of_it_is_to_be_done() {
+        let mut command = Command::new(2, 0);
+        assert!(command.known().is_none());
+        let (second, first) = (entry(2, b"second"), entry(1, b"first"));
+        for entry in [&second, &first] {
+            command.open(entry, || {});
+            assert!(command.known().is_none());
+            command.done(entry);
+        }
+        let mut seen = [first.request_id.as_str(), second.request_id.as_str()];
+        seen.sort_unstable();
+        assert_eq!(command.known(), Some(ManifestEntry::tag(seen)));
+        command.failed(&first);
+        assert!(command.known().is_none());
     }
 
     #[test]
@@ -336,11 +364,11 @@ mod tests {
             .order(HashMap::from([said(2, 5), said(0, -1), said(3, 1)]));
         assert_eq!(command.queue.highest(), Some(5));
         command.wait(entries[3].clone());
-        command.queue.take();
+        command.queue.take(9);
         command.queue.give_back(&entries[2].hash);
         command.again(entries[2].clone());
         let mut taken = Vec::new();
-        while let Some(Work::One(entry)) = command.queue.take() {
+        while let Some(Work::One(entry)) = command.queue.take(9) {
             taken.push(entry);
         }
         assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));

@@ -5,19 +5,26 @@
 use bytes::{Bytes, BytesMut};
 use common::schemas::{Hash, RequestId};
 use common::volume::{Chunks, ManifestEntry};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_NONE_MATCH, RANGE,
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use std::io::Read as _;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::door::Door;
 use crate::error::{Error, Result};
+use crate::flow::Flow;
 use crate::settings::{Settings, Tls};
 use crate::tls;
 
 const PAGE_BYTES: usize = 4 << 20;
 const PROBLEM_BYTES: usize = 16 << 10;
+/// Connections that stay open without work: for copies, for those that end, and for the manifest.
+const IDLE: usize = 8;
 
 /// Connections, with the certificates as they were when it was opened.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub(crate) struct Depot {
     url: Url,
     shown: String,
     tls: Tls,
+    /// Bytes a second of the newest answer that could tell.
+    speed: Mutex<Option<f64>>,
 }
 
 /// A part of the manifest.
@@ -63,7 +72,7 @@ impl Depot {
             .http1_only()
             .connect_timeout(*settings.connect_timeout)
             .read_timeout(*settings.idle_timeout)
-            .pool_max_idle_per_host(settings.parallel);
+            .pool_max_idle_per_host(settings.parallel.max(IDLE));
         if let Some(door) = settings.door {
             client = client.proxy(Door::proxy(door)?);
         }
@@ -74,6 +83,7 @@ impl Depot {
             url,
             shown,
             tls: settings.tls.clone(),
+            speed: Mutex::default(),
         })
     }
 
@@ -117,7 +127,7 @@ impl Depot {
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|source| self.away(source))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
         let body = self.body(response, PROBLEM_BYTES).await.unwrap_or_default();
@@ -140,32 +150,62 @@ impl Depot {
     /// A whole body that must not be longer than `limit`.
     async fn body(&self, mut response: Response, limit: usize) -> Result<Bytes> {
         let mut body = BytesMut::new();
+        let mut flow = Flow::new(Instant::now());
         loop {
             match response.chunk().await {
-                Ok(Some(part)) if body.len() + part.len() <= limit => body.extend_from_slice(&part),
+                Ok(Some(part)) if body.len() + part.len() <= limit => {
+                    flow.got(part.len());
+                    body.extend_from_slice(&part);
+                }
                 Ok(Some(_)) => {
                     return Err(Error::Answer {
                         what: format!("it is longer than {limit} bytes"),
                     });
                 }
-                Ok(None) => return Ok(body.freeze()),
+                Ok(None) => {
+                    self.told(&flow);
+                    return Ok(body.freeze());
+                }
                 Err(source) => return Err(self.cut(body.len() as u64, Some(source))),
             }
         }
     }
 
-    /// Up to `limit` entries after `after`. A refusal is meant for the site.
-    pub(crate) async fn manifest(&self, after: Option<&str>, limit: usize) -> Result<Page> {
+    /// Bytes a second on the way, as far as it is known.
+    pub(crate) fn speed(&self) -> Option<f64> {
+        *self.speed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self, flow: &Flow) {
+        if let Some(speed) = flow.speed() {
+            *self.speed.lock().unwrap_or_else(PoisonError::into_inner) = Some(speed);
+        }
+    }
+
+    /// Up to `limit` entries after `after`; none when all that there are have the tag `known`. A refusal is meant for
+    /// the site.
+    pub(crate) async fn manifest(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        known: Option<&str>,
+    ) -> Result<Page> {
         let limit = limit.to_string();
         let url = self.url(
             "/v1/manifest",
             &[("after", after.unwrap_or_default()), ("limit", &limit)],
         );
-        let request = self.client.get(url).header(ACCEPT_ENCODING, "gzip");
+        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "gzip");
+        if let Some(known) = known {
+            request = request.header(IF_NONE_MATCH, known);
+        }
         let response = self.send(request).await.map_err(|error| match error {
             Error::Refused { detail } => Error::Site { detail },
             other => other,
         })?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Page::default());
+        }
         let packed = response
             .headers()
             .get(CONTENT_ENCODING)
@@ -193,7 +233,7 @@ impl Depot {
 
     /// Whether the depot is there for this site at all; the error says why not.
     pub(crate) async fn probe(&self) -> Result<()> {
-        self.manifest(None, 1).await.map(drop)
+        self.manifest(None, 1, None).await.map(drop)
     }
 
     fn object(&self, hash: &Hash, request_id: &RequestId, what: &str) -> Url {
@@ -230,16 +270,15 @@ impl Depot {
             .client
             .post(url)
             .json(&serde_json::json!({ "requests": requests }));
-        Ok(Body {
-            depot: self,
-            response: self.send(request).await?,
-            at: 0,
-        })
+        let asked_at = Instant::now();
+        let response = self.send(request).await?;
+        Ok(Body::new(self, response, 0, asked_at))
     }
 
     /// Starts to read bytes of an object; `range` must not be empty.
     pub(crate) async fn range(&self, entry: &ManifestEntry, range: Range<u64>) -> Result<Body<'_>> {
         let url = self.object(&entry.hash, &entry.request_id, "");
+        let asked_at = Instant::now();
         let response = self.get(url, Some(&range)).await?;
         let header = |name| {
             response
@@ -256,11 +295,7 @@ impl Depot {
                 what: format!("{found} where {expected} was asked for"),
             });
         }
-        Ok(Body {
-            depot: self,
-            response,
-            at: range.start,
-        })
+        Ok(Body::new(self, response, range.start, asked_at))
     }
 }
 
@@ -283,14 +318,31 @@ pub(crate) struct Body<'a> {
     depot: &'a Depot,
     response: Response,
     at: u64,
+    flow: Flow,
 }
 
-impl Body<'_> {
+impl<'a> Body<'a> {
+    fn new(depot: &'a Depot, response: Response, at: u64, asked_at: Instant) -> Self {
+        Self {
+            depot,
+            response,
+            at,
+            flow: Flow::new(asked_at),
+        }
+    }
+
+    /// Whether the `left` bytes will be here within a round trip.
+    pub(crate) fn soon_over(&self, left: u64) -> bool {
+        self.flow.soon_over(left)
+    }
+
     /// The next bytes. Its end is an error: a reader asks for no more than there is.
     pub(crate) async fn next(&mut self) -> Result<Bytes> {
         match self.response.chunk().await {
             Ok(Some(bytes)) => {
                 self.at += bytes.len() as u64;
+                self.flow.got(bytes.len());
+                self.depot.told(&self.flow);
                 Ok(bytes)
             }
             Ok(None) => Err(self.depot.cut(self.at, None)),

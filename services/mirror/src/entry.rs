@@ -6,9 +6,11 @@ use common::volume::ManifestEntry;
 
 use crate::depot::Depot;
 use crate::error::{Error, Result};
+use crate::lanes::Lane;
 use crate::pass::Worker;
 use crate::progress::Progress;
 use crate::round::LOOK;
+use crate::transfer::Way;
 
 impl Worker {
     /// Mirrors one asset; ends early when it is taken back meanwhile.
@@ -17,6 +19,7 @@ impl Worker {
         depot: &Depot,
         entry: &ManifestEntry,
         progress: &Progress,
+        lane: Option<&Lane<'_>>,
         stop: &Stop,
     ) -> Result<()> {
         if !self.book.wants(entry).await? {
@@ -24,7 +27,12 @@ impl Worker {
             return Ok(());
         }
         let own = stop.child_token();
-        let bring = self.copier.bring(depot, entry, progress, &own);
+        let way = Way {
+            depot,
+            lane,
+            stop: &own,
+        };
+        let bring = self.copier.bring(way, entry, progress);
         tokio::pin!(bring);
         let brought = tokio::select! {
             brought = &mut bring => brought,

@@ -10,6 +10,7 @@ mod door;
 mod enrolled;
 mod entry;
 mod error;
+mod flow;
 mod lanes;
 mod pace;
 mod pass;

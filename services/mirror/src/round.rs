@@ -15,7 +15,7 @@ use crate::batch::Outcome;
 use crate::command::{Command, Work};
 use crate::depot::{Depot, Page};
 use crate::error::{Concerns, Error, Result};
-use crate::lanes::lanes;
+use crate::lanes::{Lane, Lanes, Width};
 use crate::pass::Worker;
 use crate::progress::Progress;
 use crate::tls;
@@ -115,6 +115,7 @@ impl Worker {
             halt: stop.child_token(),
         };
         let halt = standing.halt.clone();
+        let lanes = Lanes::default();
         let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
         steps.push(self.look_at_orders().boxed());
         if let Some(door) = &self.door {
@@ -127,28 +128,36 @@ impl Worker {
                 && command.queue.len() < LISTED
             {
                 standing.reading = true;
-                steps.push(read(&depot, after, limit, &halt).boxed());
+                let known = if after.is_none() { command.known() } else { None };
+                steps.push(read(&depot, after, limit, known, &halt).boxed());
             }
-            let most = lanes(self.settings.parallel, cap, progress.rate());
-            while standing.copies < most && !halt.is_cancelled() {
-                let Some(work) = command.queue.take() else { break };
+            let rate = progress.rate().into_iter().chain(depot.speed()).reduce(f64::max);
+            let width = Width::of(self.settings.parallel, cap, rate);
+            while lanes.taken() < width.lanes && standing.copies < width.copies && !halt.is_cancelled() {
+                let Some(work) = command.queue.take(width.batch) else {
+                    break;
+                };
                 standing.copies += 1;
                 let own = halt.child_token();
                 if let Work::One(entry) = &work {
                     let running = (entry.asset_id.clone(), own.clone());
                     standing.running.insert(entry.request_id.clone(), running);
                 }
-                steps.push(self.work(&depot, work, progress, own).boxed());
+                steps.push(self.work(&depot, work, progress, lanes.take(), own).boxed());
             }
             if !standing.reading && standing.copies == 0 {
                 break;
             }
-            match steps.next().await {
+            let step = tokio::select! {
+                step = steps.next() => step,
+                () = lanes.freed() => continue,
+            };
+            match step {
                 None => break,
                 Some(Step::Shut(hold)) => standing.trouble(Error::Held { hold }),
                 Some(Step::Orders(orders)) => {
                     command.queue.order(orders);
-                    if standing.copies >= most {
+                    if lanes.taken() >= width.lanes {
                         give_way(command, &standing.running);
                     }
                     steps.push(self.look_at_orders().boxed());
@@ -253,10 +262,10 @@ impl Worker {
         }
     }
 
-    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, stop: Stop) -> Step {
+    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, lane: Lane<'_>, stop: Stop) -> Step {
         match work {
             Work::One(entry) => {
-                let result = self.single(depot, &entry, progress, &stop).await;
+                let result = self.single(depot, &entry, progress, Some(&lane), &stop).await;
                 let taken = vec![entry.clone()];
                 let outcome = Outcome {
                     entries: vec![(entry, result)],
@@ -265,7 +274,7 @@ impl Worker {
                 Step::Worked { taken, outcome }
             }
             Work::Many(taken) => {
-                let outcome = self.batch(depot, taken.clone(), progress, &stop).await;
+                let outcome = self.batch(depot, taken.clone(), progress, &lane, &stop).await;
                 Step::Worked { taken, outcome }
             }
         }
@@ -283,9 +292,15 @@ impl Worker {
     }
 }
 
-async fn read(depot: &Depot, after: Option<String>, limit: usize, halt: &Stop) -> Step {
+async fn read(
+    depot: &Depot,
+    after: Option<String>,
+    limit: usize,
+    known: Option<String>,
+    halt: &Stop,
+) -> Step {
     let began = Instant::now();
-    let page = depot.manifest(after.as_deref(), limit);
+    let page = depot.manifest(after.as_deref(), limit, known.as_deref());
     let page = halt
         .run_until_cancelled(page)
         .await

@@ -11,12 +11,21 @@ use tokio::sync::{OnceCell, RwLock};
 
 use crate::depot::Depot;
 use crate::error::{Error, Result};
+use crate::lanes::Lane;
 use crate::pace::Pace;
 use crate::progress::{Portion, Progress};
 use crate::room::Room;
 
 /// The most copies that stay open between two tries, so that they need not be verified from the disk again.
 const UNFINISHED: usize = 16;
+
+/// Over what a copy comes, and what ends it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) depot: &'a Depot,
+    pub(crate) lane: Option<&'a Lane<'a>>,
+    pub(crate) stop: &'a Stop,
+}
 
 /// What copies share.
 #[derive(Debug)]
@@ -41,22 +50,16 @@ impl Copier {
 
     /// Brings the object here, or finds that it is here; then it is whole, verified and durable. Goes on where an
     /// earlier try stopped, at the very byte.
-    pub(crate) async fn bring(
-        &self,
-        depot: &Depot,
-        entry: &ManifestEntry,
-        progress: &Progress,
-        stop: &Stop,
-    ) -> Result<()> {
+    pub(crate) async fn bring(&self, way: Way<'_>, entry: &ManifestEntry, progress: &Progress) -> Result<()> {
         let mut portion = progress.portion();
         let local = |source| Error::Volume { source };
         if self.volume.stat(&entry.hash).await.map_err(local)?.is_some() {
             portion.had(entry.size);
         } else {
             let place = self.room.take(entry.size)?;
-            let copied = self.copy(depot, entry, progress, &mut portion, stop).await;
+            let copied = self.copy(way, entry, progress, &mut portion).await;
             if let Err(error) = copied {
-                return Err(self.whose(error, depot, portion.moved(), stop).await);
+                return Err(self.whose(error, way.depot, portion.moved(), way.stop).await);
             }
             place.fill();
         }
@@ -86,21 +89,18 @@ impl Copier {
 
     async fn copy(
         &self,
-        depot: &Depot,
+        way: Way<'_>,
         entry: &ManifestEntry,
         progress: &Progress,
         portion: &mut Portion<'_>,
-        stop: &Stop,
     ) -> Result<()> {
         let known = self.unfinished().remove(&entry.hash);
         let mut partial = match known {
             Some(partial) => partial,
-            None => self.open(depot, entry, stop).await?,
+            None => self.open(way.depot, entry, way.stop).await?,
         };
         portion.had(partial.verified());
-        let filled = self
-            .fill(depot, entry, &mut partial, progress, portion, stop)
-            .await;
+        let filled = self.fill(way, entry, &mut partial, progress, portion).await;
         if let Err(error) = filled {
             let again = matches!(error, Error::Cut { .. } | Error::Away { .. } | Error::Busy { .. });
             if again && self.unfinished().len() < UNFINISHED {
@@ -109,6 +109,9 @@ impl Copier {
                 keep(&entry.hash, partial).await;
             }
             return Err(error);
+        }
+        if let Some(lane) = way.lane {
+            lane.free();
         }
         let list = partial.chunks().clone();
         partial
@@ -137,14 +140,14 @@ impl Copier {
     /// What is here already, or else over the network, until nothing is missing.
     async fn fill(
         &self,
-        depot: &Depot,
+        way: Way<'_>,
         entry: &ManifestEntry,
         partial: &mut Partial,
         progress: &Progress,
         portion: &mut Portion<'_>,
-        stop: &Stop,
     ) -> Result<()> {
         let local = |source| Error::Volume { source };
+        let Way { depot, lane, stop } = way;
         let donors = self.donors(entry, partial).await;
         loop {
             if let Some(donors) = &donors {
@@ -171,6 +174,9 @@ impl Copier {
                     .await
                     .ok_or(Error::Stopped)??;
                 at += bytes.len() as u64;
+                if let Some(lane) = lane.filter(|_| end == entry.size && body.soon_over(end - at)) {
+                    lane.free();
+                }
                 progress.received(bytes.len());
                 let Some(verified) = partial.take(&bytes).await.map_err(|source| self.bad(source))? else {
                     // What an earlier process left of a chunk was not right; it is asked for again.

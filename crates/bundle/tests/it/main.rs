@@ -14,5 +14,6 @@ mod exchange;
 mod full;
 mod kafka;
 mod kills;
+mod patterns;
 mod records;
 mod rig;

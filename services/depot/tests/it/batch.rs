@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 
+use common::volume::ManifestEntry;
+
 use crate::rig::Rig;
 
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -89,4 +91,29 @@ async fn the_manifest_comes_packed_to_who_takes_it() {
         plain.len()
     );
     rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_a_site_knows_is_not_sent_again() {
+    let rig = Rig::running().await;
+    let own = rig.enrolled("edge-1").await;
+    let stored = rig.store(b"small").await;
+    let mut seen = [
+        rig.open("edge-1", 1, &stored, None).await.to_string(),
+        rig.open("edge-1", 2, &stored, None).await.to_string(),
+    ];
+    seen.sort();
+    let known = ManifestEntry::tag(seen.iter().map(String::as_str));
+    let ask = async || {
+        let asked = own.get("manifest").header("if-none-match", known.as_str());
+        asked.send().await.unwrap()
+    };
+    let answer = ask().await;
+    assert_eq!(answer.status(), 304);
+    assert!(answer.bytes().await.unwrap().is_empty());
+    rig.open("edge-1", 3, &stored, None).await;
+    let answer = ask().await;
+    assert_eq!(answer.status(), 200);
+    let page: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(page["entries"].as_array().map(Vec::len), Some(3));
 }

@@ -190,6 +190,32 @@ async fn chunks_that_are_here_from_another_asset_are_not_sent_again() {
 }
 
 #[tokio::test]
+async fn chunks_of_several_assets_that_were_here_before_a_restart_are_not_sent_again() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    // 48 whole chunks each.
+    let (first, second) = (bytes(48 << 16, 1), bytes(48 << 16, 2));
+    let half = 24 << 16;
+    let third = [&first[..half], &second[half..]].concat();
+    sites.offer(1, &first).await;
+    sites.offer(2, &second).await;
+    sites.start();
+    sites.command().await;
+    sites.stop().await;
+    let entry = sites.offer(3, &third).await;
+    sites.start();
+    let status = sites.command().await;
+    assert_eq!(sites.mirrored(&entry).await, Some(third));
+    assert_eq!(
+        status.counters.get("bytes_received"),
+        None,
+        "no byte of it was missing"
+    );
+    assert_eq!(status.counters["bytes_reused"], 48 << 16);
+    sites.stop().await;
+}
+
+#[tokio::test]
 async fn many_small_assets_come_together_and_one_that_is_refused_holds_up_nobody() {
     let mut sites = Sites::new().await;
     sites.open_depot();

@@ -2,7 +2,7 @@
 //!
 //! A transaction opens when its batches are in hand. Requests go out one behind the other without waiting; a server takes
 //! at most one batch for a partition from each, and answers in order, so the order in a partition is that of the batches
-//! given. Nothing that may have been written is sent twice: after any error the producer is spent, and whoever takes over
+//! given. What is much goes in several steps ([`Producer::put`]), so that no more of it than a step is in memory. Nothing that may have been written is sent twice: after any error the producer is spent, and whoever takes over
 //! the id next finds the transaction committed or aborted.
 //!
 //! What vouches for the batches (their seals) has to know their offsets. Who alone writes to a partition knows them before:
@@ -10,7 +10,7 @@
 //! transaction should the offsets turn out to be others. Where a cluster has the transactions of KIP-890, partitions are
 //! added by writing to them; so it takes two round trips from the first byte to the commit, and elsewhere three.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +59,12 @@ pub struct Producer {
     epoch: i16,
     sequences: HashMap<Partition, i32>,
     topics: HashMap<Arc<str>, Topic>,
-    /// Where the next transaction's first record will be, in partitions that were written to.
+    /// Where the next record will be, in partitions that were written to.
     behind: HashMap<Partition, i64>,
+    /// What was written to in the open transaction.
+    touched: HashSet<Partition>,
+    /// Whether the open transaction can go on: its last step came to its end.
+    goes_on: bool,
     /// Whether writing to a partition adds it to the transaction.
     implicit: bool,
     timeout: Duration,
@@ -102,6 +106,8 @@ impl Producer {
             sequences: HashMap::new(),
             topics: HashMap::new(),
             behind: HashMap::new(),
+            touched: HashSet::new(),
+            goes_on: false,
             implicit,
             timeout,
             opened: Instant::now(),
@@ -115,6 +121,15 @@ impl Producer {
             .into_iter()
             .map(|topic| (topic.name.as_str().into(), topic));
         self.topics.extend(known);
+    }
+
+    /// Writes batches in a transaction that stays open, until [`Self::carry`] writes more and commits all of it. Nothing
+    /// of it vouches for anything before that. Returns the offset of each one's first record.
+    pub async fn put(&mut self, batches: &[(Partition, Batch)]) -> Result<Vec<i64>> {
+        self.open(batches.iter().map(|(at, _)| at)).await?;
+        let offsets = self.write(batches).await?;
+        self.goes_on = true;
+        Ok(offsets)
     }
 
     /// Writes batches, and what `seal` makes of the offset of each one's first record, in one transaction: when this
@@ -147,19 +162,27 @@ impl Producer {
         Ok(offsets)
     }
 
-    /// Opens a transaction.
+    /// Opens a transaction, or goes on with the one that is open.
     async fn open<'a>(&mut self, places: impl Iterator<Item = &'a Partition>) -> Result<()> {
-        if self.spent {
+        let goes_on = std::mem::take(&mut self.goes_on);
+        if self.spent && !goes_on {
             let id = self.id.clone();
             return Err(Error::Spent { id });
         }
+        if !goes_on {
+            self.touched.clear();
+            self.opened = Instant::now();
+        }
         // From here on it is spent, until a commit says otherwise; so is one whose future was dropped.
         self.spent = true;
-        self.opened = Instant::now();
         if self.implicit {
             return Ok(());
         }
-        self.add(&places.collect()).await
+        let new: BTreeSet<&Partition> = places.filter(|place| !self.touched.contains(*place)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.add(&new).await
     }
 
     /// The offsets that the batches will have if nobody else writes to their partitions.
@@ -194,6 +217,10 @@ impl Producer {
                 // Each transaction has an epoch of its own, and its sequences begin anew.
                 (self.producer_id, self.epoch) = (answer.producer_id.0, answer.producer_epoch);
                 self.sequences.clear();
+            }
+            for at in self.touched.drain() {
+                // There is the marker now.
+                self.behind.entry(at).and_modify(|behind| *behind += 1);
             }
             self.spent = false;
             return Ok(());
@@ -271,6 +298,7 @@ impl Producer {
         }
         let mut rounds = rounds.into_iter();
         if self.implicit
+            && batches.iter().any(|(at, _)| !self.touched.contains(at))
             && let Some(first) = rounds.next()
         {
             self.begin(&mut parcels, first).await?;
@@ -286,8 +314,8 @@ impl Producer {
         }
         for parcel in &parcels {
             let count = i64::from(parcel.batch.header.count);
-            // Behind it there will be the marker.
-            self.behind.insert(parcel.at.clone(), parcel.offset + count + 1);
+            self.behind.insert(parcel.at.clone(), parcel.offset + count);
+            self.touched.insert(parcel.at.clone());
         }
         Ok(parcels.iter().map(|parcel| parcel.offset).collect())
     }

@@ -2,7 +2,8 @@
 //! (and becomes records) where one side is the broker in this process.
 //!
 //! Reading goes on while a transaction commits. A transaction takes as much as the line carries in a moment, and what
-//! does not fit waits for the next. Batches that cannot go as they are were written anew by [`crate::pieces`]; what even
+//! does not fit waits for the next; on a line that carries more than is in hand at a time it takes several such steps, since
+//! a commit costs brokers as much as some thousand records. Batches that cannot go as they are were written anew by [`crate::pieces`]; what even
 //! that cannot do (a record that the destination refuses, an old format) ends the session, and the next one carries
 //! record by record until it is past. The far side is asked for nothing while there is nothing to say: one long poll.
 
@@ -12,7 +13,7 @@ mod source;
 
 pub(crate) use sink::{checkpoints, mark};
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,8 +34,10 @@ use crate::{backlog, checkpoint, offsets};
 use sink::Sink;
 use source::Source;
 
-/// The most bytes in one answer of the source, and about as many in a transaction.
-const BYTES: usize = 2 * 1024 * 1024;
+/// The most bytes in one answer of the source, and about as many in one step of a transaction.
+const BYTES: usize = 1024 * 1024;
+/// The most bytes of a transaction, in several steps.
+const TOGETHER: usize = 8 * 1024 * 1024;
 /// A transaction begins with this much, until it is known what the line carries: little, for a cut takes all of it away.
 const LEAST_BYTES: usize = 32 * 1024;
 /// On a line that carries less than this in a moment, batches are cut for their size alone.
@@ -73,8 +76,30 @@ pub(crate) struct Batches {
     bytes: usize,
     /// When the last transaction began.
     begun: Option<Instant>,
+    /// What of the transaction in hand is written.
+    written: Written,
     /// The time of the newest record that was carried, by route.
     newest: HashMap<String, i64>,
+}
+
+/// The steps of a transaction that is not committed yet. The checkpoints are as if it were: should it not come to that,
+/// the session is over.
+#[derive(Debug, Default)]
+struct Written {
+    /// Whose checkpoints will go with it.
+    places: BTreeSet<(String, i32)>,
+    /// The route, how many records, how many bytes, and the time of the newest one.
+    loads: Vec<(String, usize, usize, i64)>,
+}
+
+impl Written {
+    fn bytes(&self) -> usize {
+        self.loads.iter().map(|(_, _, bytes, _)| bytes).sum()
+    }
+
+    fn records(&self) -> usize {
+        self.loads.iter().map(|(_, records, ..)| records).sum()
+    }
 }
 
 /// What was seen of topics: the sources, where their partitions begin and end, and how many partitions destinations have.
@@ -99,6 +124,7 @@ impl Batches {
                 .load(Ordering::Relaxed)
                 .clamp(LEAST_BYTES, WHOLE_BYTES),
             begun: None,
+            written: Written::default(),
             newest: HashMap::new(),
         }
     }
@@ -272,10 +298,12 @@ impl Batches {
                 let full =
                     bytes + piece.bytes() > room || piece.records().saturating_add(records) > most_records;
                 if full && !cargo.is_empty() {
-                    self.commit(carrier, progress, std::mem::take(&mut cargo)).await?;
+                    let step = std::mem::take(&mut cargo);
+                    let more = self.takes_more(carrier, bytes) && !stop.is_cancelled();
+                    self.write(carrier, progress, step, more).await?;
                     (bytes, records) = (0, 0);
                     room = self.room(carrier);
-                    if stop.is_cancelled() {
+                    if stop.is_cancelled() && self.written.places.is_empty() {
                         return Ok(());
                     }
                 }
@@ -291,24 +319,41 @@ impl Batches {
             {
                 known.next_offset = behind;
             }
+            if self.waiting.is_empty() && !cargo.is_empty() && self.takes_more(carrier, bytes) {
+                self.waiting.extend(self.source.ready()?);
+            }
         }
-        if !cargo.is_empty() {
-            self.commit(carrier, progress, cargo).await?;
-        }
-        Ok(())
+        self.write(carrier, progress, cargo, false).await
     }
 
-    /// Carries pieces in one transaction.
-    async fn commit(
+    /// Whether the transaction that so many bytes are going to may take yet more: only on a line that is fast.
+    fn takes_more(&self, carrier: &Carrier, bytes: usize) -> bool {
+        self.sink.takes_steps()
+            && self.room(carrier) >= self.sink.most_bytes(carrier)
+            && self.written.bytes() + bytes + BYTES <= TOGETHER
+            && (self.written.places.is_empty() || self.begun.is_some_and(|begun| begun.elapsed() < FAST / 2))
+    }
+
+    /// Carries pieces in the transaction in hand, and commits it unless there is `more` to come.
+    async fn write(
         &mut self,
         carrier: &Carrier,
         progress: &mut Progress,
         cargo: Vec<Freight>,
+        more: bool,
     ) -> Result<()> {
-        let begun = Instant::now();
-        self.begun = Some(begun);
+        if cargo.is_empty() && self.written.places.is_empty() {
+            return Ok(());
+        }
+        if self.written.places.is_empty() {
+            self.begun = Some(Instant::now());
+        }
+        let begun = self.begun.unwrap_or_else(Instant::now);
         let mut touched = Progress::new();
-        let (mut records, mut bytes) = (0, 0);
+        for at in &self.written.places {
+            touched.extend(progress.get(at).map(|known| (at.clone(), known.clone())));
+        }
+        let (mut records, mut bytes) = (self.written.records(), self.written.bytes());
         for freight in &cargo {
             let (at, piece) = (&freight.at, &freight.piece);
             let stray = || Error::Stray {
@@ -341,7 +386,12 @@ impl Batches {
                 .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
                 .collect()
         };
-        let touched = match self.sink.carry(&cargo, &keys, seal).await {
+        let carried = if more {
+            self.sink.put(&cargo).await
+        } else {
+            self.sink.carry(&cargo, &keys, seal).await
+        };
+        let touched = match carried {
             Ok(bases) => placed(&touched, &cargo, &bases),
             Err(error @ Error::Wire(Wired::Refused { .. })) if records > FEW && self.bytes > LEAST_BYTES => {
                 // In smaller transactions there will be fewer to look among.
@@ -350,17 +400,30 @@ impl Batches {
             }
             Err(error) => return Err(sink::refused(error, &cargo, records)),
         };
-        carrier.in_hand().clear();
         for freight in &cargo {
             if let Some(known) = touched.get(&freight.at) {
                 let piece = &freight.piece;
-                carrier
-                    .report
-                    .route(&known.route, piece.records(), piece.bytes(), piece.newest());
-                self.newest.insert(known.route.clone(), piece.newest());
+                let load = (
+                    known.route.clone(),
+                    piece.records(),
+                    piece.bytes(),
+                    piece.newest(),
+                );
+                self.written.loads.push(load);
             }
         }
+        if more {
+            self.written.places.extend(touched.keys().cloned());
+        }
         progress.extend(touched);
+        if more {
+            return Ok(());
+        }
+        carrier.in_hand().clear();
+        for (route, records, bytes, newest) in std::mem::take(&mut self.written).loads {
+            carrier.report.route(&route, records, bytes, newest);
+            self.newest.insert(route, newest);
+        }
         tracing::debug!(direction = %carrier.direction, records, bytes, "carried");
         carrier.report.carried(records);
         let took = begun.elapsed();

@@ -160,6 +160,19 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether a transaction can take more than what is in hand at a time.
+    pub(super) fn takes_steps(&self) -> bool {
+        matches!(self, Self::Kafka { .. })
+    }
+
+    /// Writes pieces in a transaction that [`Self::carry`] goes on with. Returns the offset of each one's first record.
+    pub(super) async fn put(&mut self, cargo: &[Freight]) -> Result<Vec<i64>> {
+        match self {
+            Self::Kafka { producer, .. } => Ok(producer.put(&parcels(cargo)).await?),
+            Self::Embedded { .. } => Ok(Vec::new()),
+        }
+    }
+
     /// Writes pieces, and what `seal` makes of the offset of each one's first record, in one transaction. `keys` are the
     /// keys of what it will make. Returns the offsets.
     pub(super) async fn carry(
@@ -174,17 +187,9 @@ impl Sink {
                 checkpoints,
                 ..
             } => {
-                let batch = |freight: &Freight| {
-                    let to = Partition {
-                        topic: freight.to.as_str().into(),
-                        index: freight.at.1,
-                    };
-                    Some((to, freight.piece.batch()?.clone()))
-                };
-                let batches: Vec<(Partition, Batch)> = cargo.iter().filter_map(batch).collect();
                 let places: Vec<Partition> = keys.iter().map(|key| seal_of(checkpoints, key)).collect();
                 let sealed = |bases: &[i64]| seals(checkpoints, &seal(bases));
-                Ok(producer.carry(&batches, &places, sealed).await?)
+                Ok(producer.carry(&parcels(cargo), &places, sealed).await?)
             }
             Self::Embedded { transactions, .. } => {
                 let (mut batch, mut firsts) = (Vec::new(), Vec::with_capacity(cargo.len()));
@@ -281,6 +286,17 @@ pub(crate) async fn mark(cluster: &Arc<Cluster>, id: &str, topic: &str, mark: Ou
     let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
     producer.carry(&[], &places, |_| seals.clone()).await?;
     Ok(true)
+}
+
+fn parcels(cargo: &[Freight]) -> Vec<(Partition, Batch)> {
+    let batch = |freight: &Freight| {
+        let to = Partition {
+            topic: freight.to.as_str().into(),
+            index: freight.at.1,
+        };
+        Some((to, freight.piece.batch()?.clone()))
+    };
+    cargo.iter().filter_map(batch).collect()
 }
 
 /// Where a checkpoint goes.

@@ -140,6 +140,20 @@ impl Source {
         }
     }
 
+    /// What came already.
+    pub(super) fn ready(&mut self) -> Result<Vec<News>> {
+        match self {
+            Self::Kafka {
+                fetcher: Some(fetcher),
+                ..
+            } => match fetcher.ready() {
+                Some(fetched) => Ok(fetched?.into_iter().map(News::from).collect()),
+                None => Ok(Vec::new()),
+            },
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Fails when one of the topics is not what it was.
     pub(super) async fn is_the_same(&mut self) -> Result<()> {
         let changed = |topic: &str| Error::Changed { topic: topic.into() };

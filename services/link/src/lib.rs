@@ -21,6 +21,7 @@ mod line;
 pub mod moves;
 pub mod offsets;
 mod pieces;
+mod place;
 mod records;
 mod refused;
 mod report;

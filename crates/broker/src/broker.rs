@@ -34,11 +34,29 @@ impl Broker {
     /// dead letters. Opening an embedded broker again in the same process shares it; another process that holds its
     /// file is [`Error::Locked`]. Kafka need not answer yet: see [`Broker::ping`].
     pub async fn open(settings: &Settings, client: &str, registry: &prometheus::Registry) -> Result<Self> {
+        Self::opened(settings, client, registry, true).await
+    }
+
+    /// The same, but nobody connects to a Kafka before it is asked for something.
+    pub async fn open_at_need(
+        settings: &Settings,
+        client: &str,
+        registry: &prometheus::Registry,
+    ) -> Result<Self> {
+        Self::opened(settings, client, registry, false).await
+    }
+
+    async fn opened(
+        settings: &Settings,
+        client: &str,
+        registry: &prometheus::Registry,
+        at_once: bool,
+    ) -> Result<Self> {
         settings
             .validate()
             .map_err(|problems| Error::Settings(problems.join("; ")))?;
         let engine = match settings.target()? {
-            Target::Kafka(servers) => kafka::open(settings, &servers, client).await?,
+            Target::Kafka(servers) => kafka::open(settings, &servers, client, at_once)?,
             Target::Sqlite(path) => sqlite::open(&path).await?,
         };
         let metrics = Arc::new(Metrics::register(registry, client)?);

@@ -42,10 +42,17 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Makes the engine. Settings that librdkafka refuses are told here; whether a broker answers is told by the first
 /// operation, so that a service can start before its broker.
-pub(crate) async fn open(settings: &Settings, servers: &str, client: &str) -> Result<Arc<dyn Engine>> {
+pub(crate) fn open(
+    settings: &Settings,
+    servers: &str,
+    client: &str,
+    at_once: bool,
+) -> Result<Arc<dyn Engine>> {
     let template = Template::new(settings, servers, client)?;
     let context = Context::new(servers);
-    let producer = Mutex::new(Some(Arc::new(template.producer(context.clone())?)));
+    // It connects when it is made.
+    let producer = at_once.then(|| template.producer(context.clone()).map(Arc::new));
+    let producer = Mutex::new(producer.transpose()?);
     let (admin, limits) = (Mutex::default(), Mutex::default());
     Ok(Arc::new(Kafka {
         shared: Arc::new(Shared {
@@ -66,6 +73,7 @@ struct Kafka {
 struct Shared {
     template: Template,
     context: Context,
+    /// Made at need, if not at once.
     producer: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
     /// Made at need.
     admin: Mutex<Option<Admin>>,
@@ -84,7 +92,11 @@ impl Shared {
     /// either by itself.
     fn producer(&self) -> Result<Arc<ThreadedProducer<Context>>> {
         let mut slot = lock(&self.producer);
-        let producer = slot.as_ref().ok_or(Error::Closed)?;
+        let Some(producer) = slot.as_ref() else {
+            let new = Arc::new(self.template.producer(self.context.clone())?);
+            *slot = Some(Arc::clone(&new));
+            return Ok(new);
+        };
         match producer.client().fatal_error() {
             Some((code, reason)) => tracing::warn!(%code, reason, "producer has ended and is replaced"),
             None if self.context.lifeline().cut() => {

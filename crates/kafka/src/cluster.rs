@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{
     ApiKey, DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest, TopicName,
 };
@@ -145,14 +146,7 @@ impl Cluster {
             .with_allow_auto_topic_creation(false);
         let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
         let answer = any.call(&request, version, Duration::ZERO).await?;
-        let mut known = self.known.lock().await;
-        for broker in &answer.brokers {
-            let port = u16::try_from(broker.port).unwrap_or_default();
-            known
-                .addresses
-                .insert(broker.node_id.0, (broker.host.to_string(), port));
-        }
-        drop(known);
+        self.learn_addresses(&answer.brokers).await;
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let mut topics = answer.topics.iter();
@@ -180,6 +174,16 @@ impl Cluster {
             }));
         }
         Ok(found)
+    }
+
+    pub(crate) async fn learn_addresses(&self, servers: &[MetadataResponseBroker]) {
+        let mut known = self.known.lock().await;
+        for server in servers {
+            let port = u16::try_from(server.port).unwrap_or_default();
+            known
+                .addresses
+                .insert(server.node_id.0, (server.host.to_string(), port));
+        }
     }
 
     /// The largest batch that each of these topics takes.

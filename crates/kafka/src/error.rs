@@ -120,6 +120,16 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// A topic cannot be as it is wanted.
+    #[error("cannot {operation} topic {topic}: {reason}")]
+    Topic {
+        /// What was asked for.
+        operation: &'static str,
+        /// The topic.
+        topic: String,
+        /// What the server said.
+        reason: String,
+    },
     /// The server answered with an error.
     #[error("kafka refuses to {operation}: {code:?}")]
     Answer {

@@ -17,6 +17,7 @@ mod error;
 mod fetch;
 mod frame;
 mod look;
+mod make;
 mod produce;
 mod records;
 mod sasl;

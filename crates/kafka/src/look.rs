@@ -14,6 +14,17 @@ use crate::error::Result;
 const TOPIC: i8 = 2;
 
 impl Cluster {
+    /// Which cluster this is, whatever its address.
+    pub async fn id(&self) -> Result<Option<String>> {
+        let any = self.any().await?;
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
+        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
+        let answer = any.call(&request, version, Duration::ZERO).await?;
+        Ok(answer.cluster_id.map(|id| id.to_string()))
+    }
+
     /// The names of all topics but the cluster's own, in order.
     pub async fn names(&self) -> Result<Vec<String>> {
         let any = self.any().await?;

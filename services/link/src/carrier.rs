@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::certificates;
 use crate::error::{Error, Result};
 use crate::found::Found;
+use crate::place::Place;
 use crate::refused::Refused;
 use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
@@ -129,6 +130,15 @@ impl Carrier {
     /// The id that fences: one for each edge, direction and class.
     pub(crate) fn transactional_id(&self) -> String {
         transactional_id(&self.site, self.direction, self.class)
+    }
+
+    /// Source and destination, to look at their topics and to make some.
+    pub(crate) fn sides(&self) -> (Place<'_>, Place<'_>) {
+        let wire = self.wire.as_ref();
+        (
+            Place::of(wire.map(|wire| &wire.source), &self.source),
+            Place::of(wire.map(|wire| &wire.destination), &self.destination),
+        )
     }
 
     /// The class in which all that it carries crosses.

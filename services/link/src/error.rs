@@ -48,6 +48,9 @@ pub enum Error {
         /// This edge.
         site: String,
     },
+    /// Both addresses lead to one cluster: each record would come back for ever.
+    #[error("this site's broker and the core's are one cluster: nothing can be carried from it to itself")]
+    Itself,
     /// Another instance has got the lease since this one did.
     #[error("another instance of link has taken over")]
     Superseded,

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::broker::{self, Broker, Cleanup, TopicDescription, TopicSpec, Watermarks};
+use common::broker::{self, Cleanup, TopicDescription, TopicSpec, Watermarks};
+use common::kafka;
 use common::schemas::Topic;
 use common::telemetry;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::place::Place;
 use crate::routes::{Direction, Lane};
 
 /// How long a partition that seems to end before its checkpoint is watched: a broker that just came up may still be
@@ -27,11 +29,10 @@ pub(crate) struct Shape {
 pub(crate) async fn ready(
     lane: &Lane,
     site: &str,
-    source: &Broker,
-    destination: &Broker,
+    (source, destination): (Place<'_>, Place<'_>),
     retention: Duration,
 ) -> Result<std::result::Result<Shape, String>> {
-    let Some(from) = source.describe(&lane.source).await? else {
+    let Some((shape, keeping)) = source.look(&lane.source).await? else {
         return Ok(Err(match lane.direction {
             Direction::Up => format!(
                 "this site has no topic {}: run `fieldline init` here",
@@ -49,24 +50,22 @@ pub(crate) async fn ready(
             ),
         }));
     };
-    let to = match destination.describe(&lane.destination).await? {
+    let partitions = shape.partitions;
+    let to = match destination.look(&lane.destination).await? {
         // Partitions are added where the source got more, and never taken away.
-        Some(to) if to.partitions < from.partitions => {
-            if let Err(error) = destination
-                .add_partitions(&lane.destination, from.partitions)
-                .await
-            {
+        Some((to, _)) if to.partitions < partitions => {
+            if let Err(error) = destination.widen(&lane.destination, partitions).await {
                 return told(error, |reason| {
                     format!(
-                        "{} has {} partitions and {} has {}, which cannot be given more: {reason}",
-                        lane.source, from.partitions, lane.destination, to.partitions
+                        "{} has {partitions} partitions and {} has {}, which cannot be given more: {reason}",
+                        lane.source, lane.destination, to.partitions
                     )
                 });
             }
-            tracing::info!(topic = %lane.destination, partitions = from.partitions, "partitions added");
-            from.partitions
+            tracing::info!(topic = %lane.destination, partitions, "partitions added");
+            partitions
         }
-        Some(to) => to.partitions,
+        Some((to, _)) => to.partitions,
         None if enrolment_makes(lane, site) => {
             return Ok(Err(format!(
                 "the core has no topic {}: run `fieldline site add {site}` there",
@@ -74,8 +73,8 @@ pub(crate) async fn ready(
             )));
         }
         None => {
-            let spec = like(&from, &lane.destination, retention);
-            if let Err(error) = destination.create_topic(&spec).await {
+            let spec = like(partitions, &keeping, &lane.destination, retention);
+            if let Err(error) = destination.make(&spec).await {
                 return told(error, |reason| {
                     format!(
                         "topic {} cannot be made at the other side: {reason}",
@@ -83,32 +82,25 @@ pub(crate) async fn ready(
                     )
                 });
             }
-            tracing::info!(topic = %lane.destination, partitions = from.partitions, "topic created");
-            from.partitions
+            tracing::info!(topic = %lane.destination, partitions, "topic created");
+            partitions
         }
     };
-    if from.partitions != to {
+    if partitions != to {
         return Ok(Err(format!(
-            "{} has {} partitions and {} has {to}: make them equal, for a partition keeps its number",
-            lane.source, from.partitions, lane.destination
+            "{} has {partitions} partitions and {} has {to}: make them equal, for a partition keeps its number",
+            lane.source, lane.destination
         )));
     }
-    Ok(Ok(Shape {
-        partitions: from.partitions,
-        id: from.id,
-    }))
+    Ok(Ok(shape))
 }
 
 /// What the other side refuses keeps one lane from being carried; when it does not answer, that is no word on the lane.
-fn told<T>(
-    error: broker::Error,
-    problem: impl FnOnce(String) -> String,
-) -> Result<std::result::Result<T, String>> {
+fn told<T>(error: Error, problem: impl FnOnce(String) -> String) -> Result<std::result::Result<T, String>> {
     match error {
-        broker::Error::Topic { .. } | broker::Error::Refused { .. } => {
-            Ok(Err(problem(telemetry::chain(&error))))
-        }
-        other => Err(other.into()),
+        Error::Broker(broker::Error::Topic { .. } | broker::Error::Refused { .. })
+        | Error::Wire(kafka::Error::Topic { .. }) => Ok(Err(problem(telemetry::chain(&error)))),
+        other => Err(other),
     }
 }
 
@@ -192,23 +184,23 @@ pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<Stri
     found
 }
 
-/// The topic that receives what `from` has. It keeps records longer than the longest outage.
-fn like(from: &TopicDescription, name: &str, retention: Duration) -> TopicSpec {
-    let mut spec = TopicSpec::new(name, from.partitions);
-    spec.max_message_bytes = spec
-        .max_message_bytes
-        .max(from.max_message_bytes.unwrap_or_default());
-    match from.cleanup {
-        Cleanup::Compact => spec.compacted(),
-        Cleanup::Delete => spec.retention(from.retention.unwrap_or_default().max(retention)),
+/// The topic that receives what one with so many partitions, that keeps so much, has. It keeps records longer than the
+/// longest outage.
+fn like(partitions: i32, keeping: &Keeping, name: &str, retention: Duration) -> TopicSpec {
+    let mut spec = TopicSpec::new(name, partitions);
+    spec.max_message_bytes = spec.max_message_bytes.max(keeping.largest.unwrap_or_default());
+    if keeping.compacted {
+        spec.compacted()
+    } else {
+        spec.retention(keeping.retention.unwrap_or_default().max(retention))
     }
 }
 
 /// The ends of a source partition, once they are past `next` or have stayed before it for a while.
-pub(crate) async fn settled(source: &Broker, topic: &str, partition: i32, next: i64) -> Result<Watermarks> {
+pub(crate) async fn settled(source: Place<'_>, topic: &str, partition: i32, next: i64) -> Result<Watermarks> {
     let mut waited = Duration::ZERO;
     loop {
-        let marks = source.watermarks(topic, partition).await?;
+        let marks = source.marks(topic, partition).await?;
         if next <= marks.high || waited >= SETTLE {
             return Ok(marks);
         }

@@ -26,6 +26,7 @@ pub mod moves;
 pub mod offsets;
 mod past;
 mod pieces;
+mod place;
 mod records;
 mod refused;
 mod report;

@@ -65,11 +65,7 @@ impl chassis::Service for Link {
         let own = Broker::open(&settings.broker, Self::NAME, host.registry())
             .await
             .context("this edge's broker")?;
-        // Metrics of the other broker would have the same names, so they are kept apart and not shown.
-        let apart = Default::default();
-        let core = Broker::open(&settings.core, Self::NAME, &apart)
-            .await
-            .context("the core's broker")?;
+        let core = core(&settings).await.context("the core's broker")?;
         let control = Control::attach(host, &own).await?;
         let settings = Arc::new(settings);
         let budget = line::open(&settings).context("the link's budget")?;
@@ -147,13 +143,7 @@ impl Link {
             if now != known {
                 known = now;
                 tracing::info!("certificates have changed: connecting to the core anew");
-                let opened = Broker::open(
-                    &self.settings.core,
-                    <Self as chassis::Service>::NAME,
-                    &Default::default(),
-                )
-                .await;
-                match opened {
+                match core(&self.settings).await {
                     Ok(core) => self.core = core,
                     Err(error) => {
                         tracing::warn!(error = %telemetry::chain(&error), "new certificates cannot be used")
@@ -306,6 +296,15 @@ impl Link {
             // Who else had the file open has ended.
             return Ok(());
         }
+        if let Some(Wire {
+            source: End::Kafka(source),
+            destination: End::Kafka(destination),
+        }) = &wire
+            && let (Some(source), Some(destination)) = tokio::try_join!(source.id(), destination.id())?
+            && source == destination
+        {
+            return Err(Error::Itself);
+        }
         let checkpoints = at_core(&self.site, topic::CHECKPOINTS);
         let mark = holder::mark(&checkpoints, &self.holder)?;
         let missing = || Error::NotEnrolled {
@@ -416,6 +415,19 @@ impl Link {
             Direction::Up => (near, far),
         };
         Some(Wire { source, destination })
+    }
+}
+
+/// The core's broker by way of librdkafka; where the link has connections of its own it connects only at need.
+async fn core(settings: &Settings) -> Result<Broker, broker::Error> {
+    // Its metrics would have the same names as those of the own broker, so they are kept apart and not shown.
+    let apart = Default::default();
+    let name = <Link as chassis::Service>::NAME;
+    let wires = [&settings.broker, &settings.core].map(|broker| broker.librdkafka.is_empty());
+    if settings.whole_batches && wires == [true; 2] {
+        Broker::open_at_need(&settings.core, name, &apart).await
+    } else {
+        Broker::open(&settings.core, name, &apart).await
     }
 }
 

@@ -110,13 +110,8 @@ impl<'a> Session<'a> {
     }
 
     async fn resume(&mut self, mut found: HashMap<String, Checkpoint>, trouble: &Trouble) -> Result<()> {
-        let Carrier {
-            source,
-            destination,
-            site,
-            settings,
-            ..
-        } = self.carrier;
+        let Carrier { site, settings, .. } = self.carrier;
+        let sides = self.carrier.sides();
         let (mut positions, mut lost, mut waits) = (Vec::new(), Vec::new(), false);
         for lane in &self.carrier.lanes {
             let seen = match &self.carriage {
@@ -126,7 +121,7 @@ impl<'a> Session<'a> {
             let ready = match seen {
                 Some(seen) => Ok(seen),
                 // What is missing or differs is made or told in one way.
-                None => lanes::ready(lane, site.as_str(), source, destination, *settings.retention).await?,
+                None => lanes::ready(lane, site.as_str(), sides, *settings.retention).await?,
             };
             let topic = match ready {
                 Ok(topic) => topic,
@@ -147,7 +142,7 @@ impl<'a> Session<'a> {
                 };
                 let marks = match seen.filter(|seen| next <= seen.high) {
                     Some(seen) => seen,
-                    None => lanes::settled(source, &lane.source, partition, next).await?,
+                    None => lanes::settled(sides.0, &lane.source, partition, next).await?,
                 };
                 if let Some(route) = &lane.backlog_of {
                     let live = found.get(&checkpoint::key(route, &lane.source, partition));
@@ -215,14 +210,8 @@ impl<'a> Session<'a> {
         {
             return Ok(true);
         }
-        let Carrier {
-            source,
-            destination,
-            site,
-            settings,
-            ..
-        } = self.carrier;
-        let made = lanes::ready(&backlog, site.as_str(), source, destination, *settings.retention).await?;
+        let Carrier { site, settings, .. } = self.carrier;
+        let made = lanes::ready(&backlog, site.as_str(), self.carrier.sides(), *settings.retention).await?;
         if let Err(problem) = &made {
             self.missing
                 .push(format!("what waits goes in its order: {problem}"));

@@ -1,5 +1,6 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
+use common::schemas::ServiceState;
 use testkit::eventually;
 use testkit::proxy::Proxy;
 use tokio::sync::{Mutex, MutexGuard};
@@ -51,4 +52,19 @@ async fn of_two_links_between_two_kafkas_one_works_and_one_waits() {
 #[ignore = "needs KAFKA_URL"]
 async fn of_two_links_from_an_embedded_edge_to_kafka_one_works_and_one_waits() {
     one_works(&Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn link_from_a_cluster_to_itself_carries_nothing_and_says_so() {
+    let (_guard, line) = line().await;
+    let other = format!("kafka://{}", line.address());
+    let rig = Rig::new(&url("KAFKA_URL"), &other, None).await;
+    let running = rig.start();
+    let waits = rig
+        .reports("one", |status| status.state == ServiceState::Waiting)
+        .await;
+    let detail = waits.detail.unwrap();
+    assert!(detail.contains("are one cluster"), "{detail}");
+    running.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::broker::TopicSpec;
+use common::broker::{Cleanup, TopicSpec};
 use common::budget::Class;
 use common::control;
 use common::schemas::{ServiceState, ServiceStatus};
@@ -10,6 +10,7 @@ use link::{Direction, Rename, Route};
 use testkit::eventually;
 
 use crate::at_once::{random, requests_pass};
+use crate::kafka::line;
 use crate::rig::{LIMIT, Rig, contents};
 
 async fn set(rig: &Rig, key: &str, value: Option<&str>) {
@@ -226,6 +227,63 @@ async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
         (count == 300)
             .then_some(())
             .ok_or_else(|| format!("{count} of 300"))
+    })
+    .await;
+    running.stop().await;
+}
+
+/// Making topics and widening them too.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn what_is_counted_is_what_crosses_also_when_topics_are_made() {
+    let (_guard, line) = line().await;
+    let mut rig = Rig::small_edge().await;
+    rig.settings.core.url = format!("kafka://{}", line.address());
+    let state = testkit::temp_dir();
+    rig.settings.state = Some(state.path().to_owned());
+    let narrow = rig.readings_at_core();
+    rig.core.delete_topic(&narrow).await.unwrap();
+    rig.core.create_topic(&TopicSpec::new(&narrow, 1)).await.unwrap();
+    let keys = testkit::unique("keys");
+    rig.edge
+        .create_topic(&TopicSpec::new(&keys, 2).compacted())
+        .await
+        .unwrap();
+    rig.settings.extra_routes.push(Route {
+        name: "keys".into(),
+        direction: Direction::Up,
+        topics: vec![keys.clone()],
+        pattern: None,
+        rename: Rename::Prefix,
+        class: None,
+        live_first: true,
+    });
+    random(&rig.edge, &keys, 50, 1_000).await;
+    let running = rig.start();
+    rig.send(0, 90).await;
+    rig.all_is_carried().await;
+    let made = format!("{}.{keys}", rig.site);
+    eventually(LIMIT, || async {
+        let mut found = contents(&rig.core, &made).await;
+        found.extend(contents(&rig.core, &format!("{made}.backlog")).await);
+        (!found.is_empty())
+            .then_some(())
+            .ok_or_else(|| "nothing yet".to_owned())
+    })
+    .await;
+    let found = rig.core.describe(&made).await.unwrap().unwrap();
+    assert_eq!((found.partitions, found.cleanup), (2, Cleanup::Compact));
+    assert_eq!(rig.core.describe(&narrow).await.unwrap().unwrap().partitions, 3);
+    // What was spent is written down every few seconds.
+    eventually(LIMIT, || async {
+        let kept = std::fs::read(state.path().join("link-budget.json")).unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        let counts = kept["day"]["bytes"].as_object().unwrap().values();
+        let counted: u64 = counts.map(|bytes| bytes.as_u64().unwrap()).sum();
+        let crossed = line.carried().bytes();
+        (counted == crossed)
+            .then_some(())
+            .ok_or_else(|| format!("{counted} bytes counted, {crossed} have crossed"))
     })
     .await;
     running.stop().await;

@@ -1,0 +1,126 @@
+//! A side's topics: asked for over the link's own connections, which are under the budget, wherever there are any.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use common::broker::{Broker, Cleanup, TopicSpec, Watermarks};
+use common::kafka::{self, Cluster};
+
+use crate::error::Result;
+use crate::lanes::{KEEPING, Keeping, Shape};
+use crate::wire::End;
+
+/// Compacted topics are read from their beginning, so old segments are made compactable early.
+const COMPACTED_SEGMENT_BYTES: &str = "16777216";
+
+/// A side of the link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// A cluster, by the link's own connections.
+    Kafka(&'a Arc<Cluster>),
+    /// The broker in this process, or a cluster by way of librdkafka.
+    Broker(&'a Broker),
+}
+
+impl<'a> Place<'a> {
+    /// A side with the connections that a carrier has there, if it has some.
+    pub(crate) fn of(end: Option<&'a End>, broker: &'a Broker) -> Self {
+        match end {
+            Some(End::Kafka(cluster)) => Self::Kafka(cluster),
+            Some(End::Embedded) | None => Self::Broker(broker),
+        }
+    }
+
+    /// A topic as it is, and what it keeps; none when it is not there.
+    pub(crate) async fn look(self, topic: &str) -> Result<Option<(Shape, Keeping)>> {
+        match self {
+            Self::Kafka(cluster) => {
+                let (found, keeps) = tokio::try_join!(
+                    cluster.topics(std::slice::from_ref(&topic)),
+                    cluster.properties(std::slice::from_ref(&topic), &KEEPING)
+                )?;
+                let Some(found) = found.into_iter().flatten().next() else {
+                    return Ok(None);
+                };
+                let shape = Shape {
+                    partitions: i32::try_from(found.partitions()).unwrap_or(i32::MAX),
+                    id: found.id(),
+                };
+                let keeps = keeps.into_iter().next().unwrap_or_default();
+                Ok(Some((shape, Keeping::from(keeps))))
+            }
+            Self::Broker(broker) => {
+                let found = broker.describe(topic).await?;
+                Ok(found.map(|found| {
+                    let shape = Shape {
+                        partitions: found.partitions,
+                        id: found.id.clone(),
+                    };
+                    (shape, Keeping::from(found))
+                }))
+            }
+        }
+    }
+
+    /// Makes a topic.
+    pub(crate) async fn make(self, spec: &TopicSpec) -> Result<()> {
+        match self {
+            Self::Kafka(cluster) => {
+                cluster
+                    .make_topic(&spec.name, spec.partitions, &settings(spec))
+                    .await?;
+            }
+            Self::Broker(broker) => {
+                broker.create_topic(spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) async fn widen(self, topic: &str, partitions: i32) -> Result<()> {
+        match self {
+            Self::Kafka(cluster) => Ok(cluster.add_partitions(topic, partitions).await?),
+            Self::Broker(broker) => Ok(broker.add_partitions(topic, partitions).await?),
+        }
+    }
+
+    /// Where a partition begins and ends.
+    pub(crate) async fn marks(self, topic: &str, partition: i32) -> Result<Watermarks> {
+        match self {
+            Self::Kafka(cluster) => {
+                let found = cluster.topics(&[topic]).await?;
+                let found: Vec<kafka::Topic> = found.into_iter().flatten().collect();
+                let ends: HashMap<_, _> = cluster.ends(&found).await?;
+                let ends = ends.get(&(topic.to_owned(), partition));
+                let ends = ends.ok_or_else(|| kafka::Error::UnknownTopic {
+                    topic: topic.to_owned(),
+                })?;
+                Ok(Watermarks {
+                    low: ends.low,
+                    high: ends.high,
+                })
+            }
+            Self::Broker(broker) => Ok(broker.watermarks(topic, partition).await?),
+        }
+    }
+}
+
+/// What a topic is made with, by Kafka's names.
+fn settings(spec: &TopicSpec) -> Vec<(&str, String)> {
+    let mut settings = vec![("max.message.bytes", spec.max_message_bytes.to_string())];
+    match spec.cleanup {
+        Cleanup::Delete => {
+            settings.push(("cleanup.policy", "delete".into()));
+            let retention = spec
+                .retention
+                .map(|time| ("retention.ms", time.as_millis().to_string()));
+            settings.extend(retention);
+        }
+        Cleanup::Compact => {
+            settings.push(("cleanup.policy", "compact".into()));
+            settings.push(("segment.bytes", COMPACTED_SEGMENT_BYTES.into()));
+        }
+    }
+    settings
+}

@@ -27,7 +27,22 @@ async fn past(rig: &Rig) -> BTreeMap<String, ServiceHistory> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_here_and_how_long_it_is_held_is_told_also_when_nothing_is_carried() {
-    let mut rig = Rig::embedded().await;
+    told(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn the_same_is_told_by_a_link_between_two_kafkas() {
+    told(Rig::two_kafkas().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn the_same_is_told_by_an_embedded_edge_of_a_kafka() {
+    told(Rig::small_edge().await).await;
+}
+
+async fn told(mut rig: Rig) {
     let ore = testkit::unique("ore");
     let kept = TopicSpec::new(&ore, 2).retention(Duration::from_secs(HOURS * 3600));
     rig.edge.create_topic(&kept).await.unwrap();
@@ -83,6 +98,7 @@ async fn what_waits_here_and_how_long_it_is_held_is_told_also_when_nothing_is_ca
         })
         .await;
     assert!(status.gauges[&gauge("lag_bytes")] > 30.0 * 10.0);
+    assert!(status.gauges["lag_records_up"] >= 30.0);
     // Records were made an hour ago.
     assert!((3_590.0..3_700.0).contains(&status.gauges[&gauge("lag_seconds")]));
     assert!(!status.gauges.contains_key(&gauge("catch_up_seconds")));

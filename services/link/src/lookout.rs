@@ -61,6 +61,7 @@ struct Seen {
 /// Tells how the link is behind.
 #[derive(Debug)]
 pub(crate) struct Lookout {
+    pub(crate) site: String,
     pub(crate) own: Broker,
     /// Those that go up.
     pub(crate) lanes: Vec<Lane>,
@@ -144,7 +145,7 @@ impl Lookout {
     }
 
     async fn remember(&self, memory: &mut Memory) -> Option<Past> {
-        match Past::open(&self.own, now_ms()).await {
+        match Past::open(&self.own, &self.site, now_ms()).await {
             Ok((past, earlier)) => {
                 let Earlier { reached, made } = earlier;
                 self.board.routes(|routes| routes.remember(reached));

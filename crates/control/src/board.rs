@@ -101,7 +101,8 @@ impl Board {
         self.notes().gauges.retain(|name, _| keep(name));
     }
 
-    fn changed(&self) {
+    /// Has a report follow at once.
+    pub(crate) fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 

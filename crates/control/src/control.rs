@@ -117,6 +117,11 @@ impl Control {
         self.board.gauge(name.into(), value);
     }
 
+    /// Has what was set or counted reported at once, and not with the next report.
+    pub fn tell(&self) {
+        self.board.changed();
+    }
+
     /// Takes figures back that mean nothing any more: those that `keep` does not want.
     pub fn retain_gauges(&self, keep: impl Fn(&str) -> bool) {
         self.board.retain_gauges(keep);

@@ -61,6 +61,7 @@ struct Seen {
 /// Tells how the link is behind.
 #[derive(Debug)]
 pub(crate) struct Lookout {
+    pub(crate) site: String,
     pub(crate) own: Broker,
     /// Those that go up.
     pub(crate) lanes: Vec<Lane>,
@@ -82,6 +83,8 @@ struct Memory {
     losses: Vec<Loss>,
     /// Where the carriers of routes were that there are.
     reached: Reached,
+    /// The routes that go up.
+    up: BTreeSet<String>,
 }
 
 impl Lookout {
@@ -125,7 +128,7 @@ impl Lookout {
             let behind = self.board.routes(|routes| routes.behind(Instant::now(), now));
             let status = self.budget.status();
             let contact = self.board.contact();
-            self.tell(&memory.losses, &behind);
+            self.tell(&memory, &behind);
             self.metrics.tell(
                 &behind,
                 &memory.losses[..memory.losses.len().min(TOPICS)],
@@ -142,7 +145,7 @@ impl Lookout {
     }
 
     async fn remember(&self, memory: &mut Memory) -> Option<Past> {
-        match Past::open(&self.own, now_ms()).await {
+        match Past::open(&self.own, &self.site, now_ms()).await {
             Ok((past, earlier)) => {
                 let Earlier { reached, made } = earlier;
                 self.board.routes(|routes| routes.remember(reached));
@@ -169,8 +172,9 @@ impl Lookout {
         let routes: BTreeSet<&str> = lanes.iter().map(|lane| lane.route.as_str()).collect();
         reached.retain(|key, _| {
             let route = key.split_once('/').map_or("", |(route, _)| route);
-            routes.contains(route.strip_suffix(".backlog").unwrap_or(route))
+            routes.contains(live(route))
         });
+        memory.up = routes.iter().map(|route| (*route).to_owned()).collect();
         let names: BTreeSet<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
         memory.topics.retain(|topic, _| names.contains(topic.as_str()));
         let (now, mut here, mut partitions, mut reads) = (now_ms(), BTreeMap::new(), 0, AT_ONCE);
@@ -273,7 +277,8 @@ impl Lookout {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    fn tell(&self, losses: &[Loss], behind: &BTreeMap<String, Behind>) {
+    fn tell(&self, memory: &Memory, behind: &BTreeMap<String, Behind>) {
+        let losses = &memory.losses;
         let mut told = Figures::new();
         for (route, behind) in behind {
             let mut gauge = |what: &str, value: f64| told.insert(format!("route.{route}.{what}"), value);
@@ -297,6 +302,11 @@ impl Lookout {
                 }
                 None => drop(told.insert("buffer_disk_hours".to_owned(), hours(loss))),
             }
+        }
+        let up = behind.iter().filter(|(route, _)| memory.up.contains(live(route)));
+        let up: Vec<i64> = up.map(|(_, behind)| behind.records).collect();
+        if !up.is_empty() {
+            told.insert("lag_records_up".to_owned(), up.iter().sum::<i64>() as f64);
         }
         self.control
             .retain_gauges(|name| !ours(name) || told.contains_key(name));
@@ -346,6 +356,11 @@ impl Seen {
             bytes_per_second: self.rate.zip(each).map(|(rate, each)| rate * each as f64),
         })
     }
+}
+
+/// The route whose backlog this is, or itself.
+fn live(route: &str) -> &str {
+    route.strip_suffix(".backlog").unwrap_or(route)
 }
 
 /// Whether the lookout tells this gauge.

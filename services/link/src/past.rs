@@ -44,6 +44,8 @@ pub(crate) struct Past {
     quarter: Option<(i64, Figures)>,
     /// The last minute that was written, and what the notes say.
     minute: i64,
+    /// The key under which it is noted where carriers are: of another site that this broker was, nothing is known.
+    note: String,
     sampled: i64,
     reached: Reached,
 }
@@ -53,12 +55,13 @@ impl Past {
     ///
     /// # Errors
     /// With the broker's.
-    pub(crate) async fn open(own: &Broker, now_ms: i64) -> broker::Result<(Self, Earlier)> {
+    pub(crate) async fn open(own: &Broker, site: &str, now_ms: i64) -> broker::Result<(Self, Earlier)> {
         let name = topic::SERVICE_HISTORY;
         // A site that was made before there was such a topic.
         if own.describe(name).await?.is_none() {
             own.create_topic(&TopicSpec::new(name, 1).compacted()).await?;
         }
+        let note = format!("reached/{site}");
         let (mut earlier, mut quarter) = (Earlier::default(), None);
         let this = now_ms / QUARTER_MS;
         own.read_to_end(name, |record| {
@@ -71,7 +74,7 @@ impl Past {
             let (Some(rest), Some(Ok(found))) = (key.strip_prefix("link/"), found) else {
                 return;
             };
-            if rest == "reached" {
+            if rest == note {
                 earlier.reached = found
                     .figures
                     .iter()
@@ -93,6 +96,7 @@ impl Past {
         let past = Self {
             own: own.clone(),
             quarter,
+            note,
             minute: 0,
             sampled: 0,
             reached: earlier.reached.clone(),
@@ -109,7 +113,7 @@ impl Past {
     pub(crate) async fn note(&mut self, now_ms: i64, reached: Reached) {
         if reached != self.reached
             && self
-                .sent(now_ms, vec![("reached".to_owned(), 0, figures(&reached))])
+                .sent(now_ms, vec![(self.note.clone(), 0, figures(&reached))])
                 .await
         {
             self.reached = reached;
@@ -228,7 +232,7 @@ mod tests {
             .await
             .unwrap();
         let start = 1_000 * 24 * 60 * MINUTE_MS;
-        let (mut past, earlier) = Past::open(&own, start).await.unwrap();
+        let (mut past, earlier) = Past::open(&own, "edge-1", start).await.unwrap();
         assert!(earlier.reached.is_empty() && past.due(start));
         let point = |lag: f64| Figures::from([("route.a.lag_records".to_owned(), lag)]);
         let reached = Reached::from([("a/t/0".to_owned(), 1 << 40)]);
@@ -236,7 +240,7 @@ mod tests {
         past.write(start, point(8.0), made.clone()).await;
         past.note(start, reached.clone()).await;
         assert!(!past.due(start + 59_999) && past.due(start + MINUTE_MS));
-        let (mut past, earlier) = Past::open(&own, start + MINUTE_MS).await.unwrap();
+        let (mut past, earlier) = Past::open(&own, "edge-1", start + MINUTE_MS).await.unwrap();
         assert_eq!(earlier.reached, reached);
         assert_eq!(earlier.made["t"], [(start, 12)]);
         past.write(start + MINUTE_MS, point(2.0), made.clone()).await;

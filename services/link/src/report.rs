@@ -34,7 +34,8 @@ pub(crate) enum State {
 #[derive(Debug, Default)]
 struct Known {
     states: BTreeMap<Place, State>,
-    lags: BTreeMap<Place, i64>,
+    /// Of the carriers that go down.
+    lags: BTreeMap<Class, i64>,
     routes: Routes,
     /// When the core last answered.
     contact: Option<i64>,
@@ -170,20 +171,17 @@ impl Report {
         self.contact();
     }
 
-    /// This many records wait.
+    /// This many records wait. Of what goes up the lookout tells, which knows it also while no carrier does.
     pub(crate) fn lag(&self, lag: i64) {
+        let (direction, class) = self.place;
+        if direction == Direction::Up {
+            return;
+        }
         let mut known = self.board.known();
-        known.lags.insert(self.place, lag);
-        let of = |direction| {
-            let same = known.lags.iter().filter(|((found, _), _)| *found == direction);
-            same.map(|(_, lag)| *lag).sum::<i64>()
-        };
-        let (name, sum) = match self.place.0 {
-            Direction::Down => ("lag_records_down", of(Direction::Down)),
-            Direction::Up => ("lag_records_up", of(Direction::Up)),
-        };
+        known.lags.insert(class, lag);
+        let sum: i64 = known.lags.values().sum();
         drop(known);
-        self.board.control.gauge(name, sum as f64);
+        self.board.control.gauge("lag_records_down", sum as f64);
     }
 
     /// So far behind are the carrier's routes: records that wait, and when the last carried one was made. And it is here.

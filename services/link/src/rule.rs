@@ -66,6 +66,9 @@ impl Rule {
                     }
                     let now = settings.borrow_and_update().clone();
                     self.apply(&now);
+                    // Whoever set it waits to see it.
+                    self.tell();
+                    self.control.tell();
                 }
                 _ = changes.changed() => {}
                 _ = told.tick() => {}

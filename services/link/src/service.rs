@@ -101,6 +101,7 @@ impl chassis::Service for Link {
         host.spawn("topics", finder.follow(host.stop()));
         let up = lanes.iter().filter(|lane| lane.direction == Direction::Up);
         let lookout = Lookout {
+            site: site.to_string(),
             own: own.clone(),
             lanes: up.cloned().collect(),
             found: found.clone(),

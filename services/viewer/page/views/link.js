@@ -26,6 +26,7 @@ const CLASSES = {
 const SOON_S = 15;
 
 const hours = (value) => span(value * 3600);
+const records = (value) => `${count(value)} ${value === 1 ? "record" : "records"}`;
 const known = (value) => value !== null && value !== undefined;
 
 function describe(route) {
@@ -37,7 +38,7 @@ function describe(route) {
 function waits(route) {
   if (!known(route.lag_records)) return "How much waits is not known yet.";
   if (route.lag_records === 0) return "Nothing waits.";
-  const parts = [`${count(route.lag_records)} ${route.lag_records === 1 ? "record waits" : "records wait"}`];
+  const parts = [`${records(route.lag_records)} ${route.lag_records === 1 ? "waits" : "wait"}`];
   if (route.lag_bytes) parts.push(`about ${bytes(route.lag_bytes)}`);
   if (route.lag_seconds) parts.push(`the oldest ${span(route.lag_seconds)} old`);
   return parts.join(", ");
@@ -84,7 +85,7 @@ function Buffer({ buffer }) {
     <h2 id="buffer-title">How long this site can wait</h2>
     <div class="card wide">
       ${first
-        ? html`<p class="lead">This site holds what waits for <b class=${first.hours < 24 ? "bad-text" : ""}>${hours(first.hours)}</b> more.</p>
+        ? html`<p class="lead">This site holds what waits for <b class=${first.hours < 24 ? "bad-text whole" : "whole"}>${hours(first.hours)}</b> more.</p>
           <p>If headquarters stayed away from now on, ${when(first)}.</p>
           ${later.length ? html`<p class="quiet">Then: ${later.map(when).join("; ")}.</p>` : null}`
         : html`<p class="lead">Nothing that waits here would be lost, as far as is known.</p>`}
@@ -161,6 +162,9 @@ function Spent({ label, spent }) {
     ${known(limit) ? html`<meter min="0" max=${limit} value=${Math.min(spent.bytes, limit)} high=${limit * 0.9} aria-label="${label}: ${bytes(spent.bytes)} of ${bytes(limit)}"></meter>` : html`<p class="quiet">no limit</p>`}</div>`;
 }
 
+// Why classes are held, each reason once.
+const reasons = (classes) => [...new Set(classes.filter((one) => one.held).map((one) => one.held + (one.held_until ? `, until ${moment(one.held_until)}` : "")))];
+
 function Spending({ limits }) {
   return html`<section aria-labelledby="spent-title" data-testid="spent">
     <h2 id="spent-title">What it has used</h2>
@@ -173,9 +177,10 @@ function Spending({ limits }) {
       <table class="spent" aria-labelledby="spent-title">
         <thead><tr><th scope="col">What</th><th scope="col">Today</th><th scope="col">This month</th></tr></thead>
         <tbody>${limits.classes.map((one) => html`<tr key=${one.class} data-testid="class-${one.class}">
-          <td>${CLASSES[one.class] ?? one.class}${one.held ? html` <${Chip} state="waiting" label="Held" /><div class="quiet">${one.held}${one.held_until ? `, until ${moment(one.held_until)}` : ""}</div>` : null}</td>
+          <td>${CLASSES[one.class] ?? one.class}${one.held ? html` <${Chip} state="waiting" label="Held" />` : null}</td>
           <td class="figures whole">${bytes(one.day_bytes)}</td><td class="figures whole">${bytes(one.month_bytes)}</td></tr>`)}</tbody>
       </table>
+      ${reasons(limits.classes).map((why) => html`<p key=${why} class="note" data-testid="held">Held: ${why}.</p>`)}
       <p class="quiet">What goes first stands first. Bytes are those that really crossed, both ways.</p>
     </div>
   </section>`;
@@ -237,10 +242,10 @@ export function Link({ session }) {
       <dl class="facts">
         ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
         <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
-        <div><dt>Waiting at headquarters</dt><dd>${count(link.data?.lag?.down)} records</dd></div>
-        <div><dt>Waiting here</dt><dd>${count(link.data?.lag?.up)} records</dd></div>
-        <div><dt>Carried to this site</dt><dd>${count(instance?.counters?.carried_down)} records since start</dd></div>
-        <div><dt>Carried to headquarters</dt><dd>${count(instance?.counters?.carried_up)} records since start</dd></div>
+        <div><dt>Waiting at headquarters</dt><dd>${records(link.data?.lag?.down)}</dd></div>
+        <div><dt>Waiting here</dt><dd>${records(link.data?.lag?.up)}</dd></div>
+        <div><dt>Carried to this site</dt><dd>${records(instance?.counters?.carried_down)} since start</dd></div>
+        <div><dt>Carried to headquarters</dt><dd>${records(instance?.counters?.carried_up)} since start</dd></div>
         <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
       </dl>
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}

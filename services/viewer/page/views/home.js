@@ -1,6 +1,6 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
-import { Age, Chip, Disk, Head, Notice, useLive } from "../ui.js";
+import { Age, Disk, Head, Notice, ServiceChip, useLive } from "../ui.js";
 import { count, stateName } from "../format.js";
 
 export function Problems({ problems }) {
@@ -44,7 +44,7 @@ export function Home({ session }) {
       <ul class="tiles">
         ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
           <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
-            <b>${one.service}</b><${Chip} state=${one.state} testid="service-${one.service}-state" />
+            <b>${one.service}</b><${ServiceChip} one=${one} />
             <span class="quiet clip">${one.detail ?? one.last_error ?? (one.state === "silent" ? html`last word <${Age} at=${one.reported_at} />` : html`up since <${Age} at=${one.started_at} />`)}</span>
           </a></li>`)}
       </ul>

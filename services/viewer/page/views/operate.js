@@ -1,7 +1,7 @@
 // What an operator needs: services, what could not be processed, who did what, who may.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
-import { Action, Age, Chip, Empty, Head, Notice, ask, useLive } from "../ui.js";
+import { Action, Age, Empty, Head, Notice, ServiceChip, ask, useLive } from "../ui.js";
 import { bytes, clock, count, moment } from "../format.js";
 
 const LOUD = new Set(["error", "warn"]);
@@ -86,7 +86,7 @@ function ServiceCard({ one, may, open, onOpen }) {
   const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at"))];
   return html`<li class="card wide" data-testid="service-${one.service}">
     <div class="row spread">
-      <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />
+      <div><b>${one.service}</b> <${ServiceChip} one=${one} />
         ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
         <${Life} one=${one} /></div>
       <div class="row">

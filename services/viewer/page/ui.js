@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState, useCallback } from "./html.js";
 import { get } from "./api.js";
 import * as live from "./live.js";
-import { ago, bytes, count, moment, stateName, tone } from "./format.js";
+import { ago, bytes, count, lasting, moment, stateName, tone } from "./format.js";
 
 // Reads `source`, a path or a function that reads, then follows events of `kind`; after a lost connection or a gap it
 // is read again, and so it is when `merge` answers nothing. A function must stay the same from call to call.
@@ -65,10 +65,21 @@ export function Age({ at }) {
   return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${words}</time>`;
 }
 
+const EXHAUSTED = "catalogue exhausted";
+
+// What a service says of itself.
+export const detailOf = (one) => (one.detail === EXHAUSTED ? "everything is announced" : one.detail);
+
 // A service's state. One that has done all there is to do waits for more, and nothing is wrong with that.
 export function ServiceChip({ one }) {
-  const done = one.state === "waiting" && one.detail === "catalogue exhausted";
+  const done = one.state === "waiting" && one.detail === EXHAUSTED;
   return html`<${Chip} state=${one.state} calm=${done} label=${done ? "Done" : undefined} testid="service-${one.service}-state" />`;
+}
+
+// How long something has been so.
+export function Lasting({ since }) {
+  const words = useTime((now) => lasting(now - since));
+  return html`<time datetime=${new Date(since).toISOString()} title="since ${moment(since)}">${words}</time>`;
 }
 
 export function Chip({ state, label, testid, calm }) {

@@ -176,7 +176,7 @@ def apart(browser: Browser, directory: Path) -> None:
             page.get_by_test_id("set-up-file").set_input_files(enrolment)
             page.get_by_test_id("set-up-depot").fill("https://127.0.0.1:1")
             page.get_by_test_id("set-up-test").click()
-            page.get_by_text("What to do").wait_for()
+            page.get_by_test_id("set-up-said").get_by_text("nobody answers").wait_for()
             picture(page, f"edge-1-set-up-{state}")
             page.context.close()
         edge.post("/api/set-up/connect", {"enrolment": enrolment.read_text(encoding="utf-8")})

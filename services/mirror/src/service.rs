@@ -53,6 +53,11 @@ impl Service for Mirror {
         });
         let control = Control::attach_paused(host, &broker).await?;
         let cap = settings.bytes_per_second.map(ByteSize::bytes);
+        if let Some(quota) = settings.quota {
+            // So that the site's page can say how full the volume is.
+            #[expect(clippy::cast_precision_loss, reason = "no disk has 2^53 bytes")]
+            control.gauge("quota_bytes", quota.bytes() as f64);
+        }
         let worker = Worker {
             book: Book::new(table, broker.producer()?),
             copier: Copier {

@@ -16,6 +16,7 @@ export function bytes(count) {
 // Made once: making one takes longer than a hundred uses of it.
 const COUNT = new Intl.NumberFormat("en");
 const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 export function count(number) {
@@ -46,6 +47,18 @@ export function ago(at, now) {
   return seconds < 86400 ? `${Math.floor(seconds / 3600)} h ago` : `${Math.floor(seconds / 86400)} d ago`;
 }
 
+// How long something has been so: one unit is enough, as in `ago`.
+export function lasting(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min`;
+  return s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+}
+
+export function day(at) {
+  return at ? DAY.format(at) : "";
+}
+
 export function moment(at) {
   return at ? MOMENT.format(at) : "";
 }
@@ -56,20 +69,26 @@ export function clock(at) {
 }
 
 const STATES = {
+  announced: "Announced",
+  downloaded: "Downloaded",
+  broadcast: "Broadcast",
+  available: "Available",
   requesting: "Requesting…",
   requested: "Requested",
-  available: "Available",
   ready: "Ready to mirror",
   mirrored: "Here",
   refused: "Refused",
   cancelled: "Cancelled",
   expired: "Expired",
   withdrawn: "Withdrawn",
-  announced: "Announced",
-  downloaded: "Downloaded",
-  broadcast: "Broadcast",
   failed: "Failed",
 };
+
+// In the order in which assets go through them.
+export const stateOrder = (one, other) => Object.keys(STATES).indexOf(one) - Object.keys(STATES).indexOf(other);
+
+// A number of things, in words.
+export const many = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 
 export function stateName(state) {
   return STATES[state] ?? (state ? state[0].toUpperCase() + state.slice(1) : "–");

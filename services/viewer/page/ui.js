@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState, useCallback } from "./html.js";
 import { get } from "./api.js";
 import * as live from "./live.js";
-import { ago, bytes, count, moment, stateName, tone } from "./format.js";
+import { ago, bytes, count, lasting, moment, stateName, tone } from "./format.js";
 
 // Reads `source`, a path or a function that reads, then follows events of `kind`; after a lost connection or a gap it
 // is read again, and so it is when `merge` answers nothing. A function must stay the same from call to call.
@@ -65,6 +65,23 @@ export function Age({ at }) {
   return html`<time datetime=${new Date(at).toISOString()} title=${moment(at)}>${words}</time>`;
 }
 
+const EXHAUSTED = "catalogue exhausted";
+
+// What a service says of itself.
+export const detailOf = (one) => (one.detail === EXHAUSTED ? "everything is announced" : one.detail);
+
+// A service's state. One that has done all there is to do waits for more, and nothing is wrong with that.
+export function ServiceChip({ one }) {
+  const done = one.state === "waiting" && one.detail === EXHAUSTED;
+  return html`<${Chip} state=${one.state} calm=${done} label=${done ? "Done" : undefined} testid="service-${one.service}-state" />`;
+}
+
+// How long something has been so.
+export function Lasting({ since }) {
+  const words = useTime((now) => lasting(now - since));
+  return html`<time datetime=${new Date(since).toISOString()} title="since ${moment(since)}">${words}</time>`;
+}
+
 export function Chip({ state, label, testid, calm }) {
   return html`<span class="chip ${calm ? "calm" : tone(state)}" data-testid=${testid} data-state=${state}>${label ?? stateName(state)}</span>`;
 }
@@ -91,13 +108,14 @@ export function Notice({ problem, onRetry }) {
 export function Disk() {
   const { data: disk } = useLive("/api/volume", "volume");
   if (!disk) return null;
-  const whole = disk.quota_bytes ?? disk.total_bytes;
-  const taken = disk.quota_bytes !== null ? disk.used_bytes : whole - disk.free_bytes;
+  const { used_bytes: used, free_bytes: free, total_bytes: total, quota_bytes: quota } = disk;
+  const whole = quota ?? total;
+  const taken = quota === null ? total - free : used;
   // As the site itself judges it: a tenth of a large disk is much room.
-  const low = whole !== null && whole - taken < Math.min(whole / 10, 10 * 2 ** 30);
+  const low = total !== null && free < Math.min(total / 10, 10 * 2 ** 30);
   return html`<div class="disk" data-testid="disk">
-    ${whole === null ? null : html`<meter min="0" max=${whole} value=${taken} high=${low ? whole * 0.9 : whole} aria-label="How full the disk is"></meter>`}
-    <p class="quiet">Assets take <b>${bytes(disk.used_bytes)}</b> in ${count(disk.objects)} ${disk.objects === 1 ? "file" : "files"}${disk.free_bytes === null ? "" : html` · <b class=${low ? "bad-text" : ""}>${bytes(disk.free_bytes)}</b> of ${bytes(disk.total_bytes)} free`}${disk.quota_bytes === null ? "" : ` · at most ${bytes(disk.quota_bytes)}`} · as of <${Age} at=${disk.as_of} /></p>
+    ${whole === null ? null : html`<meter min="0" max=${whole} value=${taken} high=${low || quota !== null ? whole * 0.9 : whole} aria-label="How full the disk is"></meter>`}
+    <p class="quiet">Assets take <b>${bytes(used)}</b>${quota === null ? "" : ` of the ${bytes(quota)} that they may take`}, in ${count(disk.objects)} ${disk.objects === 1 ? "file" : "files"}${free === null ? "" : html` · <b class=${low ? "bad-text" : ""}>${bytes(free)}</b> of ${bytes(total)} free on the disk`} · as of <${Age} at=${disk.as_of} /></p>
   </div>`;
 }
 

@@ -77,6 +77,15 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         let works =
             |service: &&Service| matches!(service.state, "running" | "paused" | "draining" | "starting");
         match instances.iter().find(|service| works(service)) {
+            // Mirror is paused until somebody wants bytes to move.
+            Some(service) if service.state == "paused" && name != "mirror" => found.push(warning(
+                format!("{name} is paused"),
+                if name == "link" {
+                    "nothing is lost meanwhile; resume it under Link when it is to go on"
+                } else {
+                    "somebody stopped it; start it under Services when it is to go on"
+                },
+            )),
             Some(service) => found.extend(recent(service, signs.now)),
             None => {
                 let last = instances.iter().max_by_key(|service| service.reported_at);
@@ -328,6 +337,8 @@ mod tests {
     fn a_site_where_all_services_run_has_no_trouble() {
         assert_eq!(found(&[]), []);
         assert_eq!(found(&[service("mirror", "0", "paused")]), []);
+        let told = found(&[service("listener", "0", "paused")]);
+        assert_eq!((told.len(), told[0].what.as_str()), (1, "listener is paused"));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Takes a picture of every page and state, and says where they are.
 
-usage: screenshots.py   (by `cargo xtask screenshots`, which builds the programs)
+usage: screenshots.py [NAME...]   (by `cargo xtask screenshots`, which builds the programs)
+
+NAME is busy, failed, apart or many: only those are taken, and the other pictures stay.
 """
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -63,6 +66,15 @@ def log(browser: Browser, site: Site, service: str, state: str, **options) -> No
     page.context.close()
 
 
+def dialog(browser: Browser, site: Site, view: str, button: str, state: str, **options) -> None:
+    page = sign_in(browser, site, **options)
+    page.goto(f"/#/{view}")
+    page.get_by_test_id(button).first.click()
+    page.get_by_role("dialog").wait_for()
+    picture(page, f"{site.name}-{state}")
+    page.context.close()
+
+
 def busy(browser: Browser, directory: Path) -> None:
     """Assets in many states, pictures that arrived, and the same in the dark, on a phone, offline and with trouble."""
     running = installation.demo(directory / "busy", core_settings='[feed]\ninterval = "300ms"\n')
@@ -96,6 +108,10 @@ def busy(browser: Browser, directory: Path) -> None:
             views(browser, site, "phone", viewport=PHONE, device_scale_factor=2)
             asset(browser, site, ids[0], "delivered")
             asset(browser, site, ids[0], "phone", viewport=PHONE, device_scale_factor=2)
+        dialog(browser, edge, "home", "account", "account")
+        dialog(browser, edge, "home", "account", "account-phone", viewport=PHONE, device_scale_factor=2)
+        dialog(browser, core, "users", "add-user", "add-user", color_scheme="dark")
+        dialog(browser, core, f"assets/{ids[1]}", "withdraw", "withdraw")
         log(browser, edge, "mirror", "busy")
         log(browser, edge, "mirror", "phone", viewport=PHONE, device_scale_factor=2)
         edge.post("/api/link/pause")
@@ -145,13 +161,22 @@ def apart(browser: Browser, directory: Path) -> None:
     try:
         make_users(edge)
         views(browser, edge, "apart", ("home", "set-up", "link"))
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            page = sign_in(browser, edge)
+            page.goto("/#/set-up")
+            page.get_by_test_id("set-up-file").set_input_files(enrolment)
+            page.get_by_test_id("set-up-depot").fill(f"https://127.0.0.1:{silent.getsockname()[1]}")
+            page.get_by_test_id("set-up-test").click()
+            page.locator("[data-testid=set-up-step-certificate-depot][data-state=running]").wait_for()
+            picture(page, "edge-1-set-up-running")
+            page.context.close()
         for state, options in (("failed", {}), ("failed-phone-dark", {"viewport": PHONE, "color_scheme": "dark"})):
             page = sign_in(browser, edge, **options)
             page.goto("/#/set-up")
             page.get_by_test_id("set-up-file").set_input_files(enrolment)
             page.get_by_test_id("set-up-depot").fill("https://127.0.0.1:1")
             page.get_by_test_id("set-up-test").click()
-            page.get_by_text("What to do").wait_for()
+            page.get_by_test_id("set-up-said").get_by_text("nobody answers").wait_for()
             picture(page, f"edge-1-set-up-{state}")
             page.context.close()
         edge.post("/api/set-up/connect", {"enrolment": enrolment.read_text(encoding="utf-8")})
@@ -175,12 +200,16 @@ def many(browser: Browser, directory: Path) -> None:
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    for old in OUT.glob("*.png"):
-        old.unlink()
+    every = {take.__name__: take for take in (busy, failed, apart, many)}
+    if unknown := set(sys.argv[1:]) - set(every):
+        sys.exit(f"{', '.join(unknown)}: there are {', '.join(every)}")
+    if not sys.argv[1:]:
+        for old in OUT.glob("*.png"):
+            old.unlink()
     with tempfile.TemporaryDirectory(prefix="fieldline-screenshots-") as made, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-dev-shm-usage"])
-        for take in (busy, failed, apart, many):
-            take(browser, Path(made))
+        for name in sys.argv[1:] or every:
+            every[name](browser, Path(made))
         browser.close()
     print(f"{len(list(OUT.glob('*.png')))} pictures")
 

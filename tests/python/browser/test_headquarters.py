@@ -29,7 +29,7 @@ def test_assets_pass_the_lanes_and_who_got_what_is_told(main: Installation, open
     page.get_by_test_id("nav-requests").click()
     told = page.get_by_role("row").filter(has=page.locator(f"a[href='#/assets/{asset_id}']"))
     expect(told).to_contain_text("edge-1")
-    expect(told).to_contain_text("delivered", timeout=30_000)
+    expect(told).to_contain_text("Delivered", timeout=30_000)
     page.get_by_test_id("nav-edges").click()
     expect(page.get_by_test_id("site-edge-1")).to_be_visible()
     page.goto(f"/#/assets/{asset_id}")

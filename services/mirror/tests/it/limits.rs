@@ -105,6 +105,7 @@ async fn what_the_quota_has_no_room_for_waits_and_the_rest_arrives() {
     };
     let status = sites.status("waiting for room", waits).await;
     assert!(status.detail.unwrap().contains("500000"));
+    assert_eq!(status.gauges["quota_bytes"], 600_000.0);
     assert_eq!(sites.mirrored(&small_entry).await, Some(small));
     assert_eq!(sites.mirrored(&tiny_entry).await, Some(b"tiny".to_vec()));
     assert_eq!(sites.mirrored(&large_entry).await, None);

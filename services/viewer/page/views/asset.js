@@ -3,6 +3,7 @@ import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
 import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
+import { Answer } from "./core.js";
 import { bytes, moment } from "../format.js";
 
 const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
@@ -13,10 +14,10 @@ function Facts({ facts }) {
 
 function Deliveries({ deliveries }) {
   if (!deliveries?.length) return html`<p class="quiet">Nobody has asked for it yet.</p>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Who asked for it"><table>
+  return html`<div class="scroll cards" tabindex="0" role="region" aria-label="Who asked for it"><table>
     <thead><tr><th>Edge</th><th>Asked</th><th>By</th><th>Answer</th><th>Delivered</th></tr></thead>
-    <tbody>${deliveries.map((one) => html`<tr key=${one.request_id}><td>${one.site}</td><td><${Age} at=${one.requested_at} /></td><td>${one.requested_by}</td>
-      <td>${one.outcome ? html`<${Chip} state=${one.outcome} label=${one.outcome} /> ${one.reason ?? ""}` : "open"}</td><td>${one.delivered_at ? html`<${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
+    <tbody>${deliveries.map((one) => html`<tr key=${one.request_id}><td data-label="Edge">${one.site}</td><td data-label="Asked"><${Age} at=${one.requested_at} /></td><td data-label="By">${one.requested_by}</td>
+      <td data-label="Answer"><${Answer} one=${one} /></td><td data-label="Delivered">${one.delivered_at ? html`<${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
   </table></div>`;
 }
 
@@ -45,6 +46,7 @@ export function Asset({ session, rest }) {
   return html`<${Head} title=${asset.title || asset.file_name || "Asset"}><a class="button" href="#/assets">All assets</a><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     <div class="asset-detail">
+      <div>
       <figure>
         ${whole && SHOWN.test(asset.media_type ?? "")
           ? html`<a href=${content} target="_blank" rel="noopener"><img src=${content} alt=${asset.title || "the asset's picture"} data-testid="full-size" /></a>`
@@ -52,6 +54,8 @@ export function Asset({ session, rest }) {
             ? html`<img class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" />`
             : html`<div class="no-picture">${whole ? "This kind of file is not shown here: open or save it." : "No preview"}</div>`}
       </figure>
+      ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}
+      </div>
       <section>
         <p><${Chip} state=${asset.state} testid="state" /> ${asset.reason ?? ""}</p>
         <div class="row">
@@ -67,9 +71,8 @@ export function Asset({ session, rest }) {
           ["Size", bytes(asset.size)], ["Type", asset.media_type], ["File", asset.file_name], ["Credit", asset.credit], ["Created", moment(asset.created_at)],
           ["Announced", moment(asset.announced_at)], ["Downloaded", moment(asset.downloaded_at)], ["Broadcast", moment(asset.broadcast_at)], ["Expires", moment(asset.expires_at)], ["Withdrawn", moment(asset.withdrawn_at)],
           ["Requested", asset.requesting_at && `${moment(asset.requesting_at)}${asset.requested_by ? ` by ${asset.requested_by}` : ""}`], ["Sent to headquarters", moment(asset.requested_at)],
-          ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Pinned", moment(asset.pinned_at)], ["Catalogue", asset.catalogue], ["BLAKE3", asset.hash && html`<code class="hash">${asset.hash}</code>`],
+          ["Answered", moment(asset.responded_at)], ["Arrived", moment(asset.mirrored_at)], ["Pinned", moment(asset.pinned_at)], ["Catalogue", asset.catalogue], ["Checksum (BLAKE3)", asset.hash && html`<code class="hash">${asset.hash}</code>`],
         ]} />
       </section>
-    </div>
-    ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}`;
+    </div>`;
 }

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../html.js";
 import { get, query } from "../api.js";
 import * as live from "../live.js";
 import { Age, Chip, Empty, Head, Notice, Thumb, useLive } from "../ui.js";
-import { count, stateName } from "../format.js";
+import { count, many, stateName } from "../format.js";
 
 const STAGES = [
   ["feed", "Feed", "announced"],
@@ -20,7 +20,7 @@ const note = (asset) => {
   known.set(asset.asset_id, asset);
 };
 
-function useAssets(ids) {
+export function useAssets(ids) {
   const [, draw] = useState(0);
   const missing = [...new Set(ids)].filter((id) => !known.has(id)).slice(0, 50);
   useEffect(() => {
@@ -44,7 +44,7 @@ const USUAL = new Set(["announced", "downloaded", "broadcast", "ready"]);
 function Tile({ tile, asset }) {
   return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}"><${Thumb} asset=${asset} /><div>
     <b>${tile.title || tile.asset_id}</b>
-    <div class="quiet">${USUAL.has(tile.state) ? stateName(tile.state) : html`<${Chip} state=${tile.state} />`}${tile.site && html` · <span class="whole">${tile.site}</span>`} · <${Age} at=${tile.at} /></div>
+    <div class="quiet parts">${USUAL.has(tile.state) ? html`<span>${stateName(tile.state)}</span>` : html`<${Chip} state=${tile.state} />`}${tile.site && html`<span>${tile.site}</span>`}<${Age} at=${tile.at} /></div>
   </div></a></li>`;
 }
 
@@ -76,34 +76,40 @@ function putRequests(old, { requests }) {
   return old && { ...old, requests: [...requests, ...old.requests.filter((one) => !changed.has(one.request_id))] };
 }
 
+// What headquarters has answered to a request.
+export function Answer({ one }) {
+  if (!one.outcome) return html`<${Chip} state="requested" label="Open" />`;
+  return html`<span><${Chip} state=${one.outcome} label=${one.outcome === "ready" ? "Ready" : undefined} /> ${one.reason ?? ""}</span>`;
+}
+
 export function Requests() {
   const { data, problem, reload } = useLive(readRequests, "requests", putRequests);
   const requests = [...(data?.requests ?? [])].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
   const assets = useAssets(requests.slice(0, MANY).map((one) => one.asset_id));
-  return html`<${Head} title="Requests"><span class="quiet">${count(requests.length)}${data?.next ? "+" : ""}</span><//>
+  return html`<${Head} title="Requests"><span class="quiet">${data?.next ? `the newest ${count(requests.length)}` : many(requests.length, "request")}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && requests.length === 0 ? html`<${Empty} title="Nobody has asked for anything yet.">Requests of the edges appear here, with what became of them.<//>` : null}
-    ${requests.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Requests"><table>
+    ${requests.length ? html`<div class="scroll cards" tabindex="0" role="region" aria-label="Requests"><table>
       <thead><tr><th>Edge</th><th>Asset</th><th>Asked</th><th>By</th><th>Answer</th><th>Delivered</th></tr></thead>
       <tbody>${requests.map((one) => html`<tr key=${one.request_id}>
-        <td>${one.site}</td><td><a href="#/assets/${one.asset_id}">${assets.get(one.asset_id)?.title || one.asset_id}</a></td><td><${Age} at=${one.requested_at} /></td><td>${one.requested_by}</td>
-        <td>${one.outcome ? html`<${Chip} state=${one.outcome} label=${one.outcome} /> ${one.reason ?? ""}` : html`<${Chip} state="requested" label="open" />`}</td>
-        <td>${one.delivered_at ? html`<${Chip} state="delivered" label="delivered" /> <${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
+        <td data-label="Edge">${one.site}</td><td data-label="Asset"><a href="#/assets/${one.asset_id}">${assets.get(one.asset_id)?.title || one.asset_id}</a></td><td data-label="Asked"><${Age} at=${one.requested_at} /></td><td data-label="By">${one.requested_by}</td>
+        <td data-label="Answer"><${Answer} one=${one} /></td>
+        <td data-label="Delivered">${one.delivered_at ? html`<span><${Chip} state="delivered" /> <${Age} at=${one.delivered_at} /></span>` : "–"}</td></tr>`)}</tbody>
     </table></div>` : null}`;
 }
 
 export function Edges() {
   const { data, problem, reload } = useLive("/api/sites", "sites");
   const sites = data?.sites ?? [];
-  return html`<${Head} title="Edges"><span class="quiet">${count(sites.length)}</span><//>
+  return html`<${Head} title="Edges"><span class="quiet">${many(sites.length, "edge")}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && sites.length === 0 ? html`<${Empty} title="No edge is enrolled."><code>fieldline site add NAME</code> enrols one.<//>` : null}
-    ${sites.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Edges"><table>
+    ${sites.length ? html`<div class="scroll cards" tabindex="0" role="region" aria-label="Edges"><table>
       <thead><tr><th>Edge</th><th>Last word</th><th>Knows</th><th>Holds</th><th>Waits for</th><th>Version</th><th>What is wrong there</th></tr></thead>
       <tbody>${sites.map((one) => html`<tr key=${one.site} data-testid="site-${one.site}">
-        <td><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="revoked" />` : null}</td>
-        <td>${one.status ? html`<${Age} at=${one.status.reported_at} />` : "never"}</td>
-        <td>${count(one.status?.assets)} assets</td><td>${count(one.status?.mirrored)}</td><td>${count(one.status?.pending)}</td><td>${one.status?.version ?? "–"}</td>
-        <td>${one.revoked_at ? one.revoked_reason : one.status?.problems?.length ? one.status.problems.join("; ") : one.status ? "nothing" : "–"}</td></tr>`)}</tbody>
+        <td data-label="Edge"><span><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="Revoked" />` : null}</span></td>
+        <td data-label="Last word">${one.status ? html`<${Age} at=${one.status.reported_at} />` : "never"}</td>
+        <td data-label="Knows">${one.status ? many(one.status.assets, "asset") : "–"}</td><td data-label="Holds">${count(one.status?.mirrored)}</td><td data-label="Waits for">${count(one.status?.pending)}</td><td data-label="Version">${one.status?.version ?? "–"}</td>
+        <td data-label="What is wrong there">${one.revoked_at ? one.revoked_reason : one.status?.problems?.length ? one.status.problems.join("; ") : one.status ? "nothing" : "–"}</td></tr>`)}</tbody>
     </table></div>` : null}`;
 }

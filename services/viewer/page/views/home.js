@@ -1,7 +1,7 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
-import { Age, Chip, Disk, Head, Notice, useLive } from "../ui.js";
-import { count, stateName } from "../format.js";
+import { Age, Disk, Head, Lasting, Notice, ServiceChip, detailOf, useLive } from "../ui.js";
+import { count, stateName, stateOrder } from "../format.js";
 
 export function Problems({ problems }) {
   if (!problems) return null;
@@ -12,7 +12,7 @@ export function Problems({ problems }) {
     <h2 id="problems-title" class="hidden">What is wrong</h2>
     ${wrong.length === 0
       ? html`<p class="all-well"><span aria-hidden="true">✓</span> All is well.</p>`
-      : wrong.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy}</span></div>`)}
+      : wrong.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy.replace(/\.?$/, ".")}</span></div>`)}
     ${good.map((one) => html`<p key=${one.what} class="quiet note">${one.what}: ${one.remedy}.</p>`)}
   </section>`;
 }
@@ -35,7 +35,7 @@ export function Home({ session }) {
   const status = useLive("/api/status", "problems", (old, pushed) => old && { ...old, problems: pushed.problems });
   const services = useLive("/api/services", "services");
   const assets = useLive("/api/assets?limit=1", "assets", (old, pushed) => ({ ...old, by_state: pushed.by_state ?? old?.by_state }));
-  const states = Object.entries(assets.data?.by_state ?? {});
+  const states = Object.entries(assets.data?.by_state ?? {}).sort(([one], [other]) => stateOrder(one, other));
   return html`<${Head} title="Overview" />
     <${Notice} problem=${status.problem} onRetry=${status.reload} />
     <${Problems} problems=${status.data?.problems} />
@@ -44,8 +44,8 @@ export function Home({ session }) {
       <ul class="tiles">
         ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
           <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
-            <b>${one.service}</b><${Chip} state=${one.state} testid="service-${one.service}-state" />
-            <span class="quiet clip">${one.detail ?? one.last_error ?? (one.state === "silent" ? html`last word <${Age} at=${one.reported_at} />` : html`up since <${Age} at=${one.started_at} />`)}</span>
+            <b>${one.service}</b><${ServiceChip} one=${one} />
+            <span class="quiet clip">${detailOf(one) ?? one.last_error ?? (one.state === "silent" ? html`last word <${Age} at=${one.reported_at} />` : html`up for <${Lasting} since=${one.started_at} />`)}</span>
           </a></li>`)}
       </ul>
     </section>

@@ -1,8 +1,9 @@
 // What an operator needs: services, what could not be processed, who did what, who may.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
-import { Action, Age, Chip, Empty, Head, Notice, ask, useLive } from "../ui.js";
-import { bytes, clock, count, moment } from "../format.js";
+import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, useLive } from "../ui.js";
+import { useAssets } from "./core.js";
+import { bytes, clock, count, day, moment } from "../format.js";
 
 const LOUD = new Set(["error", "warn"]);
 
@@ -62,7 +63,7 @@ const ENDED = new Set(["silent", "stopped", "failed"]);
 // What there is to say of an instance in a line: how long it is up, or since when it is not.
 function Life({ one }) {
   const facts = [
-    ENDED.has(one.state) ? html`last word <${Age} at=${one.reported_at} />` : html`up since <${Age} at=${one.started_at} />`,
+    ENDED.has(one.state) ? html`last word <${Age} at=${one.reported_at} />` : html`up for <${Lasting} since=${one.started_at} />`,
     one.rate ? `${one.rate.toFixed(1)} records/s` : null,
     one.lag ? `lag ${count(one.lag)}` : null,
     one.dead_letters ? html`<a href="#/dead-letters">${count(one.dead_letters)} dead letters</a>` : null,
@@ -83,10 +84,11 @@ function figure([name, value]) {
 function ServiceCard({ one, may, open, onOpen }) {
   const told = one.desired === "paused" || one.state === "paused";
   const debug = () => post(`/api/services/${one.service}/log-level`, { level: one.log_level === "debug" ? null : "debug" });
-  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name]) => !name.endsWith("_at") && !name.includes("."))];
+  // Figures of the link's classes and routes have their place in its own view.
+  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name, value]) => value && !name.endsWith("_at") && !name.includes("."))];
   return html`<li class="card wide" data-testid="service-${one.service}">
     <div class="row spread">
-      <div><b>${one.service}</b> <${Chip} state=${one.state} testid="service-${one.service}-state" />
+      <div><b>${one.service}</b> <${ServiceChip} one=${one} />
         ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
         <${Life} one=${one} /></div>
       <div class="row">
@@ -99,7 +101,7 @@ function ServiceCard({ one, may, open, onOpen }) {
         <button type="button" data-testid="service-${one.service}-logs" aria-expanded=${open} onClick=${onOpen}>Log</button>
       </div>
     </div>
-    ${one.detail ? html`<p>${one.detail}</p>` : null}
+    ${one.detail ? html`<p>${detailOf(one)}</p>` : null}
     ${one.last_error ? html`<p class="bad-text">Last error, <${Age} at=${one.last_error_at} />: ${one.last_error}</p>` : null}
     ${figures.length ? html`<p class="quiet figures">${figures.map(figure).join(" · ")}</p>` : null}
     ${open ? html`<${Log} service=${one.service} />` : null}
@@ -136,15 +138,34 @@ export function DeadLetters({ session }) {
       ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">Redrive<//>` : null}</div></li>`)}</ul>`;
 }
 
+// What people ask for, as the audit calls it and in words.
+const DEEDS = {
+  "session.sign_in": "Sign in", "session.sign_out": "Sign out", "session.password": "Change one's password",
+  "user.add": "Add a user", "user.set": "Change a user", "user.remove": "Remove a user", "ticket.make": "Make a one-time link",
+  "asset.request": "Request", "asset.cancel": "Cancel a request", "asset.order": "Move in the queue", "asset.pin": "Pin", "asset.unpin": "Unpin", "asset.evict": "Evict", "asset.withdraw": "Withdraw", "asset.expiry": "Set the expiry",
+  "mirror.start": "Start the mirror", "mirror.stop": "Stop the mirror", "link.set": "Set the link's limits", "link.pause": "Pause the link", "link.resume": "Resume the link",
+  "service.start": "Start a service", "service.stop": "Stop a service", "service.log_level": "Set what a service logs", "dead_letter.redrive": "Redrive a dead letter",
+  "set_up.test": "Test an enrolment", "set_up.connect": "Connect this site", "site.enrol": "Enrol an edge", "site.revoke": "Revoke an edge", "topic.create": "Make a topic", "topic.delete": "Delete a topic",
+};
+
+const isAsset = (one) => one.action.startsWith("asset.") && one.target;
+
+function Target({ one, assets }) {
+  if (!isAsset(one)) return one.target;
+  return html`<a href="#/assets/${one.target}">${assets.get(one.target)?.title || one.target}</a>`;
+}
+
 export function Audit() {
   const [filter, setFilter] = useState({ q: "", user: "" });
-  const [entries, setEntries] = useState([]);
+  const [found, setFound] = useState(null);
+  const entries = found ?? [];
   const [next, setNext] = useState(null);
   const [problem, setProblem] = useState(null);
+  const assets = useAssets(entries.filter(isAsset).map((one) => one.target));
   const read = async (before) => {
     try {
       const page = await get(`/api/audit${query({ ...filter, before, limit: 100 })}`);
-      setEntries((old) => (before ? [...old, ...page.entries] : page.entries));
+      setFound((old) => (before ? [...(old ?? []), ...page.entries] : page.entries));
       setNext(page.next);
       setProblem(null);
     } catch (error) {
@@ -157,13 +178,16 @@ export function Audit() {
   }, [filter.q, filter.user]);
   return html`<${Head} title="Audit"><button type="button" onClick=${() => read(null)}>Read again</button><//>
     <div class="toolbar">
-      <input type="search" aria-label="Search the audit" placeholder="Search" value=${filter.q} onInput=${(event) => setFilter({ ...filter, q: event.target.value })} />
+      <input type="search" aria-label="Search the audit" placeholder="Search: a name, link.pause" value=${filter.q} onInput=${(event) => setFilter({ ...filter, q: event.target.value })} />
       <input aria-label="Only this user" placeholder="User" value=${filter.user} onInput=${(event) => setFilter({ ...filter, user: event.target.value })} />
     </div>
     <${Notice} problem=${problem} onRetry=${() => read(null)} />
-    <div class="scroll" tabindex="0" role="region" aria-label="Audit"><table>
+    ${entries.length || !found ? null : html`<p class="quiet">${next ? "Nothing in the last 31 days before this; earlier may have more." : "Nothing matches."}</p>`}
+    <div class="scroll cards" tabindex="0" role="region" aria-label="Audit"><table>
       <thead><tr><th>When</th><th>Who</th><th>From</th><th>What</th><th>Of</th><th>Outcome</th></tr></thead>
-      <tbody>${entries.map((one) => html`<tr key=${`${one.at}/${one.id}`} data-testid="audit-row"><td title=${moment(one.at)}><${Age} at=${one.at} /></td><td>${one.user}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</td><td>${one.from}</td><td>${one.action}</td><td class="clip">${one.target}</td><td>${one.outcome}${one.detail ? html` <span class="quiet">${one.detail}</span>` : null}</td></tr>`)}</tbody>
+      <tbody>${entries.map((one) => html`<tr key=${`${one.at}/${one.id}`} data-testid="audit-row"><td data-label="When"><${Age} at=${one.at} /></td><td data-label="Who"><span>${one.user ?? "somebody unknown"}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</span></td><td data-label="From">${one.from}</td>
+        <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} assets=${assets} />` : null}</td>
+        <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${one.detail}</span>` : null}</span></td></tr>`)}</tbody>
     </table></div>
     ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;
 }
@@ -198,7 +222,7 @@ export function Users({ session }) {
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && (data.users ?? []).length === 0 ? html`<${Empty} title="No users yet.">You are here by a one-time link. Add a user for everybody who works with this site.<//>` : null}
     <ul class="rows">${(data?.users ?? []).map((user) => html`<li key=${user.name} class="card wide" data-testid="user-${user.name}"><div class="row spread">
-      <div><b>${user.name}</b> <span class="quiet">${user.role}${user.disabled_at ? " · disabled" : ""} · since ${moment(user.created_at)}</span></div>
+      <div><b>${user.name}</b> <span class="quiet">${user.role}${user.disabled_at ? " · disabled" : ""} · since <time title=${moment(user.created_at)}>${day(user.created_at)}</time></span></div>
       <div class="row">
         <${Action} run=${renew(user)} done="Set." disabled=${user.name === session.user}>New password<//>
         <${Action} run=${change(user, { disabled: !user.disabled_at })} done="Changed." disabled=${user.name === session.user}>${user.disabled_at ? "Enable" : "Disable"}<//>

@@ -156,7 +156,7 @@ function Enrol({ onConnected, connected }) {
           ? html`<button type="button" data-testid="set-up-stop" onClick=${stop}>Stop</button>`
           : html`<button type="button" class=${passed ? "" : "primary"} data-testid="set-up-test" disabled=${!text.trim()} onClick=${test}>Test</button>`}
         <${Action} kind="primary" testid="set-up-connect" disabled=${!passed || busy} run=${connect} done="Kept. The link takes it up within seconds.">Connect<//>
-        <span class=${failed ? "bad-text" : "quiet"} role="status" data-testid="set-up-said">${said || (passed ? "" : "A test changes nothing.")}</span>
+        <span class=${failed && !busy ? "bad-text" : "quiet"} role="status" data-testid="set-up-said">${said || (passed ? "" : "A test changes nothing.")}</span>
       </div>
     </section>
     ${busy || steps ? html`<div class="columns steps-of">${Object.keys(TARGETS).map((target) => html`<${Steps} key=${target} target=${target} steps=${steps} busy=${busy} />`)}</div>` : null}`;

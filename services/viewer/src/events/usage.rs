@@ -29,10 +29,23 @@ pub(crate) struct UsageView {
     free_bytes: Option<u64>,
     /// What the disk holds; null in a bucket.
     total_bytes: Option<u64>,
-    /// What the volume may take; null without a limit.
+    /// What mirror may fill of it, as mirror says; null without a limit, and at a core.
     quota_bytes: Option<u64>,
     /// When it was measured.
     as_of: i64,
+}
+
+/// The limit that the newest word of mirror tells.
+fn quota(app: &App) -> Option<u64> {
+    let mirrors = app.services.list(Some("mirror"), now_ms());
+    let newest = mirrors.iter().max_by_key(|one| one.reported_at)?;
+    let quota = newest.gauges.get("quota_bytes")?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of bytes"
+    )]
+    Some(*quota as u64)
 }
 
 #[derive(Debug)]
@@ -66,7 +79,7 @@ impl Usage {
             objects: usage.objects,
             free_bytes: usage.free,
             total_bytes: usage.total,
-            quota_bytes: None,
+            quota_bytes: quota(app),
             as_of: now_ms(),
         };
         *last = Some(Measured {

@@ -1,6 +1,7 @@
 //! Room that is given back, and what the volume takes.
 
-use common::schemas::AssetId;
+use common::chassis::now_ms;
+use common::schemas::{AssetId, ServiceState, ServiceStatus, topic};
 use common::table::{Value, Write};
 use reqwest::Method;
 use serde_json::json;
@@ -24,6 +25,31 @@ async fn mirrored(rig: &Rig, number: u32, content: &[u8]) -> AssetId {
     rig.shows(&format!("/api/assets/{id}"), |asset| asset["state"] == "mirrored")
         .await;
     id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_volume_may_take_is_what_mirror_says() {
+    let rig = Rig::edge().await;
+    assert!(rig.get("/api/volume").await["quota_bytes"].is_null());
+    let status = ServiceStatus {
+        service: "mirror".into(),
+        instance: "a".into(),
+        state: ServiceState::Paused,
+        detail: None,
+        last_error: None,
+        last_error_at: None,
+        started_at: 1,
+        reported_at: now_ms(),
+        version: "1".into(),
+        counters: Default::default(),
+        gauges: [("quota_bytes".to_owned(), 5e9)].into(),
+    };
+    rig.send(topic::SERVICE_STATUS, "mirror/a", &status).await;
+    // It is measured again when what is mirrored is another sum.
+    rig.shows("/api/services", |view| view["services"][0]["service"] == "mirror")
+        .await;
+    mirrored(&rig, 1, b"12345").await;
+    assert_eq!(rig.get("/api/volume").await["quota_bytes"], 5_000_000_000_u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

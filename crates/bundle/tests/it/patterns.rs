@@ -46,7 +46,10 @@ async fn topics_that_a_pattern_takes_up_are_in_the_bundle_both_ways() {
         contents(&rig.edge.broker, &map).await,
     );
     assert!(!sent.is_empty() && what(&sent) == what(&came));
-    assert!(contents(&rig.edge.broker, &other).await.is_empty(), "no route names it");
+    assert!(
+        contents(&rig.edge.broker, &other).await.is_empty(),
+        "no route names it"
+    );
 
     // The core makes no topic for an edge by itself: it says which is missing.
     rig.export_up().await;
@@ -74,11 +77,22 @@ async fn an_edge_takes_in_only_what_its_own_patterns_take_up() {
     rig.edge.routes.push(narrow);
     for name in ["a", "b"] {
         let topic = format!("{maps}-{name}");
-        rig.core.broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
+        rig.core
+            .broker
+            .create_topic(&TopicSpec::new(&topic, 1))
+            .await
+            .unwrap();
         let sent = rig.core.broker.producer().unwrap().send(record(&topic, 1)).await;
         sent.unwrap();
     }
-    let exported = export(&rig.core, &rig.edge.site, &mut rig.stick(), &Since::Receipt, &|_| {}).await;
+    let exported = export(
+        &rig.core,
+        &rig.edge.site,
+        &mut rig.stick(),
+        &Since::Receipt,
+        &|_| {},
+    )
+    .await;
     assert_eq!(exported.unwrap().records, 2);
     let imported = one(import(&rig.edge, &mut rig.stick(), Wish::default(), &|_| {}).await);
     assert_eq!(imported.records, 1);

@@ -232,7 +232,7 @@ pub(crate) async fn bundle(command: &Bundle) -> Result<()> {
             let bar = bar();
             let done = Box::pin(bundle::export(&here, &peer, &mut stick, &since, &shown(&bar))).await;
             bar.finish_and_clear();
-            exported(&done?, &peer, *json)
+            exported(&done?, to, &peer, *json)
         }
         Bundle::Import {
             config,
@@ -266,7 +266,7 @@ pub(crate) async fn bundle(command: &Bundle) -> Result<()> {
     }
 }
 
-fn exported(done: &Exported, peer: &SiteId, json: bool) -> Result<()> {
+fn exported(done: &Exported, stick: &Path, peer: &SiteId, json: bool) -> Result<()> {
     show(json, &json!(done), |_| {
         line(format!(
             "for {peer}: {} records ({} of them were there), {} assets",
@@ -274,7 +274,8 @@ fn exported(done: &Exported, peer: &SiteId, json: bool) -> Result<()> {
         ));
         if done.records_left + done.assets_left > 0 {
             line(format!(
-                "the stick is full: about {} records and {} assets ({}) did not fit\nhint: bring this one, and export again when it is back; or take a larger one",
+                "{} is full: about {} records and {} assets ({}) did not fit\nhint: bring this one, and export again when it is back; or take a larger one",
+                stick.display(),
                 done.records_left,
                 done.assets_left,
                 bytes(done.bytes_left)

@@ -1,6 +1,6 @@
 //! `fieldline link`: how the link is, what it may use, and when it rests.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -109,11 +109,17 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
         Link::Pause {
             route: Some(route),
             api,
-        } => set(api, json!({"routes": {route: "paused"}})).await,
+        } => {
+            known(api, route).await?;
+            set(api, json!({"routes": {route: "paused"}})).await
+        }
         Link::Resume {
             route: Some(route),
             api,
-        } => set(api, json!({"routes": {route: "running"}})).await,
+        } => {
+            known(api, route).await?;
+            set(api, json!({"routes": {route: "running"}})).await
+        }
         Link::Cap { rate, api } => set(api, budget(&[("cap", Some(rate))])).await,
         Link::Windows { windows, api } => set(api, windows_of(windows)).await,
         Link::Budget { day, month, api } => {
@@ -134,6 +140,20 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
         Link::Offsets(wish) => link_offsets::run(wish).await,
         Link::Verify(wish) => link_verify::run(wish).await,
     }
+}
+
+/// Refuses a name that no route has, where the link has said which it has: a mistyped one would be kept and do nothing.
+async fn known(api: &Api, route: &str) -> Result<()> {
+    let answer = Client::new(api)?.get("/api/link").await?;
+    let names: Vec<&str> = rows(&answer["limits"], "routes")
+        .filter_map(|route| route["name"].as_str())
+        .collect();
+    ensure!(
+        names.is_empty() || names.contains(&route),
+        "there is no route {route}\nhint: the routes are {}",
+        names.join(", ")
+    );
+    Ok(())
 }
 
 /// Settings of the budget, each as it was written.

@@ -6,7 +6,7 @@
 //! of the row displaced last, and the next search for room finds it. An asset whose bytes another one has that must stay
 //! stays too: its room could not be given.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashSet};
 
 use common::chassis::{ByteSize, now_ms};
 use common::schemas::{AssetId, EdgeAsset, Hash};
@@ -44,6 +44,8 @@ struct Old {
 #[derive(Debug, Default)]
 struct Found {
     oldest: BinaryHeap<Old>,
+    /// The bytes that must stay, by the beginning of their hash: one that begins like another stays as well.
+    staying: HashSet<u64>,
     /// The asset displaced last, and the bytes it had.
     last: Option<(i64, Hash)>,
 }
@@ -62,25 +64,40 @@ impl Found {
         {
             self.last = Some((displaced_at, hash));
         }
-        let Some(mirrored_at) = facts.mirrored_at.filter(|at| *at < before) else {
+        self.weigh(facts, before);
+    }
+
+    /// Whether an asset may give its room, or its bytes stay.
+    fn weigh(&mut self, facts: EdgeAsset, before: i64) {
+        let (Some(mirrored_at), Some(hash)) = (facts.mirrored_at, facts.mirrored_hash.or(facts.hash)) else {
             return;
         };
-        if let (None, Some(asset_id), Some(hash)) = (
-            facts.pinned_at,
-            facts.asset_id,
-            facts.mirrored_hash.or(facts.hash),
-        ) {
-            self.oldest.push(Old {
-                mirrored_at,
-                asset_id,
-                hash,
-                size: u64::try_from(facts.size.unwrap_or_default()).unwrap_or(0),
-            });
-            if self.oldest.len() > CONSIDERED {
-                self.oldest.pop();
-            }
+        let may_go = facts.pinned_at.is_none() && mirrored_at < before;
+        let Some(asset_id) = facts.asset_id.filter(|_| may_go) else {
+            self.staying.insert(beginning(&hash));
+            return;
+        };
+        self.oldest.push(Old {
+            mirrored_at,
+            asset_id,
+            hash,
+            size: u64::try_from(facts.size.unwrap_or_default()).unwrap_or(0),
+        });
+        if self.oldest.len() > CONSIDERED
+            && let Some(younger) = self.oldest.pop()
+        {
+            self.staying.insert(beginning(&younger.hash));
         }
     }
+
+    /// Whether all that name these bytes may go.
+    fn may_go(&self, hash: &Hash) -> bool {
+        !self.staying.contains(&beginning(hash))
+    }
+}
+
+fn beginning(hash: &Hash) -> u64 {
+    u64::from_str_radix(&hash.as_str()[..16], 16).unwrap_or_default()
 }
 
 /// The room to make for what was refused, in its order: what cannot fit is passed over.
@@ -104,27 +121,11 @@ impl Worker {
         }
         let mut found = Found::default();
         self.rows(|row| found.look(row, before)).await?;
-        let oldest = found.oldest.into_sorted_vec();
-        let mut named: HashMap<Hash, usize> = oldest.iter().map(|old| (old.hash.clone(), 0)).collect();
-        if let Some((_, hash)) = &found.last {
-            named.entry(hash.clone()).or_default();
-        }
-        // An object is freed when all that name it may go.
-        self.rows(|row| {
-            let facts = facts(row);
-            if facts.mirrored_at.is_some()
-                && let Some(count) = facts
-                    .mirrored_hash
-                    .or(facts.hash)
-                    .and_then(|hash| named.get_mut(&hash))
-            {
-                *count += 1;
-            }
-        })
-        .await?;
+        let oldest = std::mem::take(&mut found.oldest).into_sorted_vec();
         let mut freed = 0;
         if let Some((_, hash)) = &found.last
-            && named.get(hash) == Some(&0)
+            && found.may_go(hash)
+            && oldest.iter().all(|old| old.hash != *hash)
         {
             freed += self.delete(hash).await?;
         }
@@ -135,7 +136,7 @@ impl Worker {
                 None => objects.push((old.hash.clone(), vec![old])),
             }
         }
-        objects.retain(|(hash, namings)| named.get(hash) == Some(&namings.len()));
+        objects.retain(|(hash, _)| found.may_go(hash));
         let local = |source| Error::Volume { source };
         let used = self.copier.volume.usage().await.map_err(local)?.bytes;
         let free = quota.saturating_sub(used);
@@ -223,6 +224,41 @@ pub(crate) fn row(asset_id: &AssetId, mirrored_at: i64) -> (Write, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_stay_as_long_as_one_that_names_them_must() {
+        let mut found = Found::default();
+        let row = |number: u32, mirrored_at, bytes: &[u8]| EdgeAsset {
+            asset_id: Some(testkit::asset_id(number)),
+            mirrored_at: Some(mirrored_at),
+            mirrored_hash: Some(testkit::hash(bytes)),
+            ..EdgeAsset::default()
+        };
+        let pinned = EdgeAsset {
+            pinned_at: Some(1),
+            ..row(3, 3, b"pinned")
+        };
+        for facts in [
+            row(1, 1, b"free"),
+            row(2, 2, b"pinned"),
+            pinned,
+            row(4, 4, b"new"),
+            row(5, 9, b"new"),
+            row(6, 6, b"free"),
+        ] {
+            found.weigh(facts, 9);
+        }
+        let may_go = |bytes: &[u8]| found.may_go(&testkit::hash(bytes));
+        assert!(may_go(b"free") && !may_go(b"pinned") && !may_go(b"new"));
+        assert_eq!(found.oldest.len(), 4);
+        for number in 0..1000 {
+            found.weigh(row(number, 0, b"older"), 9);
+        }
+        assert!(
+            !found.may_go(&testkit::hash(b"free")),
+            "it is not considered any more"
+        );
+    }
 
     #[test]
     fn room_is_made_for_what_fits_and_for_nothing_else() {

@@ -125,18 +125,19 @@ async fn the_first_class_has_its_way_and_the_others_their_shares() {
     // What the system's buffers took in at the beginning is on account of the shares at first.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let before = read();
-    tokio::time::sleep(Duration::from_secs(SECONDS)).await;
+    tokio::time::sleep(Duration::from_secs(2 * SECONDS)).await;
     let got: Vec<_> = read()
         .iter()
         .zip(before)
         .map(|(now, before)| now - before)
         .collect();
     let total: u64 = got.iter().sum();
-    within(total, cap * SECONDS, 10);
+    within(total, cap * 2 * SECONDS, 10);
     for lower in &got[1..] {
         let permille = lower * 1000 / total;
-        // A little more when the first one's bytes have not arrived yet.
-        assert!((40..=120).contains(&permille), "a share of 5 %: {got:?}");
+        // Bytes arrive a receive buffer at a time, a third of a share here; and there is a little more when the first
+        // one's have not arrived yet.
+        assert!((30..=120).contains(&permille), "a share of 5 %: {got:?}");
     }
 }
 

@@ -19,10 +19,8 @@ pub(crate) enum Contender {
     Mm2Exactly,
     /// MirrorMaker 2, at least once.
     Mm2AtLeast,
-    /// The link, exactly once.
+    /// The link, which knows nothing but exactly once.
     Link,
-    /// The link, with what `--link-at-least` sets.
-    LinkAtLeast,
 }
 
 /// What all runs have in common.
@@ -37,8 +35,6 @@ pub(crate) struct Setup {
     pub(crate) link: PathBuf,
     /// TOML of section `[link]`.
     pub(crate) link_settings: String,
-    /// The same for at least once.
-    pub(crate) link_at_least: String,
     pub(crate) directory: PathBuf,
 }
 
@@ -56,7 +52,6 @@ impl Contender {
             Self::Mm2Exactly => "MM2 exactly",
             Self::Mm2AtLeast => "MM2 at least",
             Self::Link => "link exactly",
-            Self::LinkAtLeast => "link at least",
         }
     }
 
@@ -101,12 +96,8 @@ impl Contender {
         let process = if self.mirror_maker() {
             self.start_mirror_maker(setup, id, topic, core, &directory)?
         } else {
-            let more = match self {
-                Self::LinkAtLeast => format!("{}\n{}", setup.link_settings, setup.link_at_least),
-                _ => setup.link_settings.clone(),
-            };
             let routes = pair::route("bench", "up", topic, "prefix");
-            let settings = pair::settings(&site(id)?, &setup.edge_url, core, &more, &routes);
+            let settings = pair::settings(&site(id)?, &setup.edge_url, core, &setup.link_settings, &routes);
             pair::start_link(&settings, &directory, Some(&setup.link))?
         };
         Ok(Run {

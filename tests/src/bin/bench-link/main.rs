@@ -54,9 +54,6 @@ struct Cli {
     /// TOML for section `[link]`.
     #[arg(long, default_value = "")]
     link_settings: String,
-    /// TOML for section `[link]` that makes it at least once.
-    #[arg(long, default_value = "delivery = \"at_least_once\"")]
-    link_at_least: String,
 }
 
 impl Cli {
@@ -82,7 +79,6 @@ async fn main() -> Result<()> {
         core_url,
         link: cli.link.clone().map_or_else(contender::built_link, Ok)?,
         link_settings: cli.link_settings.clone(),
-        link_at_least: cli.link_at_least.clone(),
         directory: directory.path().to_path_buf(),
     };
     let topic = testkit::unique("bench");

@@ -186,6 +186,11 @@ impl Budget {
         self.0.lock().plan.settings.clone()
     }
 
+    /// The most bytes in a second, if there is a cap.
+    pub fn cap(&self) -> Option<u64> {
+        self.0.lock().plan.settings.cap.map(|cap| cap.bytes())
+    }
+
     /// Lets so many more bytes of bulk cross a metered link.
     pub fn confirm(&self, bytes: u64) {
         self.0

@@ -11,7 +11,7 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{
-    ApiKey, DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest, TopicName,
+    ApiKey, DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Mutex;
@@ -136,16 +136,11 @@ impl Cluster {
     }
 
     async fn look(&self, names: &[&str]) -> Result<Vec<Option<Topic>>> {
-        let any = self.any().await?;
         let name = |name: &&str| TopicName(StrBytes::from_string((*name).to_owned()));
         let wanted = names
             .iter()
             .map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
-        let request = MetadataRequest::default()
-            .with_topics(Some(wanted.collect()))
-            .with_allow_auto_topic_creation(false);
-        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let answer = self.metadata(Some(wanted.collect())).await?;
         self.learn_addresses(&answer.brokers).await;
         let mut found = Vec::with_capacity(names.len());
         for name in names {
@@ -214,12 +209,20 @@ impl Cluster {
 
     /// Asks whether any server answers, in as few bytes as that takes.
     pub async fn ping(&self) -> Result<()> {
+        self.metadata(Some(Vec::new())).await.map(drop)
+    }
+
+    /// What any server says of the cluster and of these topics; without a list, of all. None is made by asking.
+    pub(crate) async fn metadata(
+        &self,
+        topics: Option<Vec<MetadataRequestTopic>>,
+    ) -> Result<MetadataResponse> {
         let any = self.any().await?;
         let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
+            .with_topics(topics)
             .with_allow_auto_topic_creation(false);
         let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        any.call(&request, version, Duration::ZERO).await.map(drop)
+        any.call(&request, version, Duration::ZERO).await
     }
 
     /// The server that keeps a transactional id.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, MetadataRequest};
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Cluster;
@@ -16,23 +16,13 @@ const TOPIC: i8 = 2;
 impl Cluster {
     /// Which cluster this is, whatever its address.
     pub async fn id(&self) -> Result<Option<String>> {
-        let any = self.any().await?;
-        let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
-        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let answer = self.metadata(Some(Vec::new())).await?;
         Ok(answer.cluster_id.map(|id| id.to_string()))
     }
 
     /// The names of all topics but the cluster's own, in order.
     pub async fn names(&self) -> Result<Vec<String>> {
-        let any = self.any().await?;
-        let request = MetadataRequest::default()
-            .with_topics(None)
-            .with_allow_auto_topic_creation(false);
-        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let answer = self.metadata(None).await?;
         let topics = answer.topics.iter().filter(|topic| !topic.is_internal);
         let names = topics.filter_map(|topic| topic.name.as_ref());
         let mut names: Vec<String> = names.map(|name| name.0.to_string()).collect();

@@ -6,9 +6,7 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::{
-    ApiKey, CreatePartitionsRequest, CreateTopicsRequest, MetadataRequest, TopicName,
-};
+use kafka_protocol::messages::{ApiKey, CreatePartitionsRequest, CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
@@ -96,12 +94,7 @@ impl Cluster {
 
     /// The server that decides about topics; where any may be asked, one of them.
     async fn controller(&self) -> Result<Arc<Connection>> {
-        let any = self.any().await?;
-        let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
-        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        let answer = any.call(&request, version, Duration::ZERO).await?;
+        let answer = self.metadata(Some(Vec::new())).await?;
         self.learn_addresses(&answer.brokers).await;
         self.connection(answer.controller_id.0).await
     }

@@ -2,8 +2,9 @@
 //!
 //! A transaction opens when its batches are in hand. Requests go out one behind the other without waiting; a server takes
 //! at most one batch for a partition from each, and answers in order, so the order in a partition is that of the batches
-//! given. What is much goes in several steps ([`Producer::put`]), so that no more of it than a step is in memory. Nothing that may have been written is sent twice: after any error the producer is spent, and whoever takes over
-//! the id next finds the transaction committed or aborted.
+//! given. What is much goes in several steps ([`Producer::put`]), so that no more of it than a step is in memory. Nothing
+//! that may have been written is sent twice: after any error the producer is spent, and whoever takes over the id next finds
+//! the transaction committed or aborted.
 //!
 //! What vouches for the batches (their seals) has to know their offsets. Who alone writes to a partition knows them before:
 //! behind the last transaction's marker. So seals go out with the batches, and are written once more in the same

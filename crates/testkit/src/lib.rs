@@ -5,8 +5,9 @@ pub mod proxy;
 mod records;
 mod wait;
 
+use std::fs::DirEntry;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,6 +67,27 @@ pub fn rounds(usual: usize) -> usize {
 /// When it cannot be made.
 pub fn temp_dir() -> TempDir {
     tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary directory: {error}"))
+}
+
+/// Every file under a directory, in order.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries: Vec<DirEntry> = std::fs::read_dir(directory)
+        .and_then(Iterator::collect)
+        .unwrap_or_else(|error| panic!("{} cannot be read: {error}", directory.display()));
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// The URL of an embedded engine's file: `sqlite:///dir/broker.db`.

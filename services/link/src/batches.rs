@@ -2,10 +2,11 @@
 //! (and becomes records) where one side is the broker in this process.
 //!
 //! Reading goes on while a transaction commits. A transaction takes as much as the line carries in a moment, and what
-//! does not fit waits for the next; on a line that carries more than is in hand at a time it takes several such steps, since
-//! a commit costs brokers as much as some thousand records. Batches that cannot go as they are were written anew by [`crate::pieces`]; what even
-//! that cannot do (a record that the destination refuses, an old format) ends the session, and the next one carries
-//! record by record until it is past. The far side is asked for nothing while there is nothing to say: one long poll.
+//! does not fit waits for the next; on a line that carries more than is in hand at a time it takes several such steps,
+//! since a commit costs brokers as much as some thousand records. Batches that cannot go as they are were written anew by
+//! [`crate::pieces`]; what even that cannot do (a record that the destination refuses, an old format) ends the session, and
+//! the next one carries record by record until it is past. The far side is asked for nothing while there is nothing to say:
+//! one long poll.
 
 mod opening;
 mod sink;
@@ -246,15 +247,9 @@ impl Batches {
         }
     }
 
-    /// How much a transaction takes now: what the line was seen to carry in a moment, no more than its cap allows, and of
-    /// what may still cross of its class so much that it comes to its end.
+    /// How much a step of a transaction takes now: what the line was seen to carry in a moment.
     fn room(&self, carrier: &Carrier) -> usize {
-        let cap = carrier.budget.settings().cap;
-        let cap = cap.map(|cap| cap.bytes().saturating_mul(SLOW.as_secs()));
-        let left = carrier.budget.left(carrier.crosses()).map(|left| left / 4 * 3);
-        let most = cap.into_iter().chain(left).min();
-        let most = most.and_then(|most| usize::try_from(most).ok());
-        self.bytes.min(most.unwrap_or(usize::MAX)).max(LEAST_BYTES)
+        self.bytes.min(most(carrier)).max(LEAST_BYTES)
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
@@ -327,10 +322,10 @@ impl Batches {
     }
 
     /// Whether the transaction that so many bytes are going to may take yet more: only on a line that is fast.
-    fn takes_more(&self, carrier: &Carrier, bytes: usize) -> bool {
-        self.sink.takes_steps()
+    fn takes_more(&mut self, carrier: &Carrier, bytes: usize) -> bool {
+        self.sink.steps().is_some()
             && self.room(carrier) >= self.sink.most_bytes(carrier)
-            && self.written.bytes() + bytes + BYTES <= TOGETHER
+            && self.written.bytes() + bytes + BYTES <= most(carrier)
             && (self.written.places.is_empty() || self.begun.is_some_and(|begun| begun.elapsed() < FAST / 2))
     }
 
@@ -386,10 +381,10 @@ impl Batches {
                 .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
                 .collect()
         };
-        let carried = if more {
-            self.sink.put(&cargo).await
-        } else {
-            self.sink.carry(&cargo, &keys, seal).await
+        let step = if more { self.sink.steps() } else { None };
+        let carried = match step {
+            Some(producer) => producer.put(&sink::parcels(&cargo)).await.map_err(Error::from),
+            None => self.sink.carry(&cargo, &keys, seal).await,
         };
         let touched = match carried {
             Ok(bases) => placed(&touched, &cargo, &bases),
@@ -484,14 +479,24 @@ impl Batches {
     }
 }
 
+/// The most that all of a transaction takes now: no more than its cap allows, and of what may still cross of its class so
+/// much that it comes to its end.
+fn most(carrier: &Carrier) -> usize {
+    let cap = carrier.budget.cap();
+    let cap = cap.map(|cap| cap.saturating_mul(SLOW.as_secs()));
+    let left = carrier.budget.left(carrier.crosses()).map(|left| left / 4 * 3);
+    let most = cap.into_iter().chain(left).min();
+    let most = most.and_then(|most| usize::try_from(most).ok());
+    most.map_or(TOGETHER, |most| most.min(TOGETHER))
+}
+
 /// How long after the beginning of a transaction the next one waits for more records: behind a cap so long that what
 /// transactions take beside their records is a small part of what crosses.
 fn linger(carrier: &Carrier) -> Duration {
     let least = *carrier.settings.linger;
-    let cap = carrier.budget.settings().cap;
-    match (carrier.direction, cap) {
+    match (carrier.direction, carrier.budget.cap()) {
         (Direction::Up, Some(cap)) => {
-            let seconds = (AROUND * AROUND_PART) as f64 / cap.bytes().max(1) as f64;
+            let seconds = (AROUND * AROUND_PART) as f64 / cap.max(1) as f64;
             least.max(Duration::from_secs_f64(seconds).min(LONGEST_LINGER))
         }
         _ => least,

@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::broker::{self, Position, Record};
+use common::broker::{self, Record};
 use common::schemas::{self, ServiceHistory, topic};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::tape;
 
-/// How soon a topic that is not made yet is looked for again.
-const LOOK: Duration = Duration::from_secs(30);
 /// More figures than a link with many routes has; beyond it none is added.
 const MAX_SERIES: usize = 200;
 const MINUTE_MS: i64 = 60_000;
@@ -143,17 +142,7 @@ impl History {
 
 /// Follows the site's history from its beginning until an error; a site made before there was any is waited for.
 pub(crate) async fn follow(app: &App) -> Result<(), broker::Error> {
-    let name = topic::SERVICE_HISTORY;
-    let partitions = loop {
-        match app.broker.describe(name).await? {
-            Some(topic) => break topic.partitions,
-            None => tokio::time::sleep(LOOK).await,
-        }
-    };
-    let positions: Vec<_> = (0..partitions)
-        .map(|partition| Position::beginning(name, partition))
-        .collect();
-    let mut reader = app.broker.reader(&positions).await?;
+    let mut reader = tape::from_the_beginning(&app.broker, topic::SERVICE_HISTORY).await?;
     loop {
         for record in reader.next(500, Duration::from_secs(10)).await? {
             if let Some(at) = app.history.hear(&record)

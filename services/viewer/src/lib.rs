@@ -20,6 +20,7 @@ mod set_up;
 mod settings;
 mod sign_in;
 mod site_status;
+mod tape;
 mod view;
 
 pub use api::openapi;

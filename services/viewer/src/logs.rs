@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::broker::{self, Position, Record};
+use common::broker::{self, Record};
 use common::schemas::{self, LogLine, ServiceLog, topic};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::tape;
 
 /// More instances than any site has; beyond it those that were silent longest are let go.
 const MAX_INSTANCES: usize = 64;
 /// The largest record that is kept: more than an instance passes on.
 const MAX_BYTES: usize = 64 * 1024;
-/// How soon a topic that is not made yet is looked for again.
-const LOOK: Duration = Duration::from_secs(30);
 
 /// An instance's newest word, as its record says it.
 #[derive(Debug)]
@@ -126,17 +125,7 @@ fn view(line: LogLine) -> LineView {
 
 /// Follows the site's logs from their beginning until an error; a site made before there were any is waited for.
 pub(crate) async fn follow(app: &App) -> Result<(), broker::Error> {
-    let name = topic::SERVICE_LOG;
-    let partitions = loop {
-        match app.broker.describe(name).await? {
-            Some(topic) => break topic.partitions,
-            None => tokio::time::sleep(LOOK).await,
-        }
-    };
-    let positions: Vec<_> = (0..partitions)
-        .map(|partition| Position::beginning(name, partition))
-        .collect();
-    let mut reader = app.broker.reader(&positions).await?;
+    let mut reader = tape::from_the_beginning(&app.broker, topic::SERVICE_LOG).await?;
     loop {
         for record in reader.next(100, Duration::from_secs(10)).await? {
             // What was said before this process began is no news.

@@ -1,7 +1,7 @@
 //! What a peer at the other end of real sockets sees.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use budget::{Budget, Class, Settings};
@@ -19,36 +19,61 @@ fn capped(cap: u64) -> Budget {
     .unwrap()
 }
 
-/// A peer that sends as much as it can, or takes what comes; it counts the bytes on its side of the connection.
-async fn peer(sends: bool) -> (std::net::SocketAddr, Arc<AtomicU64>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    // What lies in the peer's own buffers has not crossed.
-    socket.set_send_buffer_size(16 * 1024).unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let listener = socket.listen(16).unwrap();
-    let address = listener.local_addr().unwrap();
-    let moved = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&moved);
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let count = Arc::clone(&count);
-            tokio::spawn(async move {
-                let mut buffer = vec![7; 4096];
-                loop {
-                    let done = if sends {
-                        stream.write(&buffer).await
-                    } else {
-                        stream.read(&mut buffer).await
-                    };
-                    match done {
-                        Ok(0) | Err(_) => return,
-                        Ok(bytes) => count.fetch_add(bytes as u64, Ordering::SeqCst),
-                    };
-                }
-            });
-        }
-    });
-    (address, moved)
+/// A peer that sends as much as it can, or takes what comes.
+#[derive(Clone, Default)]
+struct Peer {
+    moved: Arc<AtomicU64>,
+    streams: Arc<Mutex<Vec<Arc<TcpStream>>>>,
+}
+
+impl Peer {
+    /// Beside a cap of so many bytes a second.
+    async fn start(sends: bool, cap: u64) -> (std::net::SocketAddr, Self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        // What lies in the peer's own buffers has not crossed; the system makes them twice as large.
+        let little = u32::try_from(cap / 32).unwrap();
+        socket.set_send_buffer_size(little).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = Self::default();
+        let serves = peer.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let stream = Arc::new(stream);
+                serves.streams.lock().unwrap().push(Arc::clone(&stream));
+                tokio::spawn(serve(stream, sends, Arc::clone(&serves.moved)));
+            }
+        });
+        (address, peer)
+    }
+
+    /// How many bytes have crossed: those that it has not come round to reading too.
+    fn crossed(&self) -> u64 {
+        let streams = self.streams.lock().unwrap();
+        let unread = streams.iter().map(rustix::io::ioctl_fionread);
+        unread.map(Result::unwrap).sum::<u64>() + self.moved.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(stream: Arc<TcpStream>, sends: bool, moved: Arc<AtomicU64>) {
+    let mut buffer = vec![7; 4096];
+    loop {
+        let done = if sends {
+            stream.writable().await.and_then(|()| stream.try_write(&buffer))
+        } else {
+            stream
+                .readable()
+                .await
+                .and_then(|()| stream.try_read(&mut buffer))
+        };
+        match done {
+            Ok(0) => return,
+            Ok(bytes) => moved.fetch_add(bytes as u64, Ordering::SeqCst),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        };
+    }
 }
 
 async fn take(mut stream: impl AsyncRead + Unpin, mut each: impl FnMut(u64)) {
@@ -71,12 +96,12 @@ fn within(found: u64, wanted: u64, percent: u64) {
     );
 }
 
-/// The cap counts both directions of all connections: as the peers see them, and as the budget does, which counts what
-/// the system's buffers take in at the beginning too.
+/// The cap counts both directions of all connections: in ten seconds as the budget does, which counts what the system's
+/// buffers take in at the beginning too; in twenty as the peers see it, for whom bytes come and go a buffer at a time.
 async fn the_cap_holds(cap: u64) {
     let budget = capped(cap);
-    let (source, sent) = peer(true).await;
-    let (sink, received) = peer(false).await;
+    let (source, sent) = Peer::start(true, cap).await;
+    let (sink, received) = Peer::start(false, cap).await;
     let began = Instant::now();
     for class in [Class::Assets, Class::Backlog] {
         tokio::spawn(take(budget.connect(source, class).await.unwrap(), |_| {}));
@@ -84,19 +109,14 @@ async fn the_cap_holds(cap: u64) {
     }
     // What the peers have written lies in their own buffers at first.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let crossed = || sent.load(Ordering::SeqCst) + received.load(Ordering::SeqCst);
+    let crossed = || sent.crossed() + received.crossed();
     let (before, then) = (crossed(), Instant::now());
     tokio::time::sleep(Duration::from_secs(SECONDS - 1)).await;
     let due = |since: Instant| cap * u64::try_from(since.elapsed().as_millis()).unwrap() / 1000;
     within(budget.status().day.bytes, due(began), 5);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (seen, due) = (crossed() - before, due(then));
-    // A peer sees it in steps of a buffer, so a step may be missing.
-    assert!(
-        (due * 90 / 100..=due * 105 / 100).contains(&seen),
-        "{seen} of {due}"
-    );
     within(budget.status().rate, cap, 5);
+    tokio::time::sleep(Duration::from_secs(SECONDS + 1)).await;
+    within(crossed() - before, due(then), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +132,7 @@ async fn the_cap_holds_within_five_percent_over_ten_seconds_on_thin_and_on_fat_l
 async fn the_first_class_has_its_way_and_the_others_their_shares() {
     let cap = 200_000;
     let budget = capped(cap);
-    let (source, _) = peer(true).await;
+    let (source, _) = Peer::start(true, cap).await;
     let counts =
         [Class::Sensors, Class::Backlog, Class::Assets].map(|class| (class, Arc::new(AtomicU64::new(0))));
     for (class, count) in &counts {
@@ -144,7 +164,7 @@ async fn the_first_class_has_its_way_and_the_others_their_shares() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_cap_is_in_effect_within_a_second() {
     let budget = capped(4_000_000);
-    let (source, sent) = peer(true).await;
+    let (source, sent) = Peer::start(true, 500_000).await;
     tokio::spawn(take(budget.connect(source, Class::Assets).await.unwrap(), |_| {}));
     tokio::time::sleep(Duration::from_secs(1)).await;
     budget
@@ -154,13 +174,14 @@ async fn a_new_cap_is_in_effect_within_a_second() {
         })
         .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let before = sent.load(Ordering::SeqCst);
+    let before = sent.crossed();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let crossed = sent.load(Ordering::SeqCst) - before;
-    assert!(crossed <= 150_000, "{crossed} bytes in two seconds");
+    let crossed = sent.crossed() - before;
+    // As much again may come out of the system's buffers.
+    assert!(crossed <= 200_000, "{crossed} bytes in two seconds");
     budget.set(Settings::default()).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let crossed = sent.load(Ordering::SeqCst) - before;
+    let crossed = sent.crossed() - before;
     assert!(
         crossed > 4_000_000,
         "{crossed} bytes, though there is no cap any more"
@@ -170,15 +191,15 @@ async fn a_new_cap_is_in_effect_within_a_second() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_short_message_on_a_quiet_connection_does_not_wait_behind_bulk() {
     let budget = capped(32_000);
-    let (source, _) = peer(true).await;
+    let (source, _) = Peer::start(true, 32_000).await;
     tokio::spawn(take(budget.connect(source, Class::Assets).await.unwrap(), |_| {}));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (sink, received) = peer(false).await;
+    let (sink, received) = Peer::start(false, 32_000).await;
     let mut stream = budget.connect(sink, Class::Requests).await.unwrap();
     for count in 1..=5 {
         let began = Instant::now();
         stream.write_all(&[1; 200]).await.unwrap();
-        while received.load(Ordering::SeqCst) < count * 200 {
+        while received.crossed() < count * 200 {
             tokio::task::yield_now().await;
         }
         assert!(

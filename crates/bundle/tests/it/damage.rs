@@ -4,9 +4,10 @@ use bundle::{Error, Since, Stick, Wish, export, import};
 use common::identity::Authority;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use testkit::files;
 
 use crate::records::copy;
-use crate::rig::{Rig, contents, files, here, one, site};
+use crate::rig::{Rig, contents, here, one, site};
 
 const MIB: u64 = 1 << 20;
 

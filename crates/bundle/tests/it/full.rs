@@ -7,7 +7,7 @@ use crate::rig::Rig;
 const MIB: u64 = 1 << 20;
 
 fn size(rig: &Rig) -> u64 {
-    crate::rig::files(&rig.root())
+    testkit::files(&rig.root())
         .iter()
         .map(|path| path.metadata().unwrap().len())
         .sum()

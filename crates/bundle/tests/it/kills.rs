@@ -56,7 +56,7 @@ async fn whatever_is_torn_off_each_record_comes_once() {
         rig.import_up().await;
     }
     rig.all_is_carried().await;
-    let left = crate::rig::files(&rig.root());
+    let left = testkit::files(&rig.root());
     assert!(
         left.iter()
             .all(|path| path.extension().is_none_or(|ending| ending != "partial")),

@@ -224,7 +224,7 @@ async fn a_topic_made_again_is_carried_from_its_beginning_and_an_older_bundle_of
 }
 
 pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
-    for file in crate::rig::files(from) {
+    for file in testkit::files(from) {
         let there = to.join(file.strip_prefix(from).unwrap());
         std::fs::create_dir_all(there.parent().unwrap()).unwrap();
         std::fs::copy(file, there).unwrap();

@@ -1,7 +1,7 @@
 //! A core and an edge with engines of their own, certificates of one authority, and a directory for a stick.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -236,7 +236,7 @@ impl Rig {
 
     /// The files of assets on the stick.
     pub(crate) fn objects(&self) -> Vec<PathBuf> {
-        files(&self.root().join("objects"))
+        testkit::files(&self.root().join("objects"))
     }
 
     pub(crate) async fn export_down(&self) -> Exported {
@@ -386,19 +386,4 @@ pub(crate) fn what(records: &BTreeMap<i32, Vec<Record>>) -> Vec<(i32, Vec<impl P
     let all = records.iter();
     all.map(|(partition, all)| (*partition, all.iter().map(of).collect()))
         .collect()
-}
-
-/// Every file under a directory.
-pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::rig::{Rig, Said, fieldline, files};
+use testkit::files;
+
+use crate::rig::{Rig, Said, fieldline};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_is_made_shown_and_taken_in_and_twice_is_once() {

@@ -1,7 +1,7 @@
 //! A core and an edge on embedded engines, made by the commands themselves; and the commands.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::broker::{self, Broker, Outgoing};
@@ -257,18 +257,4 @@ impl Rig {
         let (stick, ca) = (self.text("stick"), self.text("certs/ca.crt"));
         fieldline(&["bundle", "show", &stick, "--ca", &ca, "--files"])
     }
-}
-
-/// Every file under a directory.
-pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
 }

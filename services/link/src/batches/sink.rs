@@ -160,16 +160,11 @@ impl Sink {
         Ok(())
     }
 
-    /// Whether a transaction can take more than what is in hand at a time.
-    pub(super) fn takes_steps(&self) -> bool {
-        matches!(self, Self::Kafka { .. })
-    }
-
-    /// Writes pieces in a transaction that [`Self::carry`] goes on with. Returns the offset of each one's first record.
-    pub(super) async fn put(&mut self, cargo: &[Freight]) -> Result<Vec<i64>> {
+    /// Where a transaction takes more than what is in hand at a time: what [`Self::carry`] goes on with.
+    pub(super) fn steps(&mut self) -> Option<&mut Producer> {
         match self {
-            Self::Kafka { producer, .. } => Ok(producer.put(&parcels(cargo)).await?),
-            Self::Embedded { .. } => Ok(Vec::new()),
+            Self::Kafka { producer, .. } => Some(producer),
+            Self::Embedded { .. } => None,
         }
     }
 
@@ -288,7 +283,8 @@ pub(crate) async fn mark(cluster: &Arc<Cluster>, id: &str, topic: &str, mark: Ou
     Ok(true)
 }
 
-fn parcels(cargo: &[Freight]) -> Vec<(Partition, Batch)> {
+/// The batches of pieces, with their places at a cluster.
+pub(super) fn parcels(cargo: &[Freight]) -> Vec<(Partition, Batch)> {
     let batch = |freight: &Freight| {
         let to = Partition {
             topic: freight.to.as_str().into(),

@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     versions: Vec<(i16, i16, i16)>,
     /// The level of the cluster's transactions; 2 is KIP-890's.
     transactions: i16,
+    /// How long the first answer took.
+    round_trip: Duration,
     pulse: Arc<Pulse>,
     ended: Arc<AtomicBool>,
     why: Arc<OnceLock<String>>,
@@ -120,6 +122,7 @@ impl Connection {
             out,
             versions: Vec::new(),
             transactions: 0,
+            round_trip: Duration::ZERO,
             pulse,
             ended,
             why,
@@ -128,7 +131,9 @@ impl Connection {
         let hello = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("fieldline"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let began = Instant::now();
         let spoken = connection.call(&hello, 3, Duration::ZERO).await?;
+        connection.round_trip = began.elapsed();
         if spoken.error_code != 0 {
             return Err(connection.version("ApiVersions"));
         }
@@ -172,6 +177,10 @@ impl Connection {
     /// Whether writing to a partition adds it to a transaction, in this cluster.
     pub(crate) fn has_newer_transactions(&self) -> bool {
         self.transactions >= 2
+    }
+
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     fn version(&self, api: &'static str) -> Error {

@@ -116,6 +116,11 @@ impl Producer {
         })
     }
 
+    /// How long a round trip took when it connected, before anything else crossed.
+    pub fn round_trip(&self) -> Duration {
+        self.coordinator.round_trip()
+    }
+
     /// Takes note of topics that it will write to, so that it need not ask for them.
     pub fn learn(&mut self, topics: impl IntoIterator<Item = Topic>) {
         let known = topics

@@ -45,9 +45,12 @@ const LEAST_BYTES: usize = 32 * 1024;
 const WHOLE_BYTES: usize = 256 * 1024;
 /// So many records are soon carried one by one, when a refused one is looked for among them.
 const FEW: usize = 200;
-/// Transactions that are faster may be larger; those that are slower should be smaller.
-const FAST: Duration = Duration::from_millis(500);
-const SLOW: Duration = Duration::from_secs(4);
+/// Transactions that are faster may be larger; those that are slower should be smaller. On a long line that is so many
+/// round trips, for two of each transaction carry nothing.
+const FAST: (Duration, u32) = (Duration::from_millis(500), 10);
+const SLOW: (Duration, u32) = (Duration::from_secs(4), 20);
+/// The longest round trip that is taken into account.
+const ROUND: Duration = Duration::from_secs(1);
 /// About what a transaction takes on the line beside its records: the checkpoint, and two round trips.
 const AROUND: u64 = 1500;
 /// Behind a cap that is to be at most one part in so many, unless records waited longer than this for it.
@@ -220,7 +223,7 @@ impl Batches {
     /// drop: what came is kept.
     async fn gather(&mut self, carrier: &Carrier) -> Result<()> {
         if self.waiting.is_empty() {
-            self.waiting.extend(self.source.next().await?);
+            News::join(&mut self.waiting, self.source.next().await?);
             if carrier.direction == Direction::Down {
                 carrier.report.contact();
             }
@@ -241,7 +244,7 @@ impl Batches {
                 return Ok(());
             }
             match tokio::time::timeout_at(until, self.source.next()).await {
-                Ok(news) => self.waiting.extend(news?),
+                Ok(news) => News::join(&mut self.waiting, news?),
                 Err(_) => return Ok(()),
             }
         }
@@ -249,7 +252,23 @@ impl Batches {
 
     /// How much a step of a transaction takes now: what the line was seen to carry in a moment.
     fn room(&self, carrier: &Carrier) -> usize {
-        self.bytes.min(most(carrier)).max(LEAST_BYTES)
+        self.bytes.min(self.most(carrier)).max(LEAST_BYTES)
+    }
+
+    /// The most that all of a transaction takes now: no more than its cap allows, and of what may still cross of its class
+    /// so much that it comes to its end.
+    fn most(&self, carrier: &Carrier) -> usize {
+        let cap = carrier.budget.cap();
+        let cap = cap.map(|cap| cap.saturating_mul(self.span(SLOW).as_secs()));
+        let left = carrier.budget.left(carrier.crosses()).map(|left| left / 4 * 3);
+        let most = cap.into_iter().chain(left).min();
+        let most = most.and_then(|most| usize::try_from(most).ok());
+        most.map_or(TOGETHER, |most| most.min(TOGETHER))
+    }
+
+    /// A time, or so many round trips if they are longer.
+    fn span(&self, (time, rounds): (Duration, u32)) -> Duration {
+        time.max(self.sink.round_trip().min(ROUND) * rounds)
     }
 
     /// Carries what is waiting, in as many transactions as that takes.
@@ -315,7 +334,7 @@ impl Batches {
                 known.next_offset = behind;
             }
             if self.waiting.is_empty() && !cargo.is_empty() && self.takes_more(carrier, bytes) {
-                self.waiting.extend(self.source.ready()?);
+                News::join(&mut self.waiting, self.source.ready().await?);
             }
         }
         self.write(carrier, progress, cargo, false).await
@@ -325,8 +344,11 @@ impl Batches {
     fn takes_more(&mut self, carrier: &Carrier, bytes: usize) -> bool {
         self.sink.steps().is_some()
             && self.room(carrier) >= self.sink.most_bytes(carrier)
-            && self.written.bytes() + bytes + BYTES <= most(carrier)
-            && (self.written.places.is_empty() || self.begun.is_some_and(|begun| begun.elapsed() < FAST / 2))
+            && self.written.bytes() + bytes + BYTES <= self.most(carrier)
+            && (self.written.places.is_empty()
+                || self
+                    .begun
+                    .is_some_and(|begun| begun.elapsed() < self.span(FAST) / 2))
     }
 
     /// Carries pieces in the transaction in hand, and commits it unless there is `more` to come.
@@ -422,9 +444,9 @@ impl Batches {
         tracing::debug!(direction = %carrier.direction, records, bytes, "carried");
         carrier.report.carried(records);
         let took = begun.elapsed();
-        if took > SLOW {
+        if took > self.span(SLOW) {
             self.bytes = (self.bytes / 2).max(LEAST_BYTES);
-        } else if took < FAST && bytes >= self.bytes / 2 {
+        } else if took < self.span(FAST) && bytes >= self.bytes / 2 {
             self.bytes = (self.bytes * 2)
                 .min(self.sink.most_bytes(carrier))
                 .max(LEAST_BYTES);
@@ -477,17 +499,6 @@ impl Batches {
         }
         Ok(())
     }
-}
-
-/// The most that all of a transaction takes now: no more than its cap allows, and of what may still cross of its class so
-/// much that it comes to its end.
-fn most(carrier: &Carrier) -> usize {
-    let cap = carrier.budget.cap();
-    let cap = cap.map(|cap| cap.saturating_mul(SLOW.as_secs()));
-    let left = carrier.budget.left(carrier.crosses()).map(|left| left / 4 * 3);
-    let most = cap.into_iter().chain(left).min();
-    let most = most.and_then(|most| usize::try_from(most).ok());
-    most.map_or(TOGETHER, |most| most.min(TOGETHER))
 }
 
 /// How long after the beginning of a transaction the next one waits for more records: behind a cap so long that what

@@ -5,6 +5,7 @@
 //! Written anew, record by record but each byte of a record as it was: what compaction left gaps in, what the source
 //! stamped with times of arrival, what begins before the checkpoint, what is too large, and many small ones in a row.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
@@ -51,19 +52,18 @@ impl From<Fetched> for News {
 }
 
 impl News {
-    /// Records as they came, partition by partition.
+    /// Records as they came, each partition's together.
     pub(crate) fn of_records(records: Vec<Record>) -> Vec<Self> {
         let mut news: Vec<Self> = Vec::new();
         for record in records {
             let next = record.offset + 1;
-            match news.last_mut() {
+            let mut all = news.iter_mut().rev();
+            match all.find(|news| *news.topic == *record.topic && news.partition == record.partition) {
                 Some(Self {
-                    topic,
-                    partition,
                     next: behind,
                     load: Load::Records(same),
                     ..
-                }) if *topic == record.topic && *partition == record.partition => {
+                }) => {
                     *behind = next;
                     same.push(record);
                 }
@@ -78,6 +78,32 @@ impl News {
             }
         }
         news
+    }
+
+    /// Adds what came to what waits: records to those of their partition, since fewer and larger batches are made of them.
+    pub(crate) fn join(waiting: &mut VecDeque<Self>, came: Vec<Self>) {
+        for news in came {
+            let mut all = waiting.iter_mut().rev();
+            let before = all.find(|before| before.topic == news.topic && before.partition == news.partition);
+            match (before, news) {
+                (
+                    Some(Self {
+                        next: behind,
+                        load: Load::Records(same),
+                        ..
+                    }),
+                    Self {
+                        next,
+                        load: Load::Records(records),
+                        ..
+                    },
+                ) => {
+                    *behind = next;
+                    same.extend(records);
+                }
+                (_, news) => waiting.push_back(news),
+            }
+        }
     }
 
     /// Only what is before an offset at which a batch begins.
@@ -396,6 +422,37 @@ mod tests {
     }
 
     #[test]
+    fn records_of_a_partition_are_together_however_they_come() {
+        let at = |partition, offset| Record {
+            partition,
+            ..record(offset)
+        };
+        let mut waiting = VecDeque::new();
+        News::join(
+            &mut waiting,
+            News::of_records(vec![at(1, 5), at(2, 8), at(1, 6), at(2, 9)]),
+        );
+        News::join(
+            &mut waiting,
+            News::of_records(vec![at(2, 10), at(3, 0), at(1, 7)]),
+        );
+        let found: Vec<_> = waiting
+            .into_iter()
+            .map(|news| {
+                (
+                    news.partition,
+                    news.from,
+                    news.next,
+                    cut(news, 0, Form::Batches(10_000)).unwrap(),
+                )
+            })
+            .map(|(partition, from, next, pieces)| (partition, from, next, pieces.len(), pieces[0].records()))
+            .collect();
+        assert_eq!(found, [(1, 5, 8, 1, 3), (2, 8, 11, 1, 3), (3, 0, 1, 1, 1)]);
+        assert!(News::of_records(Vec::new()).is_empty());
+    }
+
+    #[test]
     fn records_that_were_made_batches_are_the_same_records_again() {
         let offsets = [3, 4, 7, 8, 9, 20];
         let records: Vec<Record> = offsets.into_iter().map(record).collect();
@@ -450,19 +507,6 @@ mod tests {
         assert!(second.split(1).is_none());
         assert_eq!((second.next, second.bytes() > 0), (9, true));
         assert!(first.split(1).is_some() && first.bytes() > 0);
-    }
-
-    #[test]
-    fn records_of_several_partitions_are_news_of_each() {
-        let mut other = record(5);
-        other.partition = 2;
-        let news = News::of_records(vec![record(1), record(2), other, record(3)]);
-        let seen: Vec<_> = news
-            .iter()
-            .map(|one| (one.partition, one.from, one.next))
-            .collect();
-        assert_eq!(seen, [(1, 1, 3), (2, 5, 6), (1, 3, 4)]);
-        assert!(News::of_records(Vec::new()).is_empty());
     }
 
     #[test]

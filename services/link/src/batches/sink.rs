@@ -123,6 +123,14 @@ impl Sink {
         }
     }
 
+    /// How long a round trip takes.
+    pub(super) fn round_trip(&self) -> Duration {
+        match self {
+            Self::Kafka { producer, .. } => producer.round_trip(),
+            Self::Embedded { .. } => Duration::ZERO,
+        }
+    }
+
     /// The most bytes of a transaction.
     pub(super) fn most_bytes(&self, carrier: &Carrier) -> usize {
         match self {

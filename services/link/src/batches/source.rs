@@ -141,7 +141,7 @@ impl Source {
     }
 
     /// What came already.
-    pub(super) fn ready(&mut self) -> Result<Vec<News>> {
+    pub(super) async fn ready(&mut self) -> Result<Vec<News>> {
         match self {
             Self::Kafka {
                 fetcher: Some(fetcher),
@@ -150,6 +150,9 @@ impl Source {
                 Some(fetched) => Ok(fetched?.into_iter().map(News::from).collect()),
                 None => Ok(Vec::new()),
             },
+            Self::Embedded {
+                reader: Some(reader), ..
+            } => Ok(News::of_records(reader.next(RECORDS, Duration::ZERO).await?)),
             _ => Ok(Vec::new()),
         }
     }

@@ -16,6 +16,7 @@ mod kafka;
 mod limits;
 mod live_first;
 mod login;
+mod long_line;
 mod lookout;
 mod losses;
 mod many;

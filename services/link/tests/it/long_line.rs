@@ -1,0 +1,73 @@
+//! On a line with long round trips the link keeps it full all the same.
+
+use std::time::Duration;
+
+use testkit::eventually;
+use testkit::proxy::{Conditions, Proxy};
+use tokio::sync::MutexGuard;
+use tokio::time::Instant;
+
+use crate::at_once::random;
+use crate::kafka::line;
+use crate::rig::{LIMIT, Rig, contents};
+
+const ROUND_TRIP: Duration = Duration::from_millis(600);
+
+async fn long(bits_per_second: u64) -> (Rig, Proxy, MutexGuard<'static, ()>) {
+    let (guard, line) = line().await;
+    let mut rig = Rig::small_edge().await;
+    rig.settings.core.url = format!("kafka://{}", line.address());
+    line.set(Conditions::slow(bits_per_second, ROUND_TRIP));
+    (rig, line, guard)
+}
+
+async fn arrived(rig: &Rig) -> usize {
+    let found = contents(&rig.core, &rig.readings_at_core()).await;
+    found.values().map(Vec::len).sum()
+}
+
+/// The line's two round trips a transaction are a small part of its time, once it is known how long they are.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn a_thin_long_line_is_full_most_of_the_time() {
+    let (rig, line, _guard) = long(64_000).await;
+    random(&rig.edge, &rig.readings, 1_000, 1_000).await;
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        match line.carried().up {
+            enough if enough > 150_000 => Ok(()),
+            carried => Err(format!("{carried} bytes have crossed")),
+        }
+    })
+    .await;
+    let (before, began) = (line.carried(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let bytes = line.carried().since(&before).up;
+    let share = bytes as f64 / (began.elapsed().as_secs_f64() * 8_000.0);
+    println!("{:.0} % of the line", share * 100.0);
+    assert!(share > 0.75, "{share:.2} of the line");
+    line.set(Conditions::default());
+    rig.readings_are_carried().await;
+    running.stop().await;
+}
+
+/// Transactions grow though none can be faster than two round trips.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn a_fat_long_line_carries_megabytes_in_a_transaction() {
+    let (rig, _line, _guard) = long(80_000_000).await;
+    let (count, bytes) = (1_000, 16_000);
+    random(&rig.edge, &rig.readings, count, bytes).await;
+    let began = Instant::now();
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        match arrived(&rig).await {
+            all if all == count => Ok(()),
+            found => Err(format!("{found} of {count} after {:?}", began.elapsed())),
+        }
+    })
+    .await;
+    let rate = (count * bytes) as f64 / began.elapsed().as_secs_f64();
+    println!("{:.1} Mbit/s, the opening included", rate * 8.0 / 1e6);
+    running.stop().await;
+}

@@ -65,6 +65,16 @@ async fn bytes_go_through_unchanged_and_are_counted() {
     assert_eq!((carried.connections, carried.cut), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn address_of_a_proxy_that_was_dropped_is_free_at_once() {
+    let mut proxy = echo(1).await;
+    let (address, upstream) = (proxy.address().to_string(), "127.0.0.1:9");
+    for _ in 0..200 {
+        drop(proxy);
+        proxy = Proxy::start(&address, upstream, 1).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn delay_is_waited_out_each_way_and_can_be_changed_while_it_runs() {
     let proxy = echo(1).await;

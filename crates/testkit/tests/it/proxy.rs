@@ -246,6 +246,26 @@ async fn slow_line_is_as_slow_as_it_says() {
 }
 
 #[tokio::test]
+async fn line_that_is_long_and_fat_is_filled() {
+    let proxy = echo(1).await;
+    proxy.change(|now| {
+        now.up.rate = Some(10_000_000);
+        now.up.delay = Duration::from_millis(300);
+    });
+    let mut stream = connect(&proxy).await;
+    let sent = noise(5_000_000);
+    let (mut from, mut to) = stream.split();
+    let mut got = vec![0; sent.len()];
+    let began = Instant::now();
+    let (sending, receiving) = tokio::join!(to.write_all(&sent), from.read_exact(&mut got));
+    sending.unwrap();
+    receiving.unwrap();
+    let took = began.elapsed().as_secs_f64();
+    // Half a second of the line and the delay; 3 MB are on their way at once.
+    assert!((0.7..2.5).contains(&took), "{took}");
+}
+
+#[tokio::test]
 async fn dropped_proxy_ends_its_connections() {
     let proxy = echo(1).await;
     let mut stream = connect(&proxy).await;

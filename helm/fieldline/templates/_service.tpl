@@ -93,6 +93,13 @@ env:
 {{- if .token }}
   - {name: VIEWER__TOKEN_FILE, value: /etc/fieldline/token/token}
 {{- end }}
+{{- $catalogue := (.root.Values.config.feed | default dict).catalogue | default "" }}
+{{- if and (eq .root.Values.role "core") (or (hasPrefix "sample:" $catalogue) (hasPrefix "dir:" $catalogue)) }}
+  # What the feed announces it serves itself, to the downloader.
+  - {name: FEED__SERVE, value: "0.0.0.0:8090"}
+  - {name: FEED__PUBLIC_URL, value: "http://{{ .root.Release.Name }}-feed:8090/"}
+  - {name: DOWNLOADER__ALLOW, value: "{{ append ((.root.Values.config.downloader | default dict).allow | default list) (printf "%s-feed:8090" .root.Release.Name) | join "," }}"}
+{{- end }}
 {{- if eq .root.Values.role "edge" }}
 {{- if .root.Values.secrets.enrolment }}
   - {name: COMMON__ENROLMENT, value: /etc/fieldline/enrolment/site.enrolment}

@@ -59,7 +59,7 @@ pub(crate) async fn open(config: &Path) -> Result<Ends> {
     let link = connected::<Link>(loaded.settings, &loaded.host.site).map_err(|problem| {
         anyhow!("this site is not connected to a core: {problem}\nhint: give it its enrolment, or set link.core.url")
     })?;
-    let (site, settings) = (loaded.host.site.parse()?, &link.settings);
+    let (site, settings) = (loaded.host.site.parse()?, link.settings.clone());
     let registry = prometheus::Registry::new;
     let edge = match Broker::open(&settings.broker, "fieldline", &registry()).await {
         Err(broker::Error::Locked { path, holder }) => bail!(

@@ -58,8 +58,8 @@ chaos: ## The long fault runs
 bench: ## CPU-seconds, memory and bytes of the exchange
 	$(CARGO) xtask bench
 
-bench-scale: ## What each further edge costs a real core: 10, 25 and 50 edges
-	$(CARGO) xtask scale
+bench-scale: ## What each further edge costs a real core: 10, 25 and 50 edges; ARGS="--edges 2,4 --assets 50" for a small run
+	$(CARGO) xtask scale -- $(ARGS)
 
 bench-link: ## The link against MirrorMaker 2, between two real Kafkas; ARGS="--records 100000" for a small run
 	$(CARGO) xtask bench-link -- $(ARGS)

@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "the core needs real engines; missing: {}",
         missing.join(", ")
     );
-    Engines::during("scale", async |engines| {
+    Engines::with("scale", &["core", "cassandra"], async |engines| {
         let flags = ["run", "--release", "--package", "e2e", "--bin", "scale", "--"];
         let mut command = cargo(&flags);
         command.args(&arguments.arguments).envs(engines.environment());

@@ -191,17 +191,62 @@ fn connect<S: NeedsEnrolment>(
         Ok(unpacked) => (unpacked, None),
         Err(error) => {
             tracing::debug!(error = chain(&error), "certificates go to a temporary directory");
-            let kept = tempfile::Builder::new()
-                .prefix("fieldline-")
-                .tempdir()
-                .map_err(|error| format!("there is no place for its certificates: {error}"))?;
-            let unpacked = enrolment.unpack(kept.path()).map_err(|error| chain(&error))?;
+            let (unpacked, kept) = unpack_aside(enrolment)?;
             (unpacked, Some(kept))
         }
     };
     S::connect(settings, enrolment, &unpacked);
     settings.validate().map_err(|problems| problems.join("; "))?;
     Ok(kept)
+}
+
+fn unpack_aside(enrolment: &Enrolment) -> Result<(Unpacked, TempDir), String> {
+    let kept = tempfile::Builder::new()
+        .prefix("fieldline-")
+        .tempdir()
+        .map_err(|error| format!("there is no place for its certificates: {error}"))?;
+    let unpacked = enrolment.unpack(kept.path()).map_err(|error| chain(&error))?;
+    Ok((unpacked, kept))
+}
+
+/// A service's settings with what the site's enrolment says in them.
+#[derive(Debug)]
+pub struct Connected<T> {
+    /// The settings; the certificates that they name are there as long as this is.
+    pub settings: T,
+    _unpacked: Option<TempDir>,
+}
+
+/// The settings as the service would work with them, for a command that works in its place. Where they name the core
+/// themselves they are as they were. The certificates do not lie beside the enrolment: who runs the command may be
+/// somebody whose files the service could not read.
+///
+/// # Errors
+/// In words, when the enrolment that should say it is missing or cannot be used.
+pub fn connected<S: NeedsEnrolment>(
+    mut settings: S::Settings,
+    site: &str,
+) -> Result<Connected<S::Settings>, String> {
+    let Some(path) = S::enrolment(&settings).map(Path::to_owned) else {
+        return Ok(Connected {
+            settings,
+            _unpacked: None,
+        });
+    };
+    let enrolment = EnrolmentFile::new(path.clone(), site).read().map_err(|problem| {
+        if problem == MISSING {
+            format!("there is no enrolment at {}", path.display())
+        } else {
+            problem
+        }
+    })?;
+    let (unpacked, kept) = unpack_aside(&enrolment)?;
+    S::connect(&mut settings, &enrolment, &unpacked);
+    settings.validate().map_err(|problems| problems.join("; "))?;
+    Ok(Connected {
+        settings,
+        _unpacked: Some(kept),
+    })
 }
 
 /// The file, and what of it was read last.

@@ -16,6 +16,6 @@ mod supervise;
 mod told;
 
 pub use control::{Control, ask, finished, order, set};
-pub use enrolled::{Enrolled, NeedsEnrolment};
+pub use enrolled::{Connected, Enrolled, NeedsEnrolment, connected};
 pub use error::{Error, Result};
 pub use told::{Settings, Told, finished_key, setting, setting_key, subject};

@@ -5,10 +5,12 @@ pub mod proxy;
 mod records;
 mod wait;
 
+use std::collections::BTreeSet;
 use std::fs::DirEntry;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
@@ -30,13 +32,15 @@ pub fn unique(prefix: &str) -> String {
     )
 }
 
-/// A port that was free a moment ago, for programs that cannot be given port 0. It is none of those that the system gives
-/// to connections: one of them could have it a moment later.
+/// A port that was free a moment ago, for programs that cannot be given port 0, and the same one only once. It is none of
+/// those that the system gives to connections: one of them could have it a moment later.
 ///
 /// # Panics
 /// When the machine has none left.
 pub fn free_port() -> u16 {
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port);
     let tries = std::iter::repeat_with(|| rand::rng().random_range(26_000..32_000));
     tries
         .take(1000)

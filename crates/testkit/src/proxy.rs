@@ -9,12 +9,14 @@
 mod connection;
 mod line;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use line::{Line, Order};
@@ -161,10 +163,11 @@ pub trait Tap: Send + Sync + std::fmt::Debug {
     fn saw(&self, connection: u64, way: Way, bytes: &[u8]);
 }
 
-/// A running proxy; it ends, with all its connections, when it is dropped.
+/// A running proxy; it ends, with all its connections, when it is dropped. Its address is free then for another one.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    door: Arc<Door>,
     line: Arc<Line>,
     task: JoinHandle<()>,
 }
@@ -191,8 +194,14 @@ impl Proxy {
         let (listener, upstream) = (listen_at(address(listen)?)?, address(upstream)?);
         let address = listener.local_addr()?;
         let line = Arc::new(Line::new(seed, tap));
-        let task = tokio::spawn(accept(listener, upstream, line.clone()));
-        Ok(Self { address, line, task })
+        let door = Arc::new(Door(Mutex::new(Some(listener))));
+        let task = tokio::spawn(accept(door.clone(), upstream, line.clone()));
+        Ok(Self {
+            address,
+            door,
+            line,
+            task,
+        })
     }
 
     /// Where it listens.
@@ -238,8 +247,33 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        self.door.close();
         self.task.abort();
         self.line.tell(Order::Cut(Cut::Reset));
+    }
+}
+
+/// The listener, which is closed by whoever drops the proxy: a task that was aborted drops what it holds some time later.
+#[derive(Debug)]
+struct Door(Mutex<Option<TcpListener>>);
+
+impl Door {
+    fn close(&self) {
+        let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(listener);
+    }
+
+    /// Whoever comes next; none when it is closed.
+    async fn accept(&self) -> Option<io::Result<TcpStream>> {
+        poll_fn(|context| {
+            let listener = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(listener) = listener.as_ref() else {
+                return Poll::Ready(None);
+            };
+            let accepted = listener.poll_accept(context);
+            accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+        })
+        .await
     }
 }
 
@@ -269,11 +303,11 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, line: Arc<Line>) {
+async fn accept(door: Arc<Door>, upstream: SocketAddr, line: Arc<Line>) {
     let mut number = 0_u64;
-    loop {
+    while let Some(accepted) = door.accept().await {
         // Out of descriptors, most likely: others will be closed.
-        let Ok((client, _)) = listener.accept().await else {
+        let Ok(client) = accepted else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };

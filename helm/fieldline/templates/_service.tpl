@@ -28,6 +28,20 @@ capabilities: {drop: [ALL]}
 {{ .root.Values.secrets.token | default (printf "%s-token" .root.Release.Name) }}
 {{- end }}
 
+{{/* What a service has mounted beside the settings, and the pod that it is in. */}}
+{{- define "fieldline.wants" -}}
+{{- $service := index .root.Values.services .root.Values.role .name -}}
+{{- if $service.volume }}
+volume: true
+{{- end }}
+{{- if eq .name "viewer" }}
+token: true
+{{- end }}
+{{- if and .root.Values.secrets.enrolment (eq .root.Values.role "edge") (has .name (list "link" "mirror" "viewer")) }}
+enrolment: true
+{{- end }}
+{{- end }}
+
 {{- define "fieldline.mounts" -}}
 - {name: config, mountPath: /etc/fieldline/config, readOnly: true}
 - {name: tmp, mountPath: /tmp}
@@ -39,6 +53,9 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if .token }}
 - {name: token, mountPath: /etc/fieldline/token, readOnly: true}
+{{- end }}
+{{- if .enrolment }}
+- {name: enrolment, mountPath: /etc/fieldline/enrolment, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -59,6 +76,10 @@ capabilities: {drop: [ALL]}
 - name: token
   secret: {secretName: {{ include "fieldline.token" . }}, defaultMode: 0440}
 {{- end }}
+{{- if .enrolment }}
+- name: enrolment
+  secret: {secretName: {{ .root.Values.secrets.enrolment }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 
 {{- define "fieldline.environment" -}}
@@ -72,6 +93,36 @@ env:
 {{- if .token }}
   - {name: VIEWER__TOKEN_FILE, value: /etc/fieldline/token/token}
 {{- end }}
+{{- $catalogue := (.root.Values.config.feed | default dict).catalogue | default "" }}
+{{- if and (eq .root.Values.role "core") (or (hasPrefix "sample:" $catalogue) (hasPrefix "dir:" $catalogue)) }}
+  # What the feed announces it serves itself, to the downloader.
+  - {name: FEED__SERVE, value: "0.0.0.0:8090"}
+  - {name: FEED__PUBLIC_URL, value: "http://{{ .root.Release.Name }}-feed:8090/"}
+  - {name: DOWNLOADER__ALLOW, value: "{{ append ((.root.Values.config.downloader | default dict).allow | default list) (printf "%s-feed:8090" .root.Release.Name) | join "," }}"}
+{{- end }}
+{{- if eq .root.Values.role "edge" }}
+{{- if .root.Values.secrets.enrolment }}
+  - {name: COMMON__ENROLMENT, value: /etc/fieldline/enrolment/site.enrolment}
+{{- else if and .root.Values.volume.enabled (not .root.Values.config.common.enrolment) }}
+  # Where the page's Set-up keeps it.
+  - {name: COMMON__ENROLMENT, value: /var/lib/fieldline/site.enrolment}
+{{- end }}
+{{- if .root.Values.volume.enabled }}
+  # What was spent of a day's and a month's bytes outlives the pod.
+  - {name: LINK__STATE, value: /var/lib/fieldline/link}
+{{- end }}
+  # On the loopback of the pod that link and mirror share: nobody else reaches the door, and both keep to one budget.
+  - {name: LINK__DOOR__LISTEN, value: "127.0.0.1:7450"}
+  - {name: MIRROR__DOOR, value: "127.0.0.1:7450"}
+{{- with (.root.Values.config.mirror | default dict).depot }}
+  # A depot that the settings name; that of an enrolment, link knows itself.
+  {{- $host := (urlParse .).host }}
+  - {name: LINK__DOOR__ALLOW, value: "{{ $host }}{{ if not (regexMatch ":[0-9]+$" $host) }}:443{{ end }}"}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "fieldline.environmentFrom" -}}
 {{- with .root.Values.secrets.environment }}
 envFrom:
   - secretRef: {name: {{ . }}}

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use bundle::{Exported, Here, Imported, Look, Progress, Since, Stick, Wish, in_classes};
 use common::broker::{self, Broker};
 use common::chassis::{self, Config, Host, Service, Stop};
+use common::control::connected;
 use common::identity::{Signer, Trust};
 use common::schemas::{CORE_TABLES, EDGE_TABLES, SiteId};
 use common::table::{self, Session};
@@ -27,9 +28,9 @@ struct Settings {
     volume: volume::Settings,
     /// The site that is the core to this one; at the core its own name.
     core: String,
-    /// The authority's certificate; that of `[mirror.tls]` or `[depot.tls]` unless set.
+    /// The authority's certificate; that of `[mirror.tls]`, the enrolment or `[depot.tls]` unless set.
     ca: PathBuf,
-    /// This site's client certificate; that of `[mirror.tls]` unless set.
+    /// This site's client certificate; that of `[mirror.tls]` or the enrolment unless set.
     certificate: PathBuf,
     /// The key of that certificate.
     key: PathBuf,
@@ -111,13 +112,18 @@ async fn here(file: &Path) -> Result<Here> {
         .map(|link| link.settings)
         .unwrap_or_default();
     let mirror = config.load::<mirror::Mirror>().ok().map(|mirror| mirror.settings);
+    // Where certificates are set here, or the site has no link, its enrolment need not be there.
+    let enrolled = mirror
+        .clone()
+        .and_then(|mirror| connected::<mirror::Mirror>(mirror, site.as_str()).ok());
     let depot = config.load::<depot::Depot>().ok().map(|depot| depot.settings);
     let unset = |path: &Path| path.as_os_str().is_empty();
-    if let Some(mirror) = &mirror {
+    let tls = enrolled.as_ref().map(|mirror| &mirror.settings.tls);
+    if let Some(tls) = tls.or_else(|| mirror.as_ref().map(|mirror| &mirror.tls)) {
         for (own, other) in [
-            (&mut settings.ca, &mirror.tls.ca),
-            (&mut settings.certificate, &mirror.tls.certificate),
-            (&mut settings.key, &mirror.tls.key),
+            (&mut settings.ca, &tls.ca),
+            (&mut settings.certificate, &tls.certificate),
+            (&mut settings.key, &tls.key),
         ] {
             if unset(own) {
                 own.clone_from(other);
@@ -137,7 +143,7 @@ async fn here(file: &Path) -> Result<Here> {
     ] {
         if unset(path) {
             bail!(
-                "bundle.{key}: name a PEM file\nhint: `fieldline certs --site {site}` makes certificate and key"
+                "bundle.{key}: name a PEM file\nhint: the site's enrolment holds them; `fieldline certs --site {site}` makes certificate and key"
             );
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::{Api, AssetIds, Assets, DeadLetters, Service, Tail, Topics, Withdraw};
 use crate::client::Client;
 use crate::link_past;
-use crate::output::{bytes, line, show, table, text};
+use crate::output::{bytes, line, show, table, text, unread};
 
 pub(crate) fn rows<'a>(answer: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     answer[list].as_array().into_iter().flatten()
@@ -278,6 +278,9 @@ pub(crate) async fn tail(command: &Tail) -> Result<()> {
                 line(String::from_utf8_lossy(&record).trim_end());
             } else {
                 print_record(&serde_json::from_slice(&record).context("the site sent no JSON line")?);
+            }
+            if unread() {
+                return Ok(());
             }
         }
     }

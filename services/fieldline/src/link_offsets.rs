@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use common::broker::{self, Broker};
 use common::chassis::Config;
+use common::control::{Connected, connected};
 use link::moves::{self, Move, Side, Sides};
 use link::{Lane, Link, Settings};
 use serde_json::json;
@@ -46,7 +47,8 @@ enum From {
 pub(crate) struct Ends {
     pub(crate) sides: Sides,
     pub(crate) lanes: Vec<Lane>,
-    pub(crate) settings: Settings,
+    /// Kept: the brokers read the certificates again whenever they connect.
+    pub(crate) link: Connected<Settings>,
 }
 
 /// Opens both brokers of an edge's link.
@@ -54,7 +56,10 @@ pub(crate) async fn open(config: &Path) -> Result<Ends> {
     let read = Config::read(Some(config), common::chassis::environment())
         .with_context(|| format!("cannot read the settings of {}", config.display()))?;
     let loaded = read.load::<Link>()?;
-    let (site, settings) = (loaded.host.site.parse()?, loaded.settings);
+    let link = connected::<Link>(loaded.settings, &loaded.host.site).map_err(|problem| {
+        anyhow!("this site is not connected to a core: {problem}\nhint: give it its enrolment, or set link.core.url")
+    })?;
+    let (site, settings) = (loaded.host.site.parse()?, link.settings.clone());
     let registry = prometheus::Registry::new;
     let edge = match Broker::open(&settings.broker, "fieldline", &registry()).await {
         Err(broker::Error::Locked { path, holder }) => bail!(
@@ -72,11 +77,7 @@ pub(crate) async fn open(config: &Path) -> Result<Ends> {
     };
     let sides = Sides { site, edge, core };
     let lanes = link::found::lanes(&sides, &settings.routes()).await?;
-    Ok(Ends {
-        sides,
-        lanes,
-        settings,
-    })
+    Ok(Ends { sides, lanes, link })
 }
 
 /// `fieldline link offsets`.

@@ -106,7 +106,7 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
         weight.records,
         bytes(weight.bytes)
     );
-    let metered = ends.settings.budget.metered && weight.records > 0;
+    let metered = ends.link.settings.budget.metered && weight.records > 0;
     ensure!(
         wish.yes || (weight.bytes <= UNASKED && !metered),
         "this reads {cost}, over the link\nhint: --yes does it; --topic, --from and --to make it less"

@@ -1,13 +1,29 @@
 //! Text for people, JSON for scripts.
 
-#![expect(clippy::print_stdout, reason = "what a command prints is its result")]
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+
+/// Whoever was to read what is printed has gone, as `head` does when it has enough.
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// What was asked for is done all the same, and it is no failure that nobody reads on.
+fn print(text: &str) {
+    if writeln!(std::io::stdout().lock(), "{text}").is_err() {
+        UNREAD.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether nobody reads what is printed any more.
+pub(crate) fn unread() -> bool {
+    UNREAD.load(Ordering::Relaxed)
+}
 
 /// Prints a result: as JSON where that was asked for, else as `text` makes of it.
 pub(crate) fn show(json: bool, value: &Value, text: impl FnOnce(&Value)) {
     if json {
-        println!("{value:#}");
+        print(&format!("{value:#}"));
     } else {
         text(value);
     }
@@ -15,7 +31,7 @@ pub(crate) fn show(json: bool, value: &Value, text: impl FnOnce(&Value)) {
 
 /// Prints a line.
 pub(crate) fn line(text: impl AsRef<str>) {
-    println!("{}", text.as_ref());
+    print(text.as_ref());
 }
 
 /// Prints rows under headings, each column as wide as its widest cell and at most 60 characters.
@@ -50,7 +66,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        println!("{}", padded.join("  ").trim_end());
+        print(padded.join("  ").trim_end());
     }
 }
 

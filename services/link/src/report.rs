@@ -138,6 +138,17 @@ impl Report {
     pub(crate) fn state(&self, state: State) {
         let mut known = self.board.known();
         known.states.insert(self.place, state);
+        self.tell(&known);
+    }
+
+    /// What was said here is over, and nobody carries in this place, or speaks for himself.
+    pub(crate) fn over(&self) {
+        let mut known = self.board.known();
+        known.states.remove(&self.place);
+        self.tell(&known);
+    }
+
+    fn tell(&self, known: &Known) {
         match together(&known.states) {
             None => self.board.control.running(),
             Some(why) => self.board.control.waiting(why),

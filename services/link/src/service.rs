@@ -273,7 +273,11 @@ impl Link {
             }
             match stop.run_until_cancelled(self.fence(direction)).await {
                 None => break,
-                Some(Ok(())) => return true,
+                // Down there is no carrier of this class that would take back what kept it waiting.
+                Some(Ok(())) => {
+                    report.over();
+                    return true;
+                }
                 Some(Err(error)) => {
                     let text = certificates::named(&self.settings.core.tls, telemetry::chain(&error));
                     tracing::warn!(%direction, error = %text, "earlier carriers cannot be fenced");

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::line::{Line, Order, distance};
@@ -18,8 +18,10 @@ use super::{Cut, End, Flow, Way, socket};
 /// On a limited line connections take turns by pieces like TCP's own.
 const PACKET: usize = 1448;
 const PIECE: usize = 64 * 1024;
-/// Pieces on their way in one direction: 16 MiB, more than any delay times rate that is tried.
-const UNDER_WAY: usize = 256;
+/// Bytes of a connection on their way in one direction, at most: more than any delay times rate that is tried.
+const UNDER_WAY: usize = 16 * 1024 * 1024;
+/// And on a limited line at least; a long fat one holds more. What it holds the far end need not have read.
+const UNDER_WAY_LIMITED: usize = 256 * PACKET;
 /// How long the ends may take to close after a `Fin`.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -30,6 +32,13 @@ enum Ended {
     /// One end was reset or is gone; so is the other then.
     Broken,
     Order(Order),
+}
+
+/// What was read together, and when it arrives.
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+    room: OwnedSemaphorePermit,
 }
 
 /// Carries one connection to its end.
@@ -107,7 +116,8 @@ async fn pump(
     from: ReadHalf<'_>,
     to: WriteHalf<'_>,
 ) -> Result<(), Ended> {
-    let (send, receive) = mpsc::channel(UNDER_WAY);
+    // Pieces are as small as they come, so it is their bytes that are bounded.
+    let (send, receive) = mpsc::unbounded_channel();
     tokio::try_join!(
         take(line, way, from, send),
         deliver(line, number, way, to, receive)
@@ -119,9 +129,10 @@ async fn take(
     line: &Line,
     way: Way,
     mut from: ReadHalf<'_>,
-    under_way: mpsc::Sender<(Instant, Vec<u8>)>,
+    under_way: mpsc::UnboundedSender<Piece>,
 ) -> Result<(), Ended> {
     let mut buffer = vec![0; PIECE];
+    let room = Arc::new(Semaphore::new(UNDER_WAY));
     loop {
         line.open().await;
         let limited = line.conditions().lane(way).rate.is_some();
@@ -135,10 +146,29 @@ async fn take(
         }
         line.send(way, count).await;
         let due = Instant::now() + line.conditions().lane(way).delay;
-        if under_way.send((due, buffer[..count].to_vec())).await.is_err() {
+        // It is never closed.
+        let Ok(room) = Arc::clone(&room)
+            .acquire_many_owned(share(line, way, count))
+            .await
+        else {
+            return Ok(());
+        };
+        let bytes = buffer[..count].to_vec();
+        if under_way.send(Piece { due, bytes, room }).is_err() {
             return Ok(());
         }
     }
+}
+
+/// How much of the room such a piece takes: all of it is what the line holds, and a little more.
+fn share(line: &Line, way: Way, count: usize) -> u32 {
+    let lane = *line.conditions().lane(way);
+    let held = lane.rate.map_or(UNDER_WAY, |rate| {
+        // Truncated on purpose: whole bytes, never negative.
+        let on_the_way = (rate as f64 * lane.delay.as_secs_f64() * 1.25) as usize;
+        on_the_way.clamp(UNDER_WAY_LIMITED, UNDER_WAY)
+    });
+    u32::try_from((count * UNDER_WAY / held).min(UNDER_WAY)).unwrap_or(u32::MAX)
 }
 
 async fn deliver(
@@ -146,18 +176,19 @@ async fn deliver(
     number: u64,
     way: Way,
     mut to: WriteHalf<'_>,
-    mut under_way: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut under_way: mpsc::UnboundedReceiver<Piece>,
 ) -> Result<(), Ended> {
     let mut flips = Flips::new(line.random(number, way));
-    while let Some((due, mut piece)) = under_way.recv().await {
+    while let Some(Piece { due, mut bytes, room }) = under_way.recv().await {
         sleep_until(due).await;
         line.open().await;
-        flips.apply(line, way, &mut piece);
-        let (going, cut) = line.until_cut(way, piece.len());
-        to.write_all(&piece[..going])
+        flips.apply(line, way, &mut bytes);
+        let (going, cut) = line.until_cut(way, bytes.len());
+        to.write_all(&bytes[..going])
             .await
             .map_err(|_error| Ended::Broken)?;
-        line.saw(number, way, &piece[..going]);
+        drop(room);
+        line.saw(number, way, &bytes[..going]);
         if let Some(cut) = cut {
             return Err(Ended::Cut(cut));
         }

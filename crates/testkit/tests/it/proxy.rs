@@ -65,6 +65,16 @@ async fn bytes_go_through_unchanged_and_are_counted() {
     assert_eq!((carried.connections, carried.cut), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn address_of_a_proxy_that_was_dropped_is_free_at_once() {
+    let mut proxy = echo(1).await;
+    let (address, upstream) = (proxy.address().to_string(), "127.0.0.1:9");
+    for _ in 0..200 {
+        drop(proxy);
+        proxy = Proxy::start(&address, upstream, 1).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn delay_is_waited_out_each_way_and_can_be_changed_while_it_runs() {
     let proxy = echo(1).await;
@@ -233,6 +243,26 @@ async fn slow_line_is_as_slow_as_it_says() {
     let took = began.elapsed().as_secs_f64();
     // 4,000 bytes take half a second each way, overlapping by all but a packet, and 0.6 s of delay.
     assert!((1.1..4.0).contains(&took), "{took}");
+}
+
+#[tokio::test]
+async fn line_that_is_long_and_fat_is_filled() {
+    let proxy = echo(1).await;
+    proxy.change(|now| {
+        now.up.rate = Some(10_000_000);
+        now.up.delay = Duration::from_millis(300);
+    });
+    let mut stream = connect(&proxy).await;
+    let sent = noise(5_000_000);
+    let (mut from, mut to) = stream.split();
+    let mut got = vec![0; sent.len()];
+    let began = Instant::now();
+    let (sending, receiving) = tokio::join!(to.write_all(&sent), from.read_exact(&mut got));
+    sending.unwrap();
+    receiving.unwrap();
+    let took = began.elapsed().as_secs_f64();
+    // Half a second of the line and the delay; 3 MB are on their way at once.
+    assert!((0.7..2.5).contains(&took), "{took}");
 }
 
 #[tokio::test]

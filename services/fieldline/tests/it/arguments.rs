@@ -1,6 +1,6 @@
 //! Help, and what is said of words that make no sense.
 
-use crate::rig::fieldline;
+use crate::rig::{command, fieldline};
 
 #[test]
 fn help_says_what_each_command_does_and_is_no_error() {
@@ -89,4 +89,17 @@ fn words_that_make_no_sense_end_with_64_and_are_named() {
     ] {
         fieldline(words).fails(64, named);
     }
+}
+
+#[test]
+fn nobody_reading_on_is_no_failure() {
+    let directory = testkit::temp_dir();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut certs = command([
+        "certs".as_ref(),
+        "--dir".as_ref(),
+        directory.path().join("certs").as_os_str(),
+    ]);
+    assert!(certs.stdout(writer).status().unwrap().success());
 }

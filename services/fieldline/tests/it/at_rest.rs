@@ -46,6 +46,48 @@ async fn what_a_bundle_carried_is_verified_and_groups_can_move() {
     fieldline(&["link", "offsets", "--config", &missing]).fails(1, "budgett");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_its_enrolment_connects_needs_no_settings_of_the_core() {
+    let rig = Rig::new();
+    let (core, certs, out) = (rig.text("core.toml"), rig.text("certs"), rig.text("out"));
+    std::fs::create_dir(&out).unwrap();
+    let broker = format!("sqlite://{}", rig.text("core/broker.db"));
+    fieldline(&[
+        "init",
+        "--core",
+        &core,
+        "--enrol",
+        "edge-1",
+        "--certs",
+        &certs,
+        "--out",
+        &out,
+        "--broker",
+        &broker,
+        "--depot",
+        "https://127.0.0.1:1",
+    ])
+    .prints("give edge-1 its enrolment");
+    let config = rig.text("edge.toml");
+    let named = std::fs::read_to_string(&config).unwrap();
+    let (before, rest) = named.split_once("[link.core]\n").unwrap();
+    let (_core, routes) = rest.split_once('\n').unwrap();
+    let (routes, _mirror) = routes.split_once("[mirror]\n").unwrap();
+    let enrolled = before.replace(
+        "[common]\n",
+        &format!("[common]\nenrolment = \"{out}/edge-1.enrolment\"\n"),
+    );
+    std::fs::write(&config, enrolled + routes).unwrap();
+
+    rig.readings(50, 20).await;
+    rig.do_it(&rig.export("edge-1")).prints("50 records");
+    rig.do_it(&rig.import("core")).prints("50 records");
+    let verify = ["link", "verify", "--config", &config];
+    fieldline(&verify).prints("readings/0").prints("same");
+    std::fs::remove_file(format!("{out}/edge-1.enrolment")).unwrap();
+    fieldline(&verify).fails(2, "there is no enrolment at");
+}
+
 /// A group that has read 20 of the edge's readings.
 async fn commit(rig: &Rig) {
     let broker = rig.broker("edge-1").await;

@@ -123,7 +123,7 @@ async fn measure(contender: Contender, setup: &Setup, cli: &Cli, topic: &str, fi
         let outcome = match what {
             "drain" => phases::drain_and_steady(contender, setup, cli, topic, figures).await,
             "wire" => phases::wire(contender, setup, cli, figures).await,
-            "kill" => phases::killed(contender, setup, cli, topic, figures).await,
+            "kill" => phases::killed(contender, setup, topic, figures).await,
             _ => phases::away(contender, setup, cli, figures).await,
         };
         if let Err(error) = outcome {

@@ -41,6 +41,11 @@ pub(crate) async fn fill(broker: &Broker, topic: &str, count: usize) -> Result<(
     Ok(())
 }
 
+/// What there is to be carried: the steady rate of who came before is in it as well.
+async fn held(setup: &Setup, topic: &str) -> Result<i64> {
+    end(&setup.edge, topic, PARTITIONS).await
+}
+
 /// A drain of the whole topic from a cold start, then what it takes at a steady rate.
 pub(crate) async fn drain_and_steady(
     contender: Contender,
@@ -51,14 +56,14 @@ pub(crate) async fn drain_and_steady(
 ) -> Result<()> {
     let id = testkit::unique("b").replace('-', "x");
     contender.enrol(setup, &id, topic).await?;
-    let count = i64::try_from(cli.records)?;
+    let count = held(setup, topic).await?;
     let began = Instant::now();
     let mut run = contender.start(setup, &id, topic, &setup.core_url)?;
     let drain = drained(
         &setup.core,
         &run.destination,
         PARTITIONS,
-        count,
+        0..count,
         &mut run.process,
         LIMIT,
     )
@@ -106,6 +111,18 @@ async fn check(setup: &Setup, topic: &str, destination: &str, what: &str) -> Res
         "  {what}: {lost} lost, {twice} twice, {other} strange or out of order"
     ));
     Ok((lost, twice))
+}
+
+/// The same, again for a minute while something is missing: what is late is not lost.
+async fn check_at_rest(setup: &Setup, topic: &str, destination: &str, what: &str) -> Result<(usize, usize)> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (lost, twice) = check(setup, topic, destination, what).await?;
+        if lost == 0 || Instant::now() > end {
+            return Ok((lost, twice));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
 }
 
 /// Sends at a rate until it is dropped; a value begins with its time.
@@ -222,7 +239,7 @@ pub(crate) async fn wire(
         &setup.core,
         &run.destination,
         PARTITIONS,
-        300,
+        0..300,
         &mut run.process,
         LIMIT,
     )
@@ -249,13 +266,12 @@ pub(crate) async fn wire(
 pub(crate) async fn killed(
     contender: Contender,
     setup: &Setup,
-    cli: &Cli,
     topic: &str,
     figures: &mut Figures,
 ) -> Result<()> {
     let id = testkit::unique("k").replace('-', "x");
     contender.enrol(setup, &id, topic).await?;
-    let count = i64::try_from(cli.records)?;
+    let count = held(setup, topic).await?;
     let mut run = contender.start(setup, &id, topic, &setup.core_url)?;
     let began = Instant::now();
     while settled_end(&setup.core, &run.destination, PARTITIONS).await? * 2 < count {
@@ -268,13 +284,13 @@ pub(crate) async fn killed(
     run.process.kill();
     let killed = Instant::now();
     run.process.again()?;
-    let left = count - settled_end(&setup.core, &run.destination, PARTITIONS).await?;
-    if left > 0 {
+    let arrived = settled_end(&setup.core, &run.destination, PARTITIONS).await?;
+    if arrived < count {
         let drain = drained(
             &setup.core,
             &run.destination,
             PARTITIONS,
-            left,
+            arrived..count,
             &mut run.process,
             LIMIT,
         )
@@ -282,14 +298,7 @@ pub(crate) async fn killed(
         // At least once, or with markers, the count is reached early and the rest comes in the quiet time.
         figures.kill_resume = Some((drain?.last - killed).as_secs_f64());
     }
-    let end = Instant::now() + Duration::from_secs(60);
-    let (lost, twice) = loop {
-        let (lost, twice) = check(setup, topic, &run.destination, "kill -9 half-way").await?;
-        if lost == 0 || Instant::now() > end {
-            break (lost, twice);
-        }
-        tokio::time::sleep(Duration::from_secs(5)).await;
-    };
+    let (lost, twice) = check_at_rest(setup, topic, &run.destination, "kill -9 half-way").await?;
     figures.kill_lost = Some(lost as f64);
     figures.kill_twice = Some(twice as f64);
     run.process.stop(STOP).await.or_else(forgiven)
@@ -315,7 +324,7 @@ pub(crate) async fn away(
         &setup.core,
         &run.destination,
         PARTITIONS,
-        1000,
+        0..1000,
         &mut run.process,
         LIMIT,
     )
@@ -347,7 +356,7 @@ pub(crate) async fn away(
     if let Some(ended) = run.process.ended() {
         bail!("{ended}\n{}", run.process.last_lines(12));
     }
-    let (lost, _) = check(setup, &topic, &run.destination, "core's broker away").await?;
+    let (lost, _) = check_at_rest(setup, &topic, &run.destination, "core's broker away").await?;
     figures.away_lost = Some(lost as f64);
     run.process
         .stop(STOP)

@@ -1,5 +1,6 @@
 //! Looking at the two brokers and at /proc while somebody else works.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,21 +93,21 @@ pub(crate) struct Drain {
     pub(crate) warm: (Mark, Mark),
 }
 
-/// Watches until `count` records and whatever marks them have arrived and nothing more comes.
+/// Watches until the destination's end has gone over `span`, markers counted in, and nothing more comes.
 pub(crate) async fn drained(
     broker: &Broker,
     topic: &str,
     partitions: i32,
-    count: i64,
+    span: Range<i64>,
     process: &mut Process,
     limit: Duration,
 ) -> Result<Drain> {
     let began = Instant::now();
-    let before = settled_end(broker, topic, partitions).await?;
+    let count = span.end - span.start;
     let (mut first, mut last, mut seen) = (None, began, 0);
     let (mut low, mut high) = (None, None);
     loop {
-        let now = settled_end(broker, topic, partitions).await? - before;
+        let now = settled_end(broker, topic, partitions).await? - span.start;
         let mark = || -> Result<Mark> {
             Ok(Mark {
                 at: Instant::now(),

@@ -16,7 +16,7 @@ use common::table::{self, Session, Value, Write};
 use common::telemetry::Telemetry;
 use common::volume::{self, ManifestEntry, Volume};
 use testkit::{asset_id, site};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) struct Core {
     north: SiteId,
@@ -191,18 +191,21 @@ impl Edge {
     pub(crate) async fn mirror(&self) -> Result<()> {
         control::ask(&self.broker, "mirror", Desired::Running, Some("bench")).await?;
         let stop = Stop::new();
-        let mirror = tokio::spawn(run_in::<mirror::Mirror>(
+        // It ends with this future.
+        let mut mirror = JoinSet::new();
+        mirror.spawn(run_in::<mirror::Mirror>(
             host("mirror", "north", &stop),
             self.settings.clone(),
         ));
         while !self.done().await? {
-            if mirror.is_finished() {
-                bail!("mirror has ended: {:?}", mirror.await);
+            if let Some(ended) = mirror.try_join_next() {
+                bail!("mirror has ended: {ended:?}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.cancel();
-        mirror.await.context("mirror panicked")?
+        let ended = mirror.join_next().await.context("mirror has ended")?;
+        ended.context("mirror panicked")?
     }
 
     async fn done(&self) -> Result<bool> {

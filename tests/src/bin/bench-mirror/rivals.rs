@@ -14,6 +14,15 @@ use crate::program;
 /// How often a copy that was cut is started again.
 const TRIES: u32 = 60;
 
+/// The first line of what it says of itself.
+pub(crate) async fn version(name: &str) -> Result<String> {
+    let mut command = Command::new(program(name)?);
+    command.arg(if name == "rsync" { "--version" } else { "version" });
+    let said = command.output().await?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    Ok(said.lines().next().unwrap_or(name).to_owned())
+}
+
 /// A server that ends with the value.
 pub(crate) struct Server {
     port: u16,
@@ -66,6 +75,7 @@ impl Rsync {
             if command
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
+                .kill_on_drop(true)
                 .status()
                 .await?
                 .success()
@@ -111,6 +121,7 @@ impl Rclone {
         let status = command
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .kill_on_drop(true)
             .status()
             .await?;
         if status.success() {

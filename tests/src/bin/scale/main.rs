@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "the table is its result")]
 
+mod table;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,9 @@ struct Cli {
     /// How many assets each edge hears of.
     #[arg(long, default_value_t = 500)]
     assets: usize,
+    /// How long it is waited after that, for what is still on its way and for retries, in seconds.
+    #[arg(long, default_value_t = 20)]
+    settle: u64,
     /// How long the quiet time is measured, in seconds.
     #[arg(long, default_value_t = 60)]
     quiet: u64,
@@ -32,9 +37,16 @@ struct Cli {
     limit: u64,
 }
 
-/// One run's figures for one process of the core.
-struct Row {
+/// One run's figures.
+struct Round {
     edges: usize,
+    /// Until every edge knew everything.
+    took: Duration,
+    rows: Vec<Row>,
+}
+
+/// Those of one process.
+struct Row {
     process: String,
     quiet_cores: f64,
     burst_seconds: f64,
@@ -44,15 +56,24 @@ struct Row {
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
-    let mut rows = Vec::new();
+    let mut rounds = Vec::new();
+    let mut outcome = Ok(());
     for edges in &cli.edges {
-        rows.extend(run(*edges, &cli).await?);
+        match run(*edges, &cli).await {
+            Ok(round) => rounds.push(round),
+            // What was measured before is told all the same.
+            Err(error) => {
+                outcome = Err(error.context(format!("with {edges} edges")));
+                break;
+            }
+        }
     }
-    print(&rows, &cli);
-    Ok(())
+    println!("{}", table::processes(&rounds, cli.assets));
+    println!("{}", table::for_the_document(&rounds, cli.assets)?);
+    outcome
 }
 
-async fn run(edges: usize, cli: &Cli) -> Result<Vec<Row>> {
+async fn run(edges: usize, cli: &Cli) -> Result<Round> {
     let directory = tempfile::tempdir()?;
     let catalogue = Catalogue::made(directory.path(), cli.assets, cli.assets, 8).await?;
     let plan = Plan {
@@ -61,6 +82,9 @@ async fn run(edges: usize, cli: &Cli) -> Result<Vec<Row>> {
         interval: "200ms",
         edges,
     };
+    // The node goes on from run to run; the broker is a new one each time.
+    let spent = engine_usage("cassandra")?.cpu_seconds;
+    println!("{edges} edges: starting");
     let installation = Installation::start(Shape::SmallEdges, directory.path(), &plan).await?;
     let began = Instant::now();
     for edge in &installation.edges {
@@ -73,28 +97,37 @@ async fn run(edges: usize, cli: &Cli) -> Result<Vec<Row>> {
         .await?;
     }
     let took = began.elapsed();
+    println!(
+        "{edges} edges: all knew {} assets {:.0} s after the last of them was up; now quiet for {} s, the first {} not counted",
+        cli.assets,
+        took.as_secs_f64(),
+        cli.settle + cli.quiet,
+        cli.settle
+    );
+    let burst = read(&installation)?;
+    tokio::time::sleep(Duration::from_secs(cli.settle)).await;
     let before = read(&installation)?;
     tokio::time::sleep(Duration::from_secs(cli.quiet)).await;
     let after = read(&installation)?;
-    println!(
-        "{edges} edges: all knew {} assets {:.0} s after the last of them was up; then quiet for {} s",
-        cli.assets,
-        took.as_secs_f64(),
-        cli.quiet
-    );
-    let rows = before
+    let rows = burst
         .into_iter()
+        .zip(before)
         .zip(after)
-        .map(|((process, then), (_, now))| Row {
-            edges,
-            process,
+        .map(|(((process, burst), (_, then)), (_, now))| Row {
             quiet_cores: (now.cpu_seconds - then.cpu_seconds) / cli.quiet as f64,
-            burst_seconds: then.cpu_seconds,
+            burst_seconds: burst.cpu_seconds - if process == "cassandra" { spent } else { 0.0 },
             resident_bytes: now.resident_bytes,
+            process,
         });
-    let rows = rows.collect();
-    installation.stop().await?;
-    Ok(rows)
+    let round = Round {
+        edges,
+        took,
+        rows: rows.collect(),
+    };
+    if let Err(error) = installation.stop().await {
+        println!("{edges} edges: not stopped as it should be: {error:#}");
+    }
+    Ok(round)
 }
 
 /// What each process of the core has used so far, its broker and its Cassandra node included, and the edges together.
@@ -110,58 +143,14 @@ fn read(installation: &Installation) -> Result<Vec<(String, Usage)>> {
             edges.resident_bytes += used.resident_bytes;
         }
     }
-    for name in ["core", "cassandra"] {
-        let file = Path::new(&engine("ENGINES_DIR")?).join(name).join("pid");
-        let pid = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?
-            .trim()
-            .parse()?;
-        let shown = if name == "core" { "kafka" } else { name };
-        all.push((shown.to_owned(), usage(pid)?));
-    }
+    all.push(("kafka".to_owned(), engine_usage("core")?));
+    all.push(("cassandra".to_owned(), engine_usage("cassandra")?));
     all.push(("all edges".to_owned(), edges));
     Ok(all)
 }
 
-fn print(rows: &[Row], cli: &Cli) {
-    let mebi = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
-        "\n{:<18} {:>6} {:>14} {:>12} {:>10}",
-        "process", "edges", "quiet, cores", "CPU-s before", "MiB"
-    );
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows {
-        if !names.contains(&row.process.as_str()) {
-            names.push(&row.process);
-        }
-    }
-    for name in names {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.process == name).collect();
-        for row in &own {
-            println!(
-                "{name:<18} {:>6} {:>14.4} {:>12.1} {:>10.1}",
-                row.edges,
-                row.quiet_cores,
-                row.burst_seconds,
-                mebi(row.resident_bytes)
-            );
-        }
-        if let (Some(first), Some(last)) = (own.first(), own.last())
-            && last.edges > first.edges
-        {
-            let more = (last.edges - first.edges) as f64;
-            println!(
-                "{:<18} {:>6} {:>14.4} {:>12.2} {:>10.2}",
-                "  each further edge",
-                "",
-                (last.quiet_cores - first.quiet_cores) / more,
-                (last.burst_seconds - first.burst_seconds) / more,
-                (mebi(last.resident_bytes) - mebi(first.resident_bytes)) / more
-            );
-        }
-    }
-    println!(
-        "\nCPU-s before: since the process began, {} assets to every edge included",
-        cli.assets
-    );
+fn engine_usage(name: &str) -> Result<Usage> {
+    let file = Path::new(&engine("ENGINES_DIR")?).join(name).join("pid");
+    let pid = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    usage(pid.trim().parse()?)
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use common::chassis::ByteSize;
+
 use crate::app::Kind;
 use crate::site_status;
 use crate::view::{Service, Trouble};
@@ -98,9 +100,13 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         }
     }
     if signs.dead_letters > 0 {
+        let what = match signs.dead_letters {
+            1 => "1 record could not be processed".to_owned(),
+            many => format!("{many} records could not be processed"),
+        };
         found.push(warning(
-            format!("{} records could not be processed", signs.dead_letters),
-            "`fieldline dead-letters list` says why; redrive them once the cause is mended",
+            what,
+            "Dead letters says why; mend the cause, then redrive them there",
         ));
     }
     if signs.failed > 0 {
@@ -179,30 +185,22 @@ fn held(service: &Service, now: i64) -> Option<Trouble> {
 fn room(disk: Disk, ready: u64) -> Option<Trouble> {
     let remedy = "evict assets that are no longer needed, or give the volume a larger disk";
     let below = |(share, bytes): (u64, u64)| disk.free < disk.total / 100 * share && disk.free < bytes;
-    let left = format!("{} of {} are left", bytes(disk.free), bytes(disk.total));
+    let left = format!(
+        "{} of {} are left",
+        ByteSize(disk.free).about(),
+        ByteSize(disk.total).about()
+    );
     if below(FULL) {
         Some(error(format!("the disk is full: {left}"), remedy))
     } else if ready > disk.free {
         let what = format!(
             "what is ready to be mirrored does not fit: it takes {}, and {left}",
-            bytes(ready)
+            ByteSize(ready).about()
         );
         Some(warning(what, remedy))
     } else {
         below(NEARLY_FULL).then(|| warning(format!("the disk is nearly full: {left}"), remedy))
     }
-}
-
-/// Bytes as people read them.
-#[expect(clippy::cast_precision_loss, reason = "words for people")]
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (count as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 fn ill(name: &str, service: &Service) -> Trouble {

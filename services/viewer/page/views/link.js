@@ -226,6 +226,35 @@ function Past() {
   </section>`;
 }
 
+const waiting = (value) => (known(value) ? (value === 0 ? "nothing" : records(value)) : "not known yet");
+const carried = (value) => (value ? `${records(value)} since it started` : "nothing since it started");
+
+// What did not come across, and why; where that is nothing, in a word.
+function Missing({ counters }) {
+  const { lost = 0, refused = 0 } = counters ?? {};
+  if (!lost && !refused) return html`<div><dt>Lost or refused</dt><dd>nothing</dd></div>`;
+  return html`${lost ? html`<div><dt>Lost</dt><dd class="bad-text">${records(lost)}, gone before they were carried</dd></div>` : null}
+    ${refused ? html`<div><dt>Refused</dt><dd class="bad-text">${records(refused)}, kept as dead letters</dd></div>` : null}`;
+}
+
+const PAUSING = {
+  up: "Pausing loses nothing: records wait on both sides until somebody resumes it.",
+  down: "It goes on by itself. Pause it only if it is to stay away when headquarters can be reached again.",
+};
+
+// One button at a time: what can be done now, and what that means.
+function Command({ link, session }) {
+  if (link.state === "not_connected") return session.rights.includes("set_up") ? html`<div class="row"><a class="button" href="#/set-up">Set-up</a></div>` : null;
+  if (!session.rights.includes("link")) return html`<p class="quiet">Changing anything here needs the role field or operator.</p>`;
+  const paused = link.state === "paused" || link.desired === "paused";
+  return html`<div class="row">
+      ${paused
+        ? html`<${Action} kind="primary" testid="link-resume" run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>`
+        : html`<${Action} testid="link-pause" run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>`}
+      ${paused && link.state === "paused" ? null : html`<span class="quiet grow">${paused ? "It is told to pause, and does so as soon as it hears of it." : PAUSING[link.state]}</span>`}
+    </div>`;
+}
+
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
   const instance = newest(link.data?.instances)[0];
@@ -239,24 +268,21 @@ export function Link({ session }) {
       <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
       ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
       ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
-      <dl class="facts">
-        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
-        <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
-        <div><dt>Waiting at headquarters</dt><dd>${records(link.data?.lag?.down)}</dd></div>
-        <div><dt>Waiting here</dt><dd>${records(link.data?.lag?.up)}</dd></div>
-        <div><dt>Carried to this site</dt><dd>${records(instance?.counters?.carried_down)} since start</dd></div>
-        <div><dt>Carried to headquarters</dt><dd>${records(instance?.counters?.carried_up)} since start</dd></div>
-        <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
-      </dl>
+      ${link.data && instance && state !== "not_connected"
+        ? html`<dl class="facts">
+            ${link.data.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
+            <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+            <div><dt>Waiting at headquarters</dt><dd>${waiting(link.data.lag?.down)}</dd></div>
+            <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>
+            <div><dt>Carried to this site</dt><dd>${carried(instance.counters?.carried_down)}</dd></div>
+            <div><dt>Carried to headquarters</dt><dd>${carried(instance.counters?.carried_up)}</dd></div>
+            <${Missing} counters=${instance.counters} />
+          </dl>`
+        : null}
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
-      ${may
-        ? html`<div class="row">
-            <${Action} testid="link-pause" disabled=${state === "paused"} run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>
-            <${Action} kind="primary" testid="link-resume" disabled=${state !== "paused"} run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>
-          </div>`
-        : html`<p class="quiet">Changing anything here needs the role field or operator.</p>`}
+      ${link.data ? html`<${Command} link=${link.data} session=${session} />` : null}
     </section>
-    ${link.data && instance
+    ${link.data && instance && state !== "not_connected"
       ? html`<${Routes} link=${link.data} may=${may} />
         <${Buffer} buffer=${link.data.limits.buffer} />
         <${Spending} limits=${link.data.limits} />

@@ -74,6 +74,9 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             ));
         }
     }
+    let link_waits = by_name
+        .get("link")
+        .is_some_and(|links| links.iter().all(|link| link.state == "waiting"));
     for (name, instances) in by_name {
         // Where one instance works, another that is gone or waits its turn is no trouble.
         let works =
@@ -91,11 +94,14 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             Some(service) => found.extend(recent(service, signs.now)),
             None => {
                 let last = instances.iter().max_by_key(|service| service.reported_at);
-                // That the site is not connected is one trouble, however many services wait for it.
+                // That the site is not connected is one trouble, however many services wait for it; and so is a core
+                // that is out of reach.
                 let told = last
                     .map(|last| ill(name, last))
                     .filter(|trouble| !found.contains(trouble));
-                found.extend(told);
+                if !last.is_some_and(|last| link_waits && depot_is_away(last)) {
+                    found.extend(told);
+                }
             }
         }
     }
@@ -232,6 +238,13 @@ fn ill(name: &str, service: &Service) -> Trouble {
             ),
             "an operator connects it under Set-up on this site's page",
         ),
+        _ if name == "link" => warning(
+            format!(
+                "the link carries nothing: {}",
+                service.detail.as_deref().unwrap_or("it did not say why")
+            ),
+            "it goes on by itself as soon as it can, and nothing is lost; Link has more",
+        ),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -245,6 +258,12 @@ fn ill(name: &str, service: &Service) -> Trouble {
 /// Why the site has no core yet, where that is what the service waits for.
 fn not_connected(service: &Service) -> Option<&str> {
     service.detail.as_deref()?.strip_prefix("not connected: ")
+}
+
+/// Whether it waits for the core's depot.
+fn depot_is_away(service: &Service) -> bool {
+    let detail = service.detail.as_deref();
+    service.state == "waiting" && detail.is_some_and(|detail| detail.starts_with("cannot reach the depot"))
 }
 
 fn recent(service: &Service, now: i64) -> Option<Trouble> {
@@ -379,6 +398,23 @@ mod tests {
                 .what
                 .ends_with("not connected to headquarters: give this site its enrolment")
         );
+    }
+
+    #[test]
+    fn a_core_out_of_reach_is_told_once() {
+        let waits = |name: &str, detail: &str| Service {
+            detail: Some(detail.into()),
+            ..service(name, "a", "waiting")
+        };
+        let link = waits("link", "cannot reach kafka at 192.0.2.1:9092");
+        let mirror = waits("mirror", "cannot reach the depot at https://192.0.2.1:7443");
+        let told = found(&[link, mirror.clone()]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(
+            told[0].what,
+            "the link carries nothing: cannot reach kafka at 192.0.2.1:9092"
+        );
+        assert_eq!(found(&[mirror]).len(), 1, "the depot alone");
     }
 
     #[test]

@@ -134,28 +134,38 @@ class Installation:
     def edge(self) -> Site:
         return self.sites["edge-1"]
 
+    @property
+    def port(self) -> int:
+        """Where a demo begins: what it serves to others has fixed ports after it, and addresses of them are stored."""
+        return int(self.core.url.rsplit(":", 1)[1])
+
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
             process.stop()
 
 
 def demo(
-    directory: Path, *, edges: int = 1, catalogue: str = "", core_settings: str = "", more: tuple[str, ...] = (), port: int = 0
+    directory: Path, *, edges: int = 1, catalogue: str = "", core_settings: str = "", more: tuple[str, ...] = (), port: int = 0,
+    places: int = 0,
 ) -> Installation:
-    """`fieldline demo`, once it has printed its addresses; it goes on with what an earlier one left in the directory."""
+    """`fieldline demo`, once it has printed its addresses; it goes on with what an earlier one left in the directory.
+
+    Its ports are as if there were so many `places` for edges.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    port = port or free_ports(edges + 3)
+    places = max(edges, places)
+    port = port or free_ports(places + 3)
     settings = directory / "more.toml"
     settings.write_text(core_settings, encoding="utf-8")
     words: list[str | Path] = [PROGRAMS / "fieldline", "demo", "--json", "--dir", directory / "data", "--edges", str(edges)]
-    words += ["--port", str(port), "--depot-port", str(port + edges + 1), "--feed-port", str(port + edges + 2)]
+    words += ["--port", str(port), "--depot-port", str(port + places + 1), "--feed-port", str(port + places + 2)]
     words += ["--core-config", settings, *(["--catalogue", catalogue] if catalogue else []), *more]
     process = Process("demo", words, directory / "demo.log")
     try:
         [(at, line), *_] = process.wait_for(PRINTED, 60)
-        places = {place["site"]: place for place in json.loads(line[0])["sites"]}
-        sites = {name: Site(name, place["url"], token(Path(place["token_file"]))) for name, place in places.items()}
-        links = {name: place["link"] for name, place in places.items()}
+        printed = {place["site"]: place for place in json.loads(line[0])["sites"]}
+        sites = {name: Site(name, place["url"], token(Path(place["token_file"]))) for name, place in printed.items()}
+        links = {name: place["link"] for name, place in printed.items()}
         return Installation(directory, sites, {"demo": process}, links, addresses_after_s=at)
     except BaseException:
         process.stop()

@@ -233,7 +233,7 @@ def letters(browser: Browser, directory: Path) -> None:
     core = directory / "letters/data/core"
     newer = hashlib.sha256(b"a schema of the next version").digest()[:4]
     assert stored.change(core, "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:]) > 0
-    second = installation.demo(directory / "letters")
+    second = installation.demo(directory / "letters", port=first.port)
     try:
         core = second.core
         make_users(core)
@@ -269,7 +269,7 @@ def edges(browser: Browser, directory: Path) -> None:
     for edge, ago, problems in (("edge-10", 3 * hour, []), ("edge-11", 50 * hour, ["the disk is nearly full: 3.1 GiB of 58 GiB are left"]), ("edge-12", 200 * hour, [])):
         say = stored.edited("site_status.v1", lambda _, ago=ago, problems=problems: {"reported_at": now - ago, "problems": problems})
         assert stored.change(directory / "edges/data/core", f"{edge}.site-status", say) == 1
-    second = installation.demo(directory / "edges", edges=9)
+    second = installation.demo(directory / "edges", edges=9, places=12, port=first.port)
     try:
         core = second.core
         make_users(core)

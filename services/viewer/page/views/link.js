@@ -50,7 +50,14 @@ function catchUp(route, state) {
   return route.catch_up_seconds < 1 ? "" : ` Caught up in about ${span(route.catch_up_seconds)}.`;
 }
 
-const routeState = (route) => (route.paused ? "paused" : (route.lag_seconds ?? 0) > SOON_S && route.lag_records ? "behind" : known(route.lag_records) ? "keeps up" : "waiting");
+const routeState = (route, link) => (route.paused ? "paused" : link !== "up" ? (route.lag_records ? "waits" : null) : (route.lag_seconds ?? 0) > SOON_S && route.lag_records ? "behind" : known(route.lag_records) ? "keeps up" : "waiting");
+
+const ROUTE_CHIPS = { paused: ["paused", "Paused"], waits: ["waiting", "Waits"], behind: ["waiting", "Behind"], "keeps up": ["running", "Keeps up"], waiting: ["calm", "Not known yet"] };
+
+function RouteChip({ route, link }) {
+  const [state, label] = ROUTE_CHIPS[routeState(route, link)] ?? [];
+  return label ? html`<${Chip} state=${state} label=${label} testid="route-${route.name}-state" />` : null;
+}
 
 function Routes({ link, may }) {
   const routes = link.limits.routes;
@@ -58,10 +65,10 @@ function Routes({ link, may }) {
   const set = (route, state) => () => post("/api/link", { routes: { [route.name]: state } });
   return html`<section aria-labelledby="routes-title">
     <h2 id="routes-title">Routes</h2>
-    ${link.state === "up" || !link.last_contact_at ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
+    ${link.state === "up" || !link.last_contact_at || !known(link.lag.down) ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
     <ul class="rows" data-testid="routes">
       ${routes.map((route) => html`<li key=${route.name} class="card wide" data-testid="route-${route.name}"><div class="row spread">
-        <div><b>${route.name}</b> <${Chip} state=${{ paused: "paused", behind: "waiting", "keeps up": "running" }[routeState(route)]} label=${{ paused: "Paused", behind: "Behind", "keeps up": "Keeps up" }[routeState(route)] ?? "Not known yet"} testid="route-${route.name}-state" />
+        <div><b>${route.name}</b> <${RouteChip} route=${route} link=${link.state} />
           <span class="quiet"> ${describe(route)}</span>
           <div class="figures">${waits(route)}${known(route.lag_records) && route.lag_records !== 0 ? "." : ""}${catchUp(route, link.state)}</div></div>
         ${may && !backlog(route)
@@ -270,7 +277,6 @@ export function Link({ session }) {
       ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
       ${link.data && instance && state !== "not_connected"
         ? html`<dl class="facts">
-            ${link.data.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
             <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
             <div><dt>Waiting at headquarters</dt><dd>${waiting(link.data.lag?.down)}</dd></div>
             <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>

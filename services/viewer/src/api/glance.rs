@@ -284,6 +284,13 @@ fn said(service: &Service, told: Option<&ServiceControl>, last_contact_at: Optio
                 Some("an operator connects this site under Set-up"),
             )
         }
+        "waiting" => (
+            "down",
+            detail
+                .or_else(error)
+                .or_else(|| Some("it does not say why".to_owned())),
+            Some("it goes on by itself as soon as it can; nothing is lost"),
+        ),
         "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),
         "running" if last_contact_at.is_none() && now - service.started_at < CONTACT_MS => (
             "down",

@@ -209,8 +209,7 @@ def down(browser: Browser, directory: Path) -> None:
         edge = second.edge
         for asset_id in ids[6:9]:
             edge.post(f"/api/assets/{asset_id}/request")
-        # Only after that long a start is no excuse any more.
-        eventually(150, "the link is down", lambda: "just started" not in (edge.get("/api/link")["why"] or "just started"))
+        eventually(60, "the link knows what waits here", lambda: edge.get("/api/link")["lag"]["up"])
         views(browser, edge, "link-down", ("home", "assets", "delivered", "mirror", "link", "set-up"))
         views(browser, edge, "link-down-dark", ("home", "link"), color_scheme="dark")
         views(browser, edge, "link-down-phone", ("home", "assets", "link"), viewport=PHONE, device_scale_factor=2)
@@ -315,8 +314,12 @@ def many(browser: Browser, directory: Path) -> None:
         page = sign_in(browser, edge, color_scheme="dark")
         page.goto("/#/assets")
         page.get_by_test_id("assets").focus()
-        page.keyboard.press("End")
-        page.wait_for_timeout(SETTLED_MS)
+
+        def at_the_end() -> bool:
+            page.keyboard.press("End")
+            return page.locator("[aria-posinset]").last.get_attribute("aria-posinset") == str(MANY)
+
+        eventually(60, "all rows are in the list", at_the_end)
         picture(page, "edge-1-assets-many-end-dark")
         page.get_by_test_id("search").fill("tile 07")
         picture(page, "edge-1-assets-many-searched-dark")

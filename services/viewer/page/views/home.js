@@ -1,14 +1,14 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
 import { Age, Disk, Head, Lasting, Notice, ServiceChip, detailOf, useLive } from "../ui.js";
-import { count, stateName, stateOrder } from "../format.js";
+import { count, sentence, stateName, stateOrder } from "../format.js";
 
-const PLACES = { "Dead letters": "dead-letters", Assets: "assets", Link: "link", Services: "services", "Set-up": "set-up" };
+const PLACES = { "Dead letters": "dead-letters", Assets: "assets", Edges: "edges", Link: "link", Services: "services", "Set-up": "set-up" };
 const NAMED = new RegExp(`\\b(${Object.keys(PLACES).join("|")})\\b`);
 
 // What to do, with a way to the view that it names.
 function Remedy({ text }) {
-  const [before, name, ...after] = text.replace(/\.?$/, ".").split(NAMED);
+  const [before, name, ...after] = sentence(text).split(NAMED);
   return html`<span>${before}${name ? html`<a href="#/${PLACES[name]}">${name}</a>${after.join("")}` : null}</span>`;
 }
 

@@ -3,7 +3,7 @@ import { html, useState } from "../html.js";
 import { post } from "../api.js";
 import { Chart } from "../chart.js";
 import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
-import { bytes, count, moment, span } from "../format.js";
+import { bytes, count, moment, sentence, span } from "../format.js";
 import { newest } from "./home.js";
 
 const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
@@ -246,7 +246,7 @@ function Missing({ counters }) {
 
 const PAUSING = {
   up: "Pausing loses nothing: records wait on both sides until somebody resumes it.",
-  down: "It goes on by itself. Pause it only if it is to stay away when headquarters can be reached again.",
+  down: "Pause it only if it is to stay away when headquarters can be reached again.",
 };
 
 // One button at a time: what can be done now, and what that means.
@@ -272,8 +272,8 @@ export function Link({ session }) {
   return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
     <${Notice} problem=${link.problem} onRetry=${link.reload} />
     <section class="card wide">
-      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
-      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
+      <p class="lead">${sentence(link.data?.why ?? (state === "up" ? "Records cross in both directions" : ""))}</p>
+      ${link.data?.remedy ? html`<p>${sentence(link.data.remedy)}</p>` : null}
       ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
       ${link.data && instance && state !== "not_connected"
         ? html`<dl class="facts">

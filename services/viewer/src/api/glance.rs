@@ -270,7 +270,10 @@ fn said(service: &Service, told: Option<&ServiceControl>, last_contact_at: Optio
     match service.state {
         "paused" | "draining" => (
             "paused",
-            Some(format!("{} paused it", by().as_deref().unwrap_or("somebody"))),
+            Some(format!(
+                "nothing crosses since {} paused it",
+                by().as_deref().unwrap_or("somebody")
+            )),
             Some("resume it when records are to cross again; nothing is lost meanwhile"),
         ),
         "waiting"
@@ -368,7 +371,7 @@ mod tests {
         let paused = link("paused", None, Some(90_000));
         assert_eq!(
             (paused.state, paused.why.as_deref()),
-            ("paused", Some("somebody paused it"))
+            ("paused", Some("nothing crosses since somebody paused it"))
         );
         let told = ServiceControl {
             service: "link".into(),
@@ -378,7 +381,7 @@ mod tests {
             asked_at: 0,
         };
         let paused = LinkView::from(paused.instances, Some(&told), 100_000);
-        assert_eq!(paused.why.as_deref(), Some("kim paused it"));
+        assert_eq!(paused.why.as_deref(), Some("nothing crosses since kim paused it"));
         assert_eq!(paused.desired, Some("paused"));
         assert_eq!(link("silent", None, Some(90_000)).state, "down");
         assert_eq!(

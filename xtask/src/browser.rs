@@ -34,6 +34,8 @@ pub(crate) struct Screenshots {
     /// An optimised build.
     #[arg(long)]
     release: bool,
+    /// Only these, as `down edges`; the other pictures stay.
+    names: Vec<String>,
 }
 
 /// Builds the programs, and runs the browser tests; they start and stop the installations that they need.
@@ -61,7 +63,9 @@ pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
 /// Builds the programs, and takes a picture of every page and state.
 pub(crate) async fn screenshots(arguments: &Screenshots) -> anyhow::Result<()> {
     build(arguments.release, false).await?;
-    succeed(python(&["browser/screenshots.py"], arguments.release)).await?;
+    let mut words = vec!["browser/screenshots.py"];
+    words.extend(arguments.names.iter().map(String::as_str));
+    succeed(python(&words, arguments.release)).await?;
     say("the pictures are in target/screenshots");
     Ok(())
 }

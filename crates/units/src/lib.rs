@@ -85,6 +85,20 @@ impl ByteSize {
     pub const fn bytes(self) -> u64 {
         self.0
     }
+
+    /// About so much, as people read it and as the page writes it: `532 B`, `4.2 MiB`, `120 GiB`.
+    #[expect(clippy::cast_precision_loss, reason = "words for people")]
+    pub fn about(self) -> String {
+        let (mut value, mut unit) = (self.0 as f64, "B");
+        for next in ["KiB", "MiB", "GiB", "TiB"] {
+            if value < 1024.0 {
+                break;
+            }
+            (value, unit) = (value / 1024.0, next);
+        }
+        let digits = usize::from(unit != "B" && value < 100.0);
+        format!("{value:.digits$} {unit}")
+    }
 }
 
 impl Display for ByteSize {
@@ -196,6 +210,15 @@ mod tests {
         }
         assert_eq!(ByteSize::mib(64).to_string(), "64MiB");
         assert_eq!("1GB".parse::<ByteSize>().unwrap().bytes(), 1_000_000_000);
+    }
+
+    #[test]
+    fn sizes_for_people_are_short() {
+        let shown = [0, 532, 1024, 4_400_000, 128_849_018_880, u64::MAX].map(|size| ByteSize(size).about());
+        assert_eq!(
+            shown,
+            ["0 B", "532 B", "1.0 KiB", "4.2 MiB", "120 GiB", "16777216 TiB"]
+        );
     }
 
     #[test]

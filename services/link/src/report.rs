@@ -101,17 +101,23 @@ impl Board {
 
 /// What the states of all carriers are together: what the service waits for, if it does.
 fn together(states: &BTreeMap<Place, State>) -> Option<String> {
-    let mut problems: Vec<String> = Vec::new();
+    // Each problem once, with its direction where the other has another or none.
+    let mut problems: Vec<(&String, Option<Direction>)> = Vec::new();
     for ((direction, _), state) in states {
-        if let State::Problem(problem) = state {
-            let said = format!("{direction}: {problem}");
-            if !problems.contains(&said) {
-                problems.push(said);
-            }
+        let State::Problem(problem) = state else {
+            continue;
+        };
+        match problems.iter_mut().find(|(known, _)| *known == problem) {
+            Some((_, of)) => *of = of.filter(|of| of == direction),
+            None => problems.push((problem, Some(*direction))),
         }
     }
     if !problems.is_empty() {
-        return Some(problems.join("; "));
+        let said = problems.iter().map(|(problem, of)| match of {
+            Some(direction) => format!("{direction}: {problem}"),
+            None => (*problem).clone(),
+        });
+        return Some(said.collect::<Vec<_>>().join("; "));
     }
     // While something may cross, what may not is no reason to call the link down.
     let idle = |state: &State| matches!(state, State::Held(_) | State::Paused);
@@ -253,9 +259,11 @@ mod tests {
         assert_eq!(of(&[held(), held(), State::Paused]), Some("no window".into()));
         assert_eq!(of(&[State::Paused]), Some("all routes are paused".into()));
         let problem = || State::Problem("no topic".into());
+        assert_eq!(of(&[problem(), problem(), problem()]), Some("no topic".into()));
+        let other = State::Problem("no right".into());
         assert_eq!(
-            of(&[problem(), problem(), problem()]),
-            Some("down: no topic; up: no topic".into())
+            of(&[problem(), other.clone(), other]),
+            Some("down: no topic; up: no right".into())
         );
     }
 }

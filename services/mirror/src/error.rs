@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use common::broker::{self, Class, Classify};
 use common::budget::Hold;
+use common::chassis::ByteSize;
 use common::schemas::{self, AssetId};
 use common::{table, volume};
 
@@ -79,7 +80,10 @@ pub enum Error {
         address: SocketAddr,
         source: std::io::Error,
     },
-    #[error("the volume's quota of {quota} bytes leaves no room for {bytes}: {free} bytes are free")]
+    #[error(
+        "the volume's quota of {} leaves no room for {}: {} are free",
+        ByteSize(*quota).about(), ByteSize(*bytes).about(), ByteSize(*free).about()
+    )]
     Quota { bytes: u64, free: u64, quota: u64 },
     #[error("it is not wanted any more")]
     Unwanted,

@@ -82,7 +82,7 @@ mod tests {
         room.holds(40);
         let first = room.take(50).unwrap();
         let refused = room.take(20).unwrap_err().to_string();
-        assert!(refused.contains("10 bytes are free"), "{refused}");
+        assert!(refused.contains("10 B are free"), "{refused}");
         drop(first);
         room.take(60).unwrap().fill();
         assert!(room.take(1).is_err());

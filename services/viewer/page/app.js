@@ -43,13 +43,14 @@ function useRoute() {
 
 const STALE = { down: "The link to headquarters is down.", paused: "The link to headquarters is paused.", not_connected: "This site is not connected to headquarters yet." };
 
-// At an edge every view says how old is what headquarters told, for as long as the link carries nothing.
+// At an edge every view says how old is what headquarters told, for as long as the link carries nothing. Why that is so, the
+// overview says itself.
 function Staleness({ here }) {
   const { data: link } = useLive("/api/link", "link");
-  // Set-up says itself that the site is not connected.
-  if (!link || !STALE[link.state] || (link.state === "not_connected" && here === "set-up")) return null;
+  // Two views say it themselves: Link how it is, Set-up that the site is not connected.
+  if (!link || !STALE[link.state] || here === "link" || (link.state === "not_connected" && here === "set-up")) return null;
   const at = link.last_contact_at;
-  return html`<div class="banner warn" role="status" data-testid="as-of"><span><b>${STALE[link.state]}</b> ${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} <a href=${link.state === "not_connected" ? "#/set-up" : "#/link"}>${link.state === "not_connected" ? "Set it up" : "Why, and what to do"}</a></span></div>`;
+  return html`<div class="banner warn" role="status" data-testid="as-of"><span>${here === "home" ? null : html`<b>${STALE[link.state]}</b> `}${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} ${here === "home" ? null : html`<a href=${link.state === "not_connected" ? "#/set-up" : "#/link"}>${link.state === "not_connected" ? "Set it up" : "Why, and what to do"}</a>`}</span></div>`;
 }
 
 function Connection({ edge, here }) {

@@ -87,6 +87,9 @@ const STATES = {
 // In the order in which assets go through them.
 export const stateOrder = (one, other) => Object.keys(STATES).indexOf(one) - Object.keys(STATES).indexOf(other);
 
+// What services say has no full stop; nothing stays nothing.
+export const sentence = (text) => text && text.replace(/\.?$/, ".");
+
 // A number of things, in words.
 export const many = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 

@@ -201,7 +201,7 @@ export function Dialogs() {
       ${(question.fields ?? []).map(
         (field) => html`<label key=${field.name}>${field.label}
           ${field.options
-            ? html`<select name=${field.name}>${field.options.map((one) => html`<option value=${one}>${one}</option>`)}</select>`
+            ? html`<select name=${field.name}>${field.options.map((one) => html`<option value=${one} selected=${one === field.value}>${one}</option>`)}</select>`
             : html`<input name=${field.name} type=${field.type ?? "text"} defaultValue=${field.value ?? ""} required=${field.required} minlength=${field.minlength} autocomplete=${field.autocomplete ?? "off"} />`}
         </label>`,
       )}

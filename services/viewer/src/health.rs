@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use common::chassis::ByteSize;
+
 use crate::app::Kind;
 use crate::site_status;
 use crate::view::{Service, Trouble};
@@ -11,6 +13,8 @@ const RECENT_MS: i64 = 10 * 60 * 1000;
 /// How long an edge may say nothing before that is worth a word: it says something every [`site_status::EVERY`], and its
 /// link may need a while.
 const EDGE_SILENT_MS: i64 = (site_status::EVERY.as_secs() as i64 + 5 * 60) * 1000;
+/// So many silent edges are told by their names.
+const NAMED_EDGES: usize = 5;
 /// A disk that has less than this share left, and less than these bytes, is nearly full.
 const NEARLY_FULL: (u64, u64) = (10, 10 << 30);
 /// One that has less than this is as good as full.
@@ -72,6 +76,9 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             ));
         }
     }
+    let link_waits = by_name
+        .get("link")
+        .is_some_and(|links| links.iter().all(|link| link.state == "waiting"));
     for (name, instances) in by_name {
         // Where one instance works, another that is gone or waits its turn is no trouble.
         let works =
@@ -89,18 +96,25 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             Some(service) => found.extend(recent(service, signs.now)),
             None => {
                 let last = instances.iter().max_by_key(|service| service.reported_at);
-                // That the site is not connected is one trouble, however many services wait for it.
+                // That the site is not connected is one trouble, however many services wait for it; and so is a core
+                // that is out of reach.
                 let told = last
                     .map(|last| ill(name, last))
                     .filter(|trouble| !found.contains(trouble));
-                found.extend(told);
+                if !last.is_some_and(|last| link_waits && depot_is_away(last)) {
+                    found.extend(told);
+                }
             }
         }
     }
     if signs.dead_letters > 0 {
+        let what = match signs.dead_letters {
+            1 => "1 record could not be processed".to_owned(),
+            many => format!("{many} records could not be processed"),
+        };
         found.push(warning(
-            format!("{} records could not be processed", signs.dead_letters),
-            "`fieldline dead-letters list` says why; redrive them once the cause is mended",
+            what,
+            "Dead letters says why; mend the cause, then redrive them there",
         ));
     }
     if signs.failed > 0 {
@@ -127,25 +141,59 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
             "raise viewer.max_assets",
         ));
     }
-    for (edge, reported_at) in signs.edges {
-        let what = match reported_at {
-            None => format!("{edge} is enrolled and has never reported"),
-            Some(at) if signs.now - at > EDGE_SILENT_MS => {
-                format!("{edge} last reported {} minutes ago", (signs.now - at) / 60_000)
-            }
-            Some(_) => continue,
-        };
-        found.push(warning(
-            what,
-            "its link may be down or paused; nothing is lost, it goes on when the link is up",
-        ));
-    }
+    found.extend(unheard(signs.edges, signs.now));
     found.sort_by_key(|trouble| match trouble.severity {
         "error" => 0,
         "warning" => 1,
         _ => 2,
     });
     found
+}
+
+/// What there is to say of edges of which nothing was heard for long: all of them together, for they can be many.
+fn unheard(edges: &[(String, Option<i64>)], now: i64) -> Option<Trouble> {
+    let mut late: Vec<(&str, Option<i64>)> = edges
+        .iter()
+        .map(|(edge, at)| (edge.as_str(), at.map(|at| now - at)))
+        .filter(|(_, ago)| ago.is_none_or(|ago| ago > EDGE_SILENT_MS))
+        .collect();
+    // The newest trouble is the one to look into; what was never there may only be on its way.
+    late.sort_by_key(|(edge, ago)| (ago.unwrap_or(i64::MAX), *edge));
+    let since = |ago: Option<i64>| {
+        ago.map_or_else(
+            || "from the start".to_owned(),
+            |ago| format!("for {}", lasting(ago)),
+        )
+    };
+    let what = match late.as_slice() {
+        [] => return None,
+        [(edge, ago)] => format!("nothing is heard of {edge} {}", since(*ago)),
+        _ => {
+            let mut named: Vec<String> = late
+                .iter()
+                .take(NAMED_EDGES)
+                .map(|(edge, ago)| format!("{edge} {}", since(*ago)))
+                .collect();
+            if late.len() > NAMED_EDGES {
+                named.push(format!("{} more", late.len() - NAMED_EDGES));
+            }
+            format!("nothing is heard of {} edges: {}", late.len(), named.join(", "))
+        }
+    };
+    Some(warning(
+        what,
+        "a link may be down or paused; nothing is lost, and it goes on when the link is up. Edges has more",
+    ))
+}
+
+/// A time in its largest unit.
+fn lasting(ms: i64) -> String {
+    let (number, unit) = match ms / 60_000 {
+        minutes @ 0..60 => (minutes, "minute"),
+        minutes @ 60..1440 => (minutes / 60, "hour"),
+        minutes => (minutes / 1440, "day"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What there is to say of what waits for a core that does not answer.
@@ -179,30 +227,22 @@ fn held(service: &Service, now: i64) -> Option<Trouble> {
 fn room(disk: Disk, ready: u64) -> Option<Trouble> {
     let remedy = "evict assets that are no longer needed, or give the volume a larger disk";
     let below = |(share, bytes): (u64, u64)| disk.free < disk.total / 100 * share && disk.free < bytes;
-    let left = format!("{} of {} are left", bytes(disk.free), bytes(disk.total));
+    let left = format!(
+        "{} of {} are left",
+        ByteSize(disk.free).about(),
+        ByteSize(disk.total).about()
+    );
     if below(FULL) {
         Some(error(format!("the disk is full: {left}"), remedy))
     } else if ready > disk.free {
         let what = format!(
             "what is ready to be mirrored does not fit: it takes {}, and {left}",
-            bytes(ready)
+            ByteSize(ready).about()
         );
         Some(warning(what, remedy))
     } else {
         below(NEARLY_FULL).then(|| warning(format!("the disk is nearly full: {left}"), remedy))
     }
-}
-
-/// Bytes as people read them.
-#[expect(clippy::cast_precision_loss, reason = "words for people")]
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (count as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 fn ill(name: &str, service: &Service) -> Trouble {
@@ -234,6 +274,13 @@ fn ill(name: &str, service: &Service) -> Trouble {
             ),
             "an operator connects it under Set-up on this site's page",
         ),
+        _ if name == "link" => warning(
+            format!(
+                "the link carries nothing: {}",
+                service.detail.as_deref().unwrap_or("it did not say why")
+            ),
+            "it goes on by itself as soon as it can, and nothing is lost; Link has more",
+        ),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -247,6 +294,12 @@ fn ill(name: &str, service: &Service) -> Trouble {
 /// Why the site has no core yet, where that is what the service waits for.
 fn not_connected(service: &Service) -> Option<&str> {
     service.detail.as_deref()?.strip_prefix("not connected: ")
+}
+
+/// Whether it waits for the core's depot.
+fn depot_is_away(service: &Service) -> bool {
+    let detail = service.detail.as_deref();
+    service.state == "waiting" && detail.is_some_and(|detail| detail.starts_with("cannot reach the depot"))
 }
 
 fn recent(service: &Service, now: i64) -> Option<Trouble> {
@@ -384,6 +437,23 @@ mod tests {
     }
 
     #[test]
+    fn a_core_out_of_reach_is_told_once() {
+        let waits = |name: &str, detail: &str| Service {
+            detail: Some(detail.into()),
+            ..service(name, "a", "waiting")
+        };
+        let link = waits("link", "cannot reach kafka at 192.0.2.1:9092");
+        let mirror = waits("mirror", "cannot reach the depot at https://192.0.2.1:7443");
+        let told = found(&[link, mirror.clone()]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(
+            told[0].what,
+            "the link carries nothing: cannot reach kafka at 192.0.2.1:9092"
+        );
+        assert_eq!(found(&[mirror]).len(), 1, "the depot alone");
+    }
+
+    #[test]
     fn what_would_be_lost_while_the_core_is_away_is_told_in_time() {
         let told = |hours: f64, now: i64| {
             let mut link = service("link", "a", "running");
@@ -422,7 +492,31 @@ mod tests {
             now: EDGE_SILENT_MS + 1,
             ..nothing(Kind::Core)
         };
-        assert_eq!(troubles(&signs).len(), 5 + 1 + 1 + 1 + 1 + 2);
+        let told = troubles(&signs);
+        assert_eq!(told.len(), 5 + 1 + 1 + 1 + 1 + 1);
+        let edges = told.last().unwrap();
+        assert_eq!(
+            edges.what,
+            "nothing is heard of 2 edges: edge-2 for 20 minutes, edge-1 from the start"
+        );
+    }
+
+    #[test]
+    fn silent_edges_are_one_trouble_the_newest_first_and_not_all_by_name() {
+        const HOUR: i64 = 60 * 60 * 1000;
+        let told = |edges: &[(String, Option<i64>)]| unheard(edges, 100 * HOUR).map(|trouble| trouble.what);
+        let edge = |number: i64, hours: i64| (format!("edge-{number}"), Some((100 - hours) * HOUR));
+        assert_eq!(told(&[edge(1, 0)]), None);
+        assert_eq!(
+            told(&[edge(1, 0), edge(2, 50)]).unwrap(),
+            "nothing is heard of edge-2 for 2 days"
+        );
+        let many: Vec<_> = (1..=7).map(|number| edge(number, 8 - number)).collect();
+        assert_eq!(
+            told(&many).unwrap(),
+            "nothing is heard of 7 edges: edge-7 for 1 hour, edge-6 for 2 hours, edge-5 for 3 hours, edge-4 for 4 hours, \
+             edge-3 for 5 hours, 2 more"
+        );
     }
 
     #[test]

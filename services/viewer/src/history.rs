@@ -135,6 +135,15 @@ impl History {
         }
     }
 
+    /// When the core last answered, as far as it was written down: a link that has just started does not know.
+    pub(crate) fn contact(&self) -> Option<i64> {
+        let rings = self.rings();
+        let contacts = rings.iter().filter_map(|ring| ring.series.get("last_contact_at"));
+        let newest = contacts.flatten().copied().reduce(f64::max)?;
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+        (newest > 0.0).then_some(newest as i64)
+    }
+
     fn rings(&self) -> MutexGuard<'_, [Ring; 2]> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,6 +178,18 @@ mod tests {
         // A record that compaction left over from before is none.
         ring.put(MINUTE_MS, of("a", 9.0));
         assert!(ring.series["a"][1].is_nan());
+    }
+
+    #[test]
+    fn the_last_contact_is_the_newest_that_was_written_down() {
+        let history = History::default();
+        assert_eq!(history.contact(), None);
+        let point = |contact: f64| BTreeMap::from([("last_contact_at".to_owned(), contact)]);
+        history.rings()[1].put(MINUTE_MS, point(50_000.0));
+        history.rings()[0].put(2 * MINUTE_MS, point(110_000.0));
+        // A link that started again and reached nobody says nothing of it.
+        history.rings()[0].put(3 * MINUTE_MS, BTreeMap::from([("buffer_hours".to_owned(), 3.0)]));
+        assert_eq!(history.contact(), Some(110_000));
     }
 
     #[test]

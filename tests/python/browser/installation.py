@@ -134,32 +134,64 @@ class Installation:
     def edge(self) -> Site:
         return self.sites["edge-1"]
 
+    @property
+    def port(self) -> int:
+        """Where a demo begins: what it serves to others has fixed ports after it, and addresses of them are stored."""
+        return int(self.core.url.rsplit(":", 1)[1])
+
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
             process.stop()
 
 
 def demo(
-    directory: Path, *, edges: int = 1, catalogue: str = "", core_settings: str = "", more: tuple[str, ...] = (), port: int = 0
+    directory: Path, *, edges: int = 1, catalogue: str = "", core_settings: str = "", more: tuple[str, ...] = (), port: int = 0,
+    places: int = 0,
 ) -> Installation:
-    """`fieldline demo`, once it has printed its addresses; it goes on with what an earlier one left in the directory."""
+    """`fieldline demo`, once it has printed its addresses; it goes on with what an earlier one left in the directory.
+
+    Its ports are as if there were so many `places` for edges.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    port = port or free_ports(edges + 3)
+    places = max(edges, places)
+    port = port or free_ports(places + 3)
     settings = directory / "more.toml"
     settings.write_text(core_settings, encoding="utf-8")
     words: list[str | Path] = [PROGRAMS / "fieldline", "demo", "--json", "--dir", directory / "data", "--edges", str(edges)]
-    words += ["--port", str(port), "--depot-port", str(port + edges + 1), "--feed-port", str(port + edges + 2)]
+    words += ["--port", str(port), "--depot-port", str(port + places + 1), "--feed-port", str(port + places + 2)]
     words += ["--core-config", settings, *(["--catalogue", catalogue] if catalogue else []), *more]
     process = Process("demo", words, directory / "demo.log")
     try:
         [(at, line), *_] = process.wait_for(PRINTED, 60)
-        places = {place["site"]: place for place in json.loads(line[0])["sites"]}
-        sites = {name: Site(name, place["url"], token(Path(place["token_file"]))) for name, place in places.items()}
-        links = {name: place["link"] for name, place in places.items()}
+        printed = {place["site"]: place for place in json.loads(line[0])["sites"]}
+        sites = {name: Site(name, place["url"], token(Path(place["token_file"]))) for name, place in printed.items()}
+        links = {name: place["link"] for name, place in printed.items()}
         return Installation(directory, sites, {"demo": process}, links, addresses_after_s=at)
     except BaseException:
         process.stop()
         raise
+
+
+def edge_alone(of: Installation, core: str) -> Installation:
+    """The first edge of a demo that has ended, on what it has stored, with its headquarters at another address."""
+    home, certs = of.directory / "data/edge-1", of.directory / "data/certs"
+    port = int(of.edge.url.rsplit(":", 1)[1])
+    file = of.directory / "edge-alone.toml"
+    file.write_text(
+        f'[common]\nsite = "edge-1"\n[common.log]\nlevel = "warn"\n[common.broker]\nurl = "sqlite://{home}/broker.db"\n'
+        f'[common.table]\nurl = "sqlite://{home}/table.db"\n[common.volume]\nurl = "file://{home}/volume"\n'
+        f'[link.core]\nurl = "{core}"\n[mirror]\ndepot = "https://127.0.0.1:1"\n{_tls("mirror", certs, "sites/edge-1")}'
+        f'[viewer]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{home}/viewer.token"\n',
+        encoding="utf-8",
+    )
+    process = Process("edge-1", [PROGRAMS / "fieldline", "run", "--edge", file], of.directory / "edge-alone.log")
+    alone = Installation(of.directory, {"edge-1": of.edge}, {"edge-1": process})
+    try:
+        eventually(30, "the edge answers", lambda: alone.edge.get("/api/site"))
+    except BaseException:
+        alone.stop()
+        raise
+    return alone
 
 
 def token(file: Path) -> str:

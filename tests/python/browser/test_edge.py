@@ -93,8 +93,11 @@ def test_a_paused_link_says_so_and_as_of_when_everything_is_known(main: Installa
     field_page.get_by_test_id("link-pause").click()
     try:
         expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "paused")
+        expect(field_page.get_by_text("since fred paused it")).to_have_count(1)
+        expect(field_page.get_by_test_id("link-pause")).to_have_count(0)
+        field_page.get_by_test_id("nav-assets").click()
         expect(field_page.get_by_test_id("as-of").first).to_contain_text("as of")
-        expect(field_page.get_by_test_id("link-pause")).to_be_disabled()
+        field_page.get_by_test_id("nav-link").click()
     finally:
         field_page.get_by_test_id("link-resume").click()
     expect(field_page.get_by_test_id("link-state")).to_have_attribute("data-state", "up", timeout=30_000)

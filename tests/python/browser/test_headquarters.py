@@ -36,6 +36,23 @@ def test_assets_pass_the_lanes_and_who_got_what_is_told(main: Installation, open
     expect(page.get_by_role("region", name="Who asked for it")).to_contain_text("edge-1")
 
 
+def test_an_edge_that_was_never_heard_of_is_told_first_and_a_revoked_one_last(main: Installation, open_page: OpenPage) -> None:
+    main.core.post("/api/sites", {"site": "edge-9", "certificate_sha256": "9" * 64})
+    try:
+        page = open_page(main.core, "ada", "#/edges")
+        rows = page.locator("[data-testid^=site-]")
+        expect(rows.first).to_contain_text("edge-9")
+        expect(rows.first).to_contain_text("Never heard of")
+        page.get_by_test_id("nav-home").click()
+        expect(page.get_by_test_id("problems")).to_contain_text("othing is heard of edge-9 from the start", timeout=20_000)
+        page.get_by_test_id("problems").get_by_role("link", name="Edges").click()
+        expect(rows.first).to_be_visible()
+    finally:
+        main.core.post("/api/sites/edge-9/revoke", {"reason": "it was never built"})
+    page.reload()
+    expect(rows.last).to_contain_text("it was never built")
+
+
 def test_the_expiry_of_an_asset_is_set_and_a_withdrawn_one_is_so_at_the_edge(main: Installation, open_page: OpenPage) -> None:
     eventually(60, "there is an asset", lambda: main.edge.assets(state="available"))
     asset_id = main.edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]

@@ -65,6 +65,27 @@ def test_people_change_their_own_password_and_are_signed_out_elsewhere(main: Ins
     expect(page.get_by_test_id("nav-assets")).to_be_visible()
 
 
+def test_an_operator_changes_the_role_of_others_and_not_their_own(main: Installation, open_page: OpenPage) -> None:
+    main.edge.post("/api/users", {"name": "rolf", "role": "viewer", "password": PASSWORD})
+    page = open_page(main.edge, "olga", "#/users")
+    row = page.get_by_test_id("user-rolf")
+    expect(row).to_contain_text("viewer")
+    expect(page.get_by_test_id("role-olga")).to_be_disabled()
+    press(page, "role-rolf")
+    choice = page.get_by_role("dialog").get_by_label("Role")
+    expect(choice).to_have_value("viewer")
+    assert not violations(page)
+    choice.press("f")
+    expect(choice).to_have_value("field")
+    press(page, "confirm")
+    expect(row).to_contain_text("field")
+    expect(page.get_by_test_id("toast")).to_contain_text("rolf is field now")
+    rolf = open_page(main.edge, "rolf", "#/link")
+    expect(rolf.get_by_test_id("link-pause")).to_be_visible()
+    said = main.edge.get("/api/audit?user=olga&action=user.set")["entries"]
+    assert [(one["target"], one["detail"], one["outcome"]) for one in said if one["target"] == "rolf"] == [("rolf", "role: field", "done")]
+
+
 def test_a_one_time_link_signs_in_once_and_leaves_no_trace_in_the_address(
     main: Installation, open_page: OpenPage, watch: Watch
 ) -> None:

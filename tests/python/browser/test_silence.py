@@ -39,7 +39,7 @@ def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_succes
     """Embedded engines belong to one process, so it is the whole machine that dies here, and another takes its place."""
     watch.expect("ERR_|Failed to load resource")
     first = installation.demo(directory / "machines", core_settings='[common]\ninstance = "first-machine"\n')
-    port = int(first.core.url.rsplit(":", 1)[1])
+    port = first.port
     make_users(first.core)
     page = open_page(first.core, "olga", "#/services")
     expect(page.get_by_test_id("service-feed-state")).to_have_attribute("data-state", "running")

@@ -1,10 +1,12 @@
 //! The demo as a newcomer meets it: it says where to look, and the link signs in.
+//!
+//! How soon that is, the browser tests measure (`tests/python/browser/test_demo.py`).
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::process::program;
@@ -54,14 +56,10 @@ pub(crate) async fn start(directory: &Path, first: u16, more: &[&str]) -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn demo_says_within_seconds_where_its_pages_are_and_its_links_sign_in_once() -> Result<()> {
+async fn demo_says_where_its_pages_are_and_its_links_sign_in_once() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let first = free_ports()?;
-    let started = Instant::now();
     let (_demo, said) = start(directory.path(), first, &[]).await?;
-    let took = started.elapsed();
-    // Three seconds by themselves; tests share their processors with others.
-    ensure!(took < Duration::from_secs(10), "it took {took:?}");
     // A second caller finds the provider installed already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().build()?;

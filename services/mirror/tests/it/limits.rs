@@ -313,7 +313,7 @@ async fn what_has_been_here_longest_gives_its_room_but_for_what_is_pinned() {
         })
         .await;
     let detail = status.detail.unwrap();
-    assert!(detail.contains("leaves no room for 1100000"), "{detail}");
+    assert!(detail.contains("leaves no room for 1.0 MiB"), "{detail}");
     assert_eq!(status.counters["assets_evicted"], 1);
     assert_eq!(status.counters["bytes_evicted"], 300_000);
     assert!(sites.mirrored(&new).await.is_some());

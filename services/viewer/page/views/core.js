@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "../html.js";
 import { get, query } from "../api.js";
 import * as live from "../live.js";
-import { Age, Chip, Empty, Head, Notice, Thumb, useLive } from "../ui.js";
+import { Age, Chip, Empty, Head, Notice, Thumb, useLive, useTime } from "../ui.js";
 import { count, many, stateName } from "../format.js";
 
 const STAGES = [
@@ -98,18 +98,40 @@ export function Requests() {
     </table></div>` : null}`;
 }
 
+// As the site itself judges it: an edge with nothing to say says so every quarter of an hour.
+const LATE_MS = 20 * 60 * 1000;
+const isLate = (one, now) => !one.revoked_at && (!one.status || now - one.status.reported_at > LATE_MS);
+// Those that somebody should look at come first; then in the order in which people count.
+const place = (one, now) => (one.revoked_at ? 3 : isLate(one, now) ? 0 : one.status.problems?.length ? 1 : 2);
+const NAMES = new Intl.Collator("en", { numeric: true });
+
+function wrong(one, late) {
+  if (one.revoked_at) return one.revoked_reason;
+  if (!one.status) return "–";
+  const said = one.status.problems?.length ? one.status.problems.join("; ") : "nothing";
+  return late ? html`${said} <span class="quiet">as of then</span>` : said;
+}
+
+function Edge({ one }) {
+  const late = useTime((now) => isLate(one, now));
+  const { status } = one;
+  return html`<tr data-testid="site-${one.site}">
+    <td data-label="Edge"><span><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="Revoked" />` : late ? html` <${Chip} state="waiting" label=${status ? "Silent" : "Never heard of"} />` : null}</span></td>
+    <td data-label="Last word">${status ? html`<${Age} at=${status.reported_at} />` : "never"}</td>
+    <td data-label="Knows">${count(status?.assets)}</td><td data-label="Holds">${count(status?.mirrored)}</td><td data-label="Waits for">${count(status?.pending)}</td><td data-label="Version">${status?.version ?? "–"}</td>
+    <td data-label="What is wrong">${html`<span>${wrong(one, late)}</span>`}</td></tr>`;
+}
+
 export function Edges() {
   const { data, problem, reload } = useLive("/api/sites", "sites");
-  const sites = data?.sites ?? [];
+  const now = live.now();
+  const sites = [...(data?.sites ?? [])].sort((a, b) => place(a, now) - place(b, now) || NAMES.compare(a.site, b.site));
   return html`<${Head} title="Edges"><span class="quiet">${many(sites.length, "edge")}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && sites.length === 0 ? html`<${Empty} title="No edge is enrolled."><code>fieldline site add NAME</code> enrols one.<//>` : null}
-    ${sites.length ? html`<div class="scroll cards" tabindex="0" role="region" aria-label="Edges"><table>
+    ${sites.length ? html`<p class="quiet">What each edge last said of itself. It knows, holds and waits for assets.</p>
+      <div class="scroll cards" tabindex="0" role="region" aria-label="Edges"><table>
       <thead><tr><th>Edge</th><th>Last word</th><th>Knows</th><th>Holds</th><th>Waits for</th><th>Version</th><th>What is wrong there</th></tr></thead>
-      <tbody>${sites.map((one) => html`<tr key=${one.site} data-testid="site-${one.site}">
-        <td data-label="Edge"><span><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="Revoked" />` : null}</span></td>
-        <td data-label="Last word">${one.status ? html`<${Age} at=${one.status.reported_at} />` : "never"}</td>
-        <td data-label="Knows">${one.status ? many(one.status.assets, "asset") : "–"}</td><td data-label="Holds">${count(one.status?.mirrored)}</td><td data-label="Waits for">${count(one.status?.pending)}</td><td data-label="Version">${one.status?.version ?? "–"}</td>
-        <td data-label="What is wrong there">${one.revoked_at ? one.revoked_reason : one.status?.problems?.length ? one.status.problems.join("; ") : one.status ? "nothing" : "–"}</td></tr>`)}</tbody>
+      <tbody>${sites.map((one) => html`<${Edge} key=${one.site} one=${one} />`)}</tbody>
     </table></div>` : null}`;
 }

@@ -1,7 +1,16 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
 import { Age, Disk, Head, Lasting, Notice, ServiceChip, detailOf, useLive } from "../ui.js";
-import { count, stateName, stateOrder } from "../format.js";
+import { count, sentence, stateName, stateOrder } from "../format.js";
+
+const PLACES = { "Dead letters": "dead-letters", Assets: "assets", Edges: "edges", Link: "link", Services: "services", "Set-up": "set-up" };
+const NAMED = new RegExp(`\\b(${Object.keys(PLACES).join("|")})\\b`);
+
+// What to do, with a way to the view that it names.
+function Remedy({ text }) {
+  const [before, name, ...after] = sentence(text).split(NAMED);
+  return html`<span>${before}${name ? html`<a href="#/${PLACES[name]}">${name}</a>${after.join("")}` : null}</span>`;
+}
 
 export function Problems({ problems }) {
   if (!problems) return null;
@@ -12,7 +21,7 @@ export function Problems({ problems }) {
     <h2 id="problems-title" class="hidden">What is wrong</h2>
     ${wrong.length === 0
       ? html`<p class="all-well"><span aria-hidden="true">✓</span> All is well.</p>`
-      : wrong.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><span>${one.remedy.replace(/\.?$/, ".")}</span></div>`)}
+      : wrong.map((one) => html`<div key=${one.what} class="notice ${one.severity === "error" ? "bad" : "warn"}"><strong>${one.what}</strong><${Remedy} text=${one.remedy} /></div>`)}
     ${good.map((one) => html`<p key=${one.what} class="quiet note">${one.what}: ${one.remedy}.</p>`)}
   </section>`;
 }

@@ -3,7 +3,7 @@ import { html, useState } from "../html.js";
 import { post } from "../api.js";
 import { Chart } from "../chart.js";
 import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
-import { bytes, count, moment, span } from "../format.js";
+import { bytes, count, moment, sentence, span } from "../format.js";
 import { newest } from "./home.js";
 
 const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
@@ -50,7 +50,14 @@ function catchUp(route, state) {
   return route.catch_up_seconds < 1 ? "" : ` Caught up in about ${span(route.catch_up_seconds)}.`;
 }
 
-const routeState = (route) => (route.paused ? "paused" : (route.lag_seconds ?? 0) > SOON_S && route.lag_records ? "behind" : known(route.lag_records) ? "keeps up" : "waiting");
+const routeState = (route, link) => (route.paused ? "paused" : link !== "up" ? (route.lag_records ? "waits" : null) : (route.lag_seconds ?? 0) > SOON_S && route.lag_records ? "behind" : known(route.lag_records) ? "keeps up" : "waiting");
+
+const ROUTE_CHIPS = { paused: ["paused", "Paused"], waits: ["waiting", "Waits"], behind: ["waiting", "Behind"], "keeps up": ["running", "Keeps up"], waiting: ["calm", "Not known yet"] };
+
+function RouteChip({ route, link }) {
+  const [state, label] = ROUTE_CHIPS[routeState(route, link)] ?? [];
+  return label ? html`<${Chip} state=${state} label=${label} testid="route-${route.name}-state" />` : null;
+}
 
 function Routes({ link, may }) {
   const routes = link.limits.routes;
@@ -58,10 +65,10 @@ function Routes({ link, may }) {
   const set = (route, state) => () => post("/api/link", { routes: { [route.name]: state } });
   return html`<section aria-labelledby="routes-title">
     <h2 id="routes-title">Routes</h2>
-    ${link.state === "up" || !link.last_contact_at ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
+    ${link.state === "up" || !link.last_contact_at || !known(link.lag.down) ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
     <ul class="rows" data-testid="routes">
       ${routes.map((route) => html`<li key=${route.name} class="card wide" data-testid="route-${route.name}"><div class="row spread">
-        <div><b>${route.name}</b> <${Chip} state=${{ paused: "paused", behind: "waiting", "keeps up": "running" }[routeState(route)]} label=${{ paused: "Paused", behind: "Behind", "keeps up": "Keeps up" }[routeState(route)] ?? "Not known yet"} testid="route-${route.name}-state" />
+        <div><b>${route.name}</b> <${RouteChip} route=${route} link=${link.state} />
           <span class="quiet"> ${describe(route)}</span>
           <div class="figures">${waits(route)}${known(route.lag_records) && route.lag_records !== 0 ? "." : ""}${catchUp(route, link.state)}</div></div>
         ${may && !backlog(route)
@@ -226,6 +233,35 @@ function Past() {
   </section>`;
 }
 
+const waiting = (value) => (known(value) ? (value === 0 ? "nothing" : records(value)) : "not known yet");
+const carried = (value) => (value ? `${records(value)} since it started` : "nothing since it started");
+
+// What did not come across, and why; where that is nothing, in a word.
+function Missing({ counters }) {
+  const { lost = 0, refused = 0 } = counters ?? {};
+  if (!lost && !refused) return html`<div><dt>Lost or refused</dt><dd>nothing</dd></div>`;
+  return html`${lost ? html`<div><dt>Lost</dt><dd class="bad-text">${records(lost)}, gone before they were carried</dd></div>` : null}
+    ${refused ? html`<div><dt>Refused</dt><dd class="bad-text">${records(refused)}, kept as dead letters</dd></div>` : null}`;
+}
+
+const PAUSING = {
+  up: "Pausing loses nothing: records wait on both sides until somebody resumes it.",
+  down: "Pause it only if it is to stay away when headquarters can be reached again.",
+};
+
+// One button at a time: what can be done now, and what that means.
+function Command({ link, session }) {
+  if (link.state === "not_connected") return session.rights.includes("set_up") ? html`<div class="row"><a class="button" href="#/set-up">Set-up</a></div>` : null;
+  if (!session.rights.includes("link")) return html`<p class="quiet">Changing anything here needs the role field or operator.</p>`;
+  const paused = link.state === "paused" || link.desired === "paused";
+  return html`<div class="row">
+      ${paused
+        ? html`<${Action} kind="primary" testid="link-resume" run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>`
+        : html`<${Action} testid="link-pause" run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>`}
+      ${paused && link.state === "paused" ? null : html`<span class="quiet grow">${paused ? "It is told to pause, and does so as soon as it hears of it." : PAUSING[link.state]}</span>`}
+    </div>`;
+}
+
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
   const instance = newest(link.data?.instances)[0];
@@ -236,27 +272,23 @@ export function Link({ session }) {
   return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
     <${Notice} problem=${link.problem} onRetry=${link.reload} />
     <section class="card wide">
-      <p class="lead">${link.data?.why ?? (state === "up" ? "Records cross in both directions." : "")}</p>
-      ${link.data?.remedy ? html`<p>${link.data.remedy}</p>` : null}
+      <p class="lead">${sentence(link.data?.why ?? (state === "up" ? "Records cross in both directions" : ""))}</p>
+      ${link.data?.remedy ? html`<p>${sentence(link.data.remedy)}</p>` : null}
       ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
-      <dl class="facts">
-        ${link.data?.down_since ? html`<div><dt>Nothing carried since</dt><dd><${Age} at=${link.data.down_since} /></dd></div>` : null}
-        <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
-        <div><dt>Waiting at headquarters</dt><dd>${records(link.data?.lag?.down)}</dd></div>
-        <div><dt>Waiting here</dt><dd>${records(link.data?.lag?.up)}</dd></div>
-        <div><dt>Carried to this site</dt><dd>${records(instance?.counters?.carried_down)} since start</dd></div>
-        <div><dt>Carried to headquarters</dt><dd>${records(instance?.counters?.carried_up)} since start</dd></div>
-        <div><dt>Lost, refused</dt><dd>${count(instance?.counters?.lost ?? 0)}, ${count(instance?.counters?.refused ?? 0)}</dd></div>
-      </dl>
+      ${link.data && instance && state !== "not_connected"
+        ? html`<dl class="facts">
+            <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+            <div><dt>Waiting at headquarters</dt><dd>${waiting(link.data.lag?.down)}</dd></div>
+            <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>
+            <div><dt>Carried to this site</dt><dd>${carried(instance.counters?.carried_down)}</dd></div>
+            <div><dt>Carried to headquarters</dt><dd>${carried(instance.counters?.carried_up)}</dd></div>
+            <${Missing} counters=${instance.counters} />
+          </dl>`
+        : null}
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
-      ${may
-        ? html`<div class="row">
-            <${Action} testid="link-pause" disabled=${state === "paused"} run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>
-            <${Action} kind="primary" testid="link-resume" disabled=${state !== "paused"} run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>
-          </div>`
-        : html`<p class="quiet">Changing anything here needs the role field or operator.</p>`}
+      ${link.data ? html`<${Command} link=${link.data} session=${session} />` : null}
     </section>
-    ${link.data && instance
+    ${link.data && instance && state !== "not_connected"
       ? html`<${Routes} link=${link.data} may=${may} />
         <${Buffer} buffer=${link.data.limits.buffer} />
         <${Spending} limits=${link.data.limits} />

@@ -202,6 +202,15 @@ export function Users({ session }) {
     const said = await ask({ title: "Add a user", confirm: "Add", fields, run: (user) => post("/api/users", user) });
     return said ? reload() : false;
   };
+  const appoint = (user) => async () => {
+    const text = "Whoever is signed in under this name is signed out, and has the new role from their next sign-in on.";
+    const path = `/api/users/${encodeURIComponent(user.name)}`;
+    const fields = [{ name: "role", label: "Role", options: ROLES, value: user.role }];
+    const said = await ask({ title: `The role of ${user.name}`, text, confirm: "Set", fields, run: ({ role }) => (role === user.role ? null : post(path, { role })) });
+    if (!said || said.role === user.role) return false;
+    await reload();
+    return said;
+  };
   const renew = (user) => async () => {
     const text = "Whoever is signed in under this name is signed out. Tell them to change it once they have signed in.";
     const path = `/api/users/${encodeURIComponent(user.name)}`;
@@ -224,6 +233,7 @@ export function Users({ session }) {
     <ul class="rows">${(data?.users ?? []).map((user) => html`<li key=${user.name} class="card wide" data-testid="user-${user.name}"><div class="row spread">
       <div><b>${user.name}</b> <span class="quiet">${user.role}${user.disabled_at ? " · disabled" : ""} · since <time title=${moment(user.created_at)}>${day(user.created_at)}</time></span></div>
       <div class="row">
+        <${Action} testid="role-${user.name}" title="Change the role of ${user.name}" run=${appoint(user)} done=${(said) => `${user.name} is ${said.role} now.`} disabled=${user.name === session.user}>Role<//>
         <${Action} run=${renew(user)} done="Set." disabled=${user.name === session.user}>New password<//>
         <${Action} run=${change(user, { disabled: !user.disabled_at })} done="Changed." disabled=${user.name === session.user}>${user.disabled_at ? "Enable" : "Disable"}<//>
         <${Action} kind="danger" run=${drop(user)} done="Removed." disabled=${user.name === session.user}>Remove<//>

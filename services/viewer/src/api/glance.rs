@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use common::chassis::now_ms;
+use common::schemas::{Desired, ServiceControl};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -168,7 +169,7 @@ pub(crate) struct LagView {
 pub(crate) struct LinkView {
     /// up, down, paused, or not_connected where this site has no enrolment yet.
     state: &'static str,
-    /// When both sides last answered.
+    /// When both sides last answered, to this run of link or to one before.
     last_contact_at: Option<i64>,
     /// Since when it carries nothing; null when it is up, or was never up.
     down_since: Option<i64>,
@@ -201,16 +202,24 @@ impl LinkView {
         let limits = LimitsView::of(app, &instances);
         Self {
             limits,
-            ..Self::from(instances, told(app, "link"), now)
+            ..Self::from(instances, app.services.told("link").as_ref(), now)
+                .remembering(app.history.contact())
         }
     }
 
-    /// Whether it has reached a core since it started.
+    /// Whether it has reached a core, now or before it started anew.
     pub(crate) fn connected(&self) -> bool {
         self.state != "not_connected" && self.last_contact_at.is_some()
     }
 
-    fn from(instances: Vec<Service>, desired: Option<&'static str>, now: i64) -> Self {
+    /// With what an earlier run of link knew.
+    fn remembering(mut self, contact: Option<i64>) -> Self {
+        self.last_contact_at = self.last_contact_at.max(contact);
+        self.down_since = self.last_contact_at.filter(|_| self.state != "up");
+        self
+    }
+
+    fn from(instances: Vec<Service>, told: Option<&ServiceControl>, now: i64) -> Self {
         let gauge = |name: &str| {
             let newest = instances
                 .iter()
@@ -228,7 +237,7 @@ impl LinkView {
                 Some("link has never reported".to_owned()),
                 Some("start link, or see its log"),
             ),
-            Some(service) => said(service, last_contact_at, now),
+            Some(service) => said(service, told, last_contact_at, now),
         };
         let down = state != "up";
         Self {
@@ -241,7 +250,7 @@ impl LinkView {
             },
             why,
             remedy,
-            desired,
+            desired: told.map(|told| desired(told.desired)),
             instances,
             limits: LimitsView::default(),
         }
@@ -250,14 +259,22 @@ impl LinkView {
 
 type Said = (&'static str, Option<String>, Option<&'static str>);
 
-fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
+fn said(service: &Service, told: Option<&ServiceControl>, last_contact_at: Option<i64>, now: i64) -> Said {
     let error = || service.last_error.clone();
+    let by = || {
+        told.filter(|told| told.desired == Desired::Paused)?
+            .asked_by
+            .clone()
+    };
     let detail = service.detail.clone();
     match service.state {
         "paused" | "draining" => (
             "paused",
-            Some("somebody paused it".to_owned()),
-            Some("resume it; nothing is lost meanwhile"),
+            Some(format!(
+                "nothing crosses since {} paused it",
+                by().as_deref().unwrap_or("somebody")
+            )),
+            Some("resume it when records are to cross again; nothing is lost meanwhile"),
         ),
         "waiting"
             if detail
@@ -270,6 +287,13 @@ fn said(service: &Service, last_contact_at: Option<i64>, now: i64) -> Said {
                 Some("an operator connects this site under Set-up"),
             )
         }
+        "waiting" => (
+            "down",
+            detail
+                .or_else(error)
+                .or_else(|| Some("it does not say why".to_owned())),
+            Some("it goes on by itself as soon as it can; nothing is lost"),
+        ),
         "running" if last_contact_at.is_some_and(|at| now - at < CONTACT_MS) => ("up", None, None),
         "running" if last_contact_at.is_none() && now - service.started_at < CONTACT_MS => (
             "down",
@@ -344,12 +368,41 @@ mod tests {
         let down = link("running", None, Some(5_000));
         assert_eq!((down.state, down.down_since), ("down", Some(5_000)));
         assert!(down.why.is_some() && down.remedy.is_some());
-        assert_eq!(link("paused", None, Some(90_000)).state, "paused");
+        let paused = link("paused", None, Some(90_000));
+        assert_eq!(
+            (paused.state, paused.why.as_deref()),
+            ("paused", Some("nothing crosses since somebody paused it"))
+        );
+        let told = ServiceControl {
+            service: "link".into(),
+            desired: Desired::Paused,
+            log_level: None,
+            asked_by: Some("kim".into()),
+            asked_at: 0,
+        };
+        let paused = LinkView::from(paused.instances, Some(&told), 100_000);
+        assert_eq!(paused.why.as_deref(), Some("nothing crosses since kim paused it"));
+        assert_eq!(paused.desired, Some("paused"));
         assert_eq!(link("silent", None, Some(90_000)).state, "down");
         assert_eq!(
             link("waiting", Some("not connected: …"), None).state,
             "not_connected"
         );
         assert_eq!(LinkView::from(Vec::new(), None, 0).state, "down");
+    }
+
+    #[test]
+    fn a_link_that_started_again_knows_of_the_contact_before_and_is_not_up_by_it() {
+        let again = link("running", None, None).remembering(Some(99_000));
+        assert_eq!(
+            (again.state, again.last_contact_at, again.down_since),
+            ("down", Some(99_000), Some(99_000))
+        );
+        assert!(again.connected());
+        let up = link("running", None, Some(99_500)).remembering(Some(99_000));
+        assert_eq!(
+            (up.state, up.last_contact_at, up.down_since),
+            ("up", Some(99_500), None)
+        );
     }
 }

@@ -120,6 +120,7 @@ pub(crate) async fn set(
         password_hash,
         disabled: edit.disabled,
         unchanged_since: None,
+        leaves_operator: identity.via != Via::Token,
     };
     Ok(Json(sign_in::set_user(&app, &name, change).await?.into()))
 }
@@ -140,11 +141,11 @@ pub(crate) async fn remove(
     Path(name): Path<String>,
 ) -> Result<Json<RemovedView>> {
     not_oneself(&identity, &name)?;
-    sign_in::remove_user(&app, &name).await?;
+    sign_in::remove_user(&app, &name, identity.via != Via::Token).await?;
     Ok(Json(RemovedView { name, deleted: true }))
 }
 
-/// Keeps the last operator from locking themselves out by a slip.
+/// Keeps people from locking themselves out by a slip.
 fn not_oneself(identity: &Identity, name: &str) -> Result<()> {
     if identity.user == name && matches!(identity.via, Via::Session(_)) {
         return Err(Problem::conflict("you cannot take this from yourself")

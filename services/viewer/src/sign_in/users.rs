@@ -39,6 +39,14 @@ pub(crate) struct Change {
     pub(crate) disabled: Option<bool>,
     /// Refuses the change where the user was changed after this.
     pub(crate) unchanged_since: Option<i64>,
+    /// Refuses the change where it would leave no operator who may sign in.
+    pub(crate) leaves_operator: bool,
+}
+
+impl User {
+    fn operates(&self) -> bool {
+        self.role == Role::Operator && self.disabled_at.is_none()
+    }
 }
 
 fn key(name: &str) -> [(&'static str, Value); 2] {
@@ -90,6 +98,20 @@ fn ended(app: &App, name: &str) {
     app.sign_in.tickets.forget(name);
 }
 
+/// Refuses that the site loses its last operator with this user. The caller holds the turn.
+async fn not_the_last_operator(app: &App, name: &str) -> Result<()> {
+    let all = list(app).await?;
+    let (this, others): (Vec<&User>, Vec<&User>) = all
+        .iter()
+        .filter(|user| user.operates())
+        .partition(|user| user.name == name);
+    if !this.is_empty() && others.is_empty() {
+        return Err(Problem::conflict(format!("{name} is the last operator"))
+            .hint("make somebody else an operator first, or use the command line"));
+    }
+    Ok(())
+}
+
 /// Adds a user.
 pub(crate) async fn add(app: &App, user: &User) -> Result<()> {
     let _one_at_a_time = app.sign_in.users.changing.lock().await;
@@ -126,6 +148,10 @@ pub(crate) async fn set(app: &App, name: &str, change: Change) -> Result<User> {
     if change.unchanged_since.is_some_and(|seen| seen < user.changed_at) {
         return Err(Problem::conflict(format!("somebody has just changed {name}")).hint("sign in again"));
     }
+    let goes = change.disabled == Some(true) || change.role.is_some_and(|role| role != Role::Operator);
+    if change.leaves_operator && goes {
+        not_the_last_operator(app, name).await?;
+    }
     let now = now_ms();
     // Later than the change before, so that what was begun after that one ends too.
     user.changed_at = now.max(user.changed_at.saturating_add(1));
@@ -142,9 +168,12 @@ pub(crate) async fn set(app: &App, name: &str, change: Change) -> Result<User> {
 }
 
 /// Removes a user, whose sessions end.
-pub(crate) async fn remove(app: &App, name: &str) -> Result<()> {
+pub(crate) async fn remove(app: &App, name: &str, leaves_operator: bool) -> Result<()> {
     let _one_at_a_time = app.sign_in.users.changing.lock().await;
     get(app, name).await?.ok_or_else(|| unknown(app, name))?;
+    if leaves_operator {
+        not_the_last_operator(app, name).await?;
+    }
     let micros = now_ms().saturating_mul(1000).saturating_add(999);
     app.table.delete("users", &key(name), micros).await?;
     ended(app, name);

@@ -241,6 +241,70 @@ async fn users_are_listed_without_their_passwords_and_wrong_ones_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_gives_others_their_roles_and_the_last_operator_stays_one() {
+    let rig = Rig::edge().await;
+    let operator = rig.user("operator").await;
+    let kim = rig.user("field").await;
+    let set = |cookie: String, name: &'static str, role: &'static str| {
+        let path = format!("/api/users/{name}");
+        let rig = &rig;
+        async move {
+            let body = Some(json!({"role": role}));
+            rig.browse(&cookie, Method::POST, &path, body).await
+        }
+    };
+    assert_eq!(set(kim, "field", "operator").await.status, 403);
+    let own = set(operator.clone(), "operator", "field").await;
+    assert_eq!(own.status, 409, "{}", own.body);
+    let given = set(operator.clone(), "field", "operator").await;
+    assert_eq!((given.status, &given.body["role"]), (200, &json!("operator")));
+    // Two may take it from each other, and the second has nobody to take it from.
+    let other = rig.sign_in("field").await.cookie();
+    assert_eq!(set(operator.clone(), "field", "analyst").await.status, 200);
+    assert_eq!(set(other, "operator", "viewer").await.status, 401);
+    // A guest who is operator by a link is none of the site's own.
+    let (_, made) = rig
+        .post("/api/tickets", json!({"user": "guest", "role": "operator"}))
+        .await;
+    let guest = json!({"ticket": made["ticket"]});
+    let guest = rig
+        .browse("", Method::POST, "/api/session", Some(guest))
+        .await
+        .cookie();
+    let last = set(guest.clone(), "operator", "viewer").await;
+    assert_eq!(
+        (last.status, &last.body["detail"]),
+        (409, &json!("operator is the last operator"))
+    );
+    let gone = rig
+        .browse(&guest, Method::DELETE, "/api/users/operator", None)
+        .await;
+    assert_eq!(gone.status, 409);
+    // The command line can mend whatever is wrong.
+    let (status, _) = rig.post("/api/users/operator", json!({"role": "viewer"})).await;
+    assert_eq!(status, 200);
+
+    let told = rig.get("/api/audit?action=user.set").await;
+    let told: Vec<_> = told["entries"].as_array().unwrap().iter().collect();
+    let last = told.iter().find(|one| one["user"] == "guest").unwrap();
+    assert_eq!(
+        (&last["target"], &last["outcome"]),
+        (
+            &json!("operator"),
+            &json!("refused: operator is the last operator")
+        )
+    );
+    let given = told
+        .iter()
+        .rev()
+        .find(|one| one["user"] == "operator" && one["outcome"] == "done");
+    assert!(
+        given.unwrap()["detail"].to_string().contains("operator"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_link_signs_in_once() {
     let rig = Rig::edge().await;
     let operator = rig.user("operator").await;

@@ -30,7 +30,7 @@ use crate::lanes::Shape;
 use crate::pieces::{self, Freight, News};
 use crate::routes::Direction;
 use crate::session::{Ended, Limits, Progress};
-use crate::{backlog, checkpoint, offsets};
+use crate::{backlog, checkpoint, offsets, paths};
 
 use sink::Sink;
 use source::Source;
@@ -67,8 +67,8 @@ pub(crate) struct Batches {
     /// The source topics as they were before anything was decided about them, and where their partitions begin and end.
     shapes: HashMap<String, Shape>,
     marks: HashMap<(String, i32), Watermarks>,
-    /// How many partitions each destination topic has.
-    places: HashMap<String, i32>,
+    /// The destination topics as they were then.
+    places: HashMap<String, Shape>,
     /// What came and is not carried yet.
     waiting: VecDeque<News>,
     /// The ends of the source partitions, as last heard.
@@ -103,11 +103,11 @@ impl Written {
     }
 }
 
-/// What was seen of topics: the sources, where their partitions begin and end, and how many partitions destinations have.
+/// What was seen of topics: the sources, where their partitions begin and end, and the destinations.
 type Seen = (
     HashMap<String, Shape>,
     HashMap<(String, i32), Watermarks>,
-    HashMap<String, i32>,
+    HashMap<String, Shape>,
 );
 
 impl Batches {
@@ -141,6 +141,17 @@ impl Batches {
             })
             .collect();
         starts.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        // Word of other ways is read along where that costs nothing.
+        if let Some(marks) = self.marks(paths::TOPIC, 0) {
+            let ways = Start {
+                topic: paths::TOPIC.to_owned(),
+                partition: 0,
+                offset: marks.high,
+            };
+            if starts.is_empty() || self.source.goes_along(&ways, &starts) {
+                starts.push(ways);
+            }
+        }
         // What becomes records takes many times its room.
         let most = self.sink.most_bytes(carrier);
         self.source.open(&starts, most).await?;
@@ -220,7 +231,8 @@ impl Batches {
     /// drop: what came is kept.
     async fn gather(&mut self, carrier: &Carrier) -> Result<()> {
         if self.waiting.is_empty() {
-            self.waiting.extend(self.source.next().await?);
+            let news = self.source.next().await?;
+            self.take(carrier, news);
             if carrier.direction == Direction::Down {
                 carrier.report.contact();
             }
@@ -241,8 +253,19 @@ impl Batches {
                 return Ok(());
             }
             match tokio::time::timeout_at(until, self.source.next()).await {
-                Ok(news) => self.waiting.extend(news?),
+                Ok(news) => self.take(carrier, news?),
                 Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes what came; word of other ways is for all carriers.
+    fn take(&mut self, carrier: &Carrier, news: Vec<News>) {
+        for news in news {
+            if &*news.topic != paths::TOPIC {
+                self.waiting.push_back(news);
+            } else if !news.is_empty() {
+                carrier.paths.ring();
             }
         }
     }
@@ -315,7 +338,8 @@ impl Batches {
                 known.next_offset = behind;
             }
             if self.waiting.is_empty() && !cargo.is_empty() && self.takes_more(carrier, bytes) {
-                self.waiting.extend(self.source.ready()?);
+                let news = self.source.ready()?;
+                self.take(carrier, news);
             }
         }
         self.write(carrier, progress, cargo, false).await

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::certificates;
 use crate::error::{Error, Result};
 use crate::found::Found;
+use crate::paths::Paths;
 use crate::place::Place;
 use crate::refused::Refused;
 use crate::report::{Report, State};
@@ -114,6 +115,8 @@ pub(crate) struct Carrier {
     pub(crate) settings: Arc<Settings>,
     /// By which live lanes tell who carries backlogs.
     pub(crate) bell: Bell,
+    /// By which ways topics came to the source.
+    pub(crate) paths: Paths,
     /// Where it says how it is.
     pub(crate) report: Report,
 }
@@ -226,13 +229,15 @@ impl Carrier {
     }
 
     /// Waits until it may not go on as it does.
-    async fn interrupted(&self, bell: &mut watch::Receiver<u64>) {
+    async fn interrupted(&self, bell: &mut watch::Receiver<u64>, paths: &mut watch::Receiver<u64>) {
         let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
         let mut found = self.found.clone();
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
             tokio::select! {
                 // There are spans that this session does not know.
                 _ = bell.changed(), if self.carries_backlogs() => return,
+                // A route may close a ring now, or not any more.
+                _ = paths.changed() => return,
                 _ = changes.changed() => {}
                 () = found.changed() => {}
                 changed = paused.changed() => if changed.is_err() {
@@ -350,12 +355,12 @@ impl Carrier {
         bell: &mut watch::Receiver<u64>,
         stop: &Stop,
     ) -> Result<Ended> {
-        let ends = stop.child_token();
+        let (ends, mut paths) = (stop.child_token(), self.paths.hear());
         // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
         let late = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.interrupted(bell) => ends.cancel(),
+                () = self.interrupted(bell, &mut paths) => ends.cancel(),
             }
             tokio::select! {
                 () = tokio::time::sleep(DRAIN) => {}

@@ -25,6 +25,7 @@ mod metrics;
 pub mod moves;
 pub mod offsets;
 mod past;
+mod paths;
 mod pieces;
 mod place;
 mod records;

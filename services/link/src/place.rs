@@ -42,10 +42,7 @@ impl<'a> Place<'a> {
                 let Some(found) = found.into_iter().flatten().next() else {
                     return Ok(None);
                 };
-                let shape = Shape {
-                    partitions: i32::try_from(found.partitions()).unwrap_or(i32::MAX),
-                    id: found.id(),
-                };
+                let shape = Shape::of(&found);
                 let keeps = keeps.into_iter().next().unwrap_or_default();
                 Ok(Some((shape, Keeping::from(keeps))))
             }

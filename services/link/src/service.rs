@@ -27,12 +27,13 @@ use crate::found::{Finder, Found};
 use crate::line::{self, Line};
 use crate::lookout::Lookout;
 use crate::metrics::Metrics;
+use crate::paths::Paths;
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
 use crate::rule::{Paused, Rule};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
-use crate::{batches, holder};
+use crate::{batches, holder, paths};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -185,6 +186,7 @@ impl Link {
                 .create_topic(&TopicSpec::new(&checkpoints, 1).compacted())
                 .await?;
         }
+        paths::make(&self.own).await;
         let lease = self
             .own
             .lease(&checkpoints, &format!("{}.link", self.site))
@@ -241,19 +243,25 @@ impl Link {
         }
         let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
         let lanes: Vec<Lane> = lanes.cloned().collect();
-        let (mut carriers, bell) = (JoinSet::new(), Bell::default());
+        if direction == Direction::Down
+            && let Err(error) = paths::prune(&self.own, &self.site, &lanes, &self.settings.routes()).await
+        {
+            tracing::warn!(error = %telemetry::chain(&error), "ways that are no more cannot be taken back");
+        }
+        let mut carriers = JoinSet::new();
+        let shared = (&Bell::default(), &Paths::default());
         if self.in_classes() {
             let backlogs: Vec<Lane> = lanes.iter().map(Lane::backlog).collect();
             for class in Class::ALL {
                 let lanes = lanes.iter().chain(&backlogs);
                 let lanes = lanes.filter(|lane| lane.class == class).cloned();
-                let carrier = self.carrier(direction, Some(class), lanes, &bell);
+                let carrier = self.carrier(direction, Some(class), lanes, shared);
                 if !carrier.all.is_empty() || carrier.awaits {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
         } else {
-            let carrier = self.carrier(direction, None, lanes.into_iter(), &bell);
+            let carrier = self.carrier(direction, None, lanes.into_iter(), shared);
             carriers.spawn(carrier.run(stop.clone()));
         }
         all(carriers).await
@@ -358,7 +366,7 @@ impl Link {
         direction: Direction,
         class: Option<Class>,
         lanes: impl Iterator<Item = Lane>,
-        bell: &Bell,
+        (bell, paths): (&Bell, &Paths),
     ) -> Carrier {
         let (source, destination, to) = match direction {
             Direction::Down => (self.core.clone(), self.own.clone(), &self.settings.broker),
@@ -389,6 +397,7 @@ impl Link {
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
             settings: self.settings.clone(),
             bell: bell.clone(),
+            paths: paths.clone(),
             report: self.board.report((direction, crosses)),
         }
     }

@@ -17,7 +17,7 @@ mod enrolled;
 mod error;
 pub mod found;
 pub mod history;
-mod holder;
+pub mod holder;
 mod lanes;
 mod line;
 mod lookout;

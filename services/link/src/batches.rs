@@ -12,7 +12,7 @@ mod opening;
 mod sink;
 mod source;
 
-pub(crate) use sink::{checkpoints, mark};
+pub(crate) use sink::{checkpoints, each, mark};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

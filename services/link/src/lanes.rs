@@ -131,6 +131,13 @@ pub(crate) struct Keeping {
     largest: Option<u32>,
 }
 
+impl Keeping {
+    /// Whether only the newest of each key has to be there.
+    pub(crate) fn compacted(&self) -> bool {
+        self.compacted
+    }
+}
+
 /// Kafka's names of what [`Keeping`] is made of.
 pub(crate) const KEEPING: [&str; 3] = ["cleanup.policy", "retention.ms", "max.message.bytes"];
 

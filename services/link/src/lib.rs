@@ -15,6 +15,7 @@ mod certificates;
 pub mod checkpoint;
 mod enrolled;
 mod error;
+mod far;
 pub mod found;
 pub mod history;
 pub mod holder;
@@ -41,6 +42,7 @@ mod wire;
 
 pub use carrier::transactional_id;
 pub use error::{Error, Result};
+pub use far::Far;
 pub use refused::Refused;
 pub use routes::{Direction, Lane, Rename, Route, builtin, expand};
 pub use service::Link;

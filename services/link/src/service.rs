@@ -33,7 +33,7 @@ use crate::routes::{Direction, Lane, expand};
 use crate::rule::{Paused, Rule};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
-use crate::{batches, holder, paths};
+use crate::{batches, far, holder, paths};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -73,7 +73,10 @@ impl chassis::Service for Link {
         let rule = Rule::new(settings.clone(), budget.clone(), control.clone());
         let paused = rule.paused();
         host.spawn("rule", rule.follow(host.stop()));
-        if let Some(door) = Door::open(&budget, &settings.door).await? {
+        // Commands that read the core's records come this way too.
+        let mut door = settings.door.clone();
+        door.allow.extend(far::servers(&settings.core));
+        if let Some(door) = Door::open(&budget, &door).await? {
             tracing::info!(address = %door.address(), "the link's door is open");
             let stop = host.stop();
             host.spawn("door", async move {

@@ -230,7 +230,7 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
 }
 
 /// Reads a topic of a cluster to the end of what is written there.
-pub(super) async fn each(
+pub(crate) async fn each(
     cluster: &Arc<Cluster>,
     topic: &Topic,
     mut take: impl FnMut((&str, i32, i64), &Read) + Send,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use blake3::{Hash, Hasher};
-use common::broker::{self, Broker, Record, Watermarks};
+use common::broker::{Record, Watermarks};
 use common::schemas::{Checkpoint, OffsetSpan};
 
 use super::tape::{Tape, digest};
@@ -14,6 +14,7 @@ use super::{Compared, Span, Verdict, refused};
 use crate::checkpoint::key;
 use crate::error::Result;
 use crate::history::{History, Place};
+use crate::place::Place as Reach;
 use crate::routes::Lane;
 
 /// How far is looked ahead for a record.
@@ -46,7 +47,7 @@ impl Behind {
 
 /// What of a lane's partition is behind, if any of it ever went there.
 pub(super) async fn behind(
-    destination: &Broker,
+    destination: Reach<'_>,
     lane: &Lane,
     partition: i32,
     histories: &HashMap<String, History>,
@@ -67,13 +68,7 @@ pub(super) async fn behind(
         from: span.from.max(next),
         until: span.until,
     });
-    let ends = match destination.watermarks(&of.destination, partition).await {
-        Ok(ends) => ends,
-        Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => {
-            Watermarks { low: 0, high: 0 }
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let ends = destination.marks_if_any(&of.destination, partition).await?;
     Ok(Some(Behind {
         topic: of.destination,
         history: history.cloned(),
@@ -172,7 +167,7 @@ impl Way {
 }
 
 /// Compares a span that went two ways.
-pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) -> Result<Compared> {
+pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Span) -> Result<Compared> {
     let mut found = span.begin();
     let Some(behind) = &span.behind else {
         return Ok(found);

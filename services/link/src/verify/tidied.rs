@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use common::broker::Broker;
-
 use super::tape::{Tape, digest};
 use super::{Compared, Span, refused};
 use crate::error::Result;
+use crate::place::Place;
 
 /// How many keys are kept in memory: some 60 MB for both sides.
 const MOST_KEYS: usize = 200_000;
@@ -23,7 +22,7 @@ struct Newest {
 }
 
 /// Compares the newest records that both sides have before the span's end.
-pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) -> Result<Compared> {
+pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Span) -> Result<Compared> {
     let mut found = span.begin();
     let Some(end) = span.destination.1 else {
         return Ok(
@@ -108,7 +107,7 @@ pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) 
 }
 
 async fn newest(
-    broker: &Broker,
+    broker: Place<'_>,
     topic: &str,
     partition: i32,
     (low, end, high): (i64, i64, i64),

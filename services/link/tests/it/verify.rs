@@ -1,24 +1,43 @@
 //! What was carried is the same on both sides, or it is said where it is not.
 
 use common::broker::{Broker, Outgoing, TopicSpec};
-use link::Direction;
 use link::moves::Sides;
 use link::verify::{self, Compared, Point, Verdict};
+use link::{Direction, Far};
 
 use crate::kafka::url;
 use crate::live_first::{all_is_placed, live_first};
 use crate::rig::{Rig, record};
 
-fn sides(rig: &Rig) -> Sides {
+fn sides(rig: &Rig, far: Option<Far>) -> Sides {
     Sides {
         site: rig.site.clone(),
         edge: rig.edge.clone(),
         core: rig.core.clone(),
+        far,
     }
 }
 
+/// What is found; by way of the budget, where there is one, it is the same.
 async fn compare(rig: &Rig, topic: &str, from: Option<Point>, to: Option<Point>) -> Vec<Compared> {
-    let (sides, mut found) = (sides(rig), Vec::new());
+    let found = compare_by(rig, None, topic, from, to).await;
+    let still = found.iter().all(|found| found.waiting == 0);
+    if let Some(far) = Far::open(&rig.settings, false).await.unwrap().filter(|_| still) {
+        let counted = compare_by(rig, Some(far.clone()), topic, from, to).await;
+        assert_eq!(counted, found);
+        assert!(far.crossed() > 0, "it crosses there");
+    }
+    found
+}
+
+async fn compare_by(
+    rig: &Rig,
+    far: Option<Far>,
+    topic: &str,
+    from: Option<Point>,
+    to: Option<Point>,
+) -> Vec<Compared> {
+    let (sides, mut found) = (sides(rig, far), Vec::new());
     for lane in link::expand(&rig.site, &rig.settings.routes()).unwrap() {
         if lane.source != topic && lane.destination != topic {
             continue;
@@ -236,7 +255,7 @@ async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
 
 async fn compare_keys(rig: &Rig) -> Compared {
     let (sides, lanes) = (
-        sides(rig),
+        sides(rig, None),
         link::expand(&rig.site, &rig.settings.routes()).unwrap(),
     );
     let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -256,7 +275,7 @@ async fn records_among_the_dead_letters_are_no_difference() {
     rig.core.producer().unwrap().send_all(records).await.unwrap();
     let running = rig.start();
     let all = async || {
-        let sides = sides(&rig);
+        let sides = sides(&rig, None);
         let histories = sides.histories(Direction::Down).await.unwrap();
         let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
         let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -296,4 +315,27 @@ async fn differences_between_an_embedded_edge_and_kafka_are_found() {
     let dir = testkit::temp_dir();
     let edge = testkit::sqlite(dir.path(), "edge.db");
     differences_are_found(&Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn on_a_metered_link_the_cores_records_are_read_when_somebody_was_asked() {
+    let mut rig = Rig::small_edge().await;
+    let running = rig.start();
+    rig.send(0, 60).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+    rig.settings.budget.metered = true;
+    let far = Far::open(&rig.settings, false).await.unwrap().unwrap();
+    assert!(far.held().is_some());
+    let unasked = sides(&rig, Some(far.clone())).histories(Direction::Up).await;
+    assert!(unasked.is_err());
+    assert_eq!(far.crossed(), 0);
+    let asked = Far::open(&rig.settings, true).await.unwrap().unwrap();
+    assert_eq!(asked.held(), None);
+    let found = compare_by(&rig, Some(asked), &rig.readings, None, None).await;
+    assert!(
+        found.iter().all(|found| found.verdict == Verdict::Same),
+        "{found:?}"
+    );
 }

@@ -10,6 +10,7 @@ mod ordered;
 mod split;
 mod tape;
 mod tidied;
+mod together;
 
 use std::collections::HashMap;
 
@@ -317,7 +318,10 @@ pub async fn weigh(sides: &Sides, spans: &[Span]) -> Result<Weight> {
                 span.destination.1.unwrap_or(span.ends.1.high),
             ),
         };
-        let behind = span.behind.as_ref().map(Behind::place);
+        let behind = span.behind.as_ref().map(|behind| match behind.all() {
+            (topic, (low, _, high)) if span.tidied => (topic, low, high),
+            _ => behind.place(),
+        });
         let behind = behind.filter(|_| span.lane.direction == Direction::Down);
         for (topic, from, to) in [(topic.as_str(), from, to)].into_iter().chain(behind) {
             let mut tape = Tape::open(sides.place(Side::Edge), topic, span.partition, from, to).await?;
@@ -338,13 +342,10 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
     if span.is_empty() {
         return Ok(span.begin());
     }
-    if span.behind.is_some() && span.tidied {
-        let note = "what waited from an outage is in a topic of its own, and each keeps the newest of each key: which is the \
-                    newest of both cannot be told";
-        return Ok(span.begin().unsure(note));
-    }
     let (source, destination) = (side(sides, &span.lane, true), side(sides, &span.lane, false));
-    if span.behind.is_some() {
+    if let Some(behind) = span.behind.as_ref().filter(|_| span.tidied) {
+        together::compare(source, destination, span, behind).await
+    } else if span.behind.is_some() {
         split::compare(source, destination, span).await
     } else if span.tidied {
         tidied::compare(source, destination, span).await

@@ -39,6 +39,22 @@ impl Behind {
         self.waiting.iter().map(|span| span.until - span.from).sum()
     }
 
+    /// The topic; where it begins, where the span ends there, and where it ends.
+    pub(super) fn all(&self) -> (&str, (i64, i64, i64)) {
+        (&self.topic, (self.ends.low, self.offsets.1, self.ends.high))
+    }
+
+    /// What checkpoints tell of it.
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_ref()
+    }
+
+    /// Whether a record of the source waits to go there.
+    pub(super) fn waits_for(&self, offset: i64) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|span| (span.from..span.until).contains(&offset))
+    }
+
     /// The topic, and where the span is there.
     pub(super) fn place(&self) -> (&str, i64, i64) {
         (&self.topic, self.offsets.0, self.offsets.1)
@@ -123,7 +139,7 @@ pub(super) fn place(span: &mut Span) {
 
 /// What an offset map says of a record of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     /// It is there.
     There,
     /// It is not, though those around it are.
@@ -132,7 +148,8 @@ enum Told {
     Nothing,
 }
 
-fn told(history: Option<&History>, offset: i64) -> Told {
+/// What an offset map says of a record of the source.
+pub(super) fn told(history: Option<&History>, offset: i64) -> Told {
     let ranges = history.map_or(&[][..], History::ranges);
     let at = ranges.partition_point(|range| range.source + range.count <= offset);
     match ranges.get(at) {
@@ -188,11 +205,7 @@ pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Sp
     let (mut last, mut guessed, mut letters) = (0, false, None);
     while let Some(record) = here.next().await? {
         let offset = record.offset;
-        if behind
-            .waiting
-            .iter()
-            .any(|span| (span.from..span.until).contains(&offset))
-        {
+        if behind.waits_for(offset) {
             continue;
         }
         let wanted = digest(&record);

@@ -54,8 +54,8 @@ async fn compare_by(
             };
             found.push(compared);
         }
-        // What waits to go behind what comes in is not read at the far side.
-        let waits = found.iter().any(|found| found.waiting > 0);
+        // What waits to go behind what comes in is not read at the far side; of each key all are read, and one counts.
+        let waits = found.iter().any(|found| found.waiting > 0 || found.newest_of_each_key);
         assert!(
             weight.records == records || (waits && weight.records > records),
             "what it costs is known before: {} and {records}",
@@ -207,6 +207,112 @@ async fn what_waited_and_what_came_in_are_compared_together() {
 #[ignore = "needs KAFKA_URL"]
 async fn what_waited_and_what_came_in_are_compared_together_at_a_core_on_kafka() {
     both_ways_are_compared(Rig::small_edge().await).await;
+}
+
+/// The same of topics that keep the newest record of each key: each of the source's is the newest of either topic.
+async fn newest_of_each_key_is_found_in_either_topic(rig: Rig) {
+    rig.core.delete_topic(&rig.news).await.unwrap();
+    let spec = TopicSpec::new(&rig.news, 3).compacted();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        rig.core
+            .create_topic(&spec)
+            .await
+            .map_err(|error| error.to_string())?;
+        let found = rig
+            .core
+            .describe(&rig.news)
+            .await
+            .map_err(|error| error.to_string())?;
+        found.map(drop).ok_or_else(|| "not there yet".to_owned())
+    })
+    .await;
+    let rig = live_first(rig);
+    let backlog = format!("{}.backlog", rig.news);
+    rig.send(0, 300).await;
+    let running = rig.start();
+    let carried = async |newest: usize| {
+        testkit::eventually(crate::rig::LIMIT, || async {
+            let mut last = false;
+            for topic in [&rig.news, &backlog] {
+                let found = crate::rig::contents(&rig.edge, topic).await;
+                let value = format!("value {newest}");
+                last |= found
+                    .values()
+                    .flatten()
+                    .any(|record| record.value.as_deref() == Some(value.as_bytes()));
+            }
+            let found = compare(&rig, &rig.news, None, None).await;
+            (last && found.iter().all(|found| found.waiting == 0))
+                .then_some(found)
+                .ok_or_else(|| format!("{newest} is not there yet"))
+        })
+        .await
+    };
+    carried(299).await;
+    // Some keys are renewed by what comes in; the newest of the others stay behind.
+    rig.send(300, 5).await;
+    let found = carried(304).await;
+    for found in &found {
+        assert_eq!(found.verdict, Verdict::Same, "{found:?}");
+        assert!(found.newest_of_each_key && found.note.as_ref().unwrap().contains(".backlog"));
+        assert_eq!(found.source_digest, found.destination_digest);
+    }
+    assert_eq!(found.iter().map(|found| found.source_records).sum::<u64>(), 17);
+    // A deletion goes one way, and what was deleted is left on the other.
+    let deletion = Outgoing::tombstone(&rig.news, "key-9");
+    rig.core.producer().unwrap().send(deletion).await.unwrap();
+    rig.send(306, 1).await;
+    let found = carried(306).await;
+    assert!(
+        found.iter().all(|found| found.verdict == Verdict::Same),
+        "{found:?}"
+    );
+    running.stop().await;
+    // Somebody else wrote there what is not the source's, and the link goes on behind it.
+    let live = crate::rig::contents(&rig.edge, &rig.news).await;
+    let mut live = live.values().flatten();
+    let renewed = live.find(|record| record.key.as_deref() == Some(b"key-12".as_slice()));
+    let partition = renewed.unwrap().partition;
+    let there = async |broker: &Broker, key: &str, number: usize| {
+        let record = Outgoing {
+            key: Some(key.to_owned().into()),
+            partition: Some(partition),
+            ..record(&rig.news, number)
+        };
+        broker.producer().unwrap().send(record).await.unwrap();
+    };
+    there(&rig.edge, "key-12", 5000).await;
+    there(&rig.edge, "nobody's", 5001).await;
+    let running = rig.start();
+    there(&rig.core, "mate", 400).await;
+    let found = carried(400).await;
+    let found = found.iter().find(|found| found.partition == partition).unwrap();
+    assert_eq!(
+        (found.verdict, found.differences),
+        (Verdict::Different, 1),
+        "{found:?}"
+    );
+    assert!(
+        found.first.as_ref().unwrap().what.contains("neither"),
+        "{found:?}"
+    );
+    there(&rig.core, "key-12", 401).await;
+    let found = carried(401).await;
+    running.stop().await;
+    let found = found.iter().find(|found| found.partition == partition).unwrap();
+    assert_eq!(found.verdict, Verdict::Unsure, "{found:?}");
+    assert!(found.note.as_ref().unwrap().contains("1 keys more"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_of_each_key_is_found_in_the_topic_or_what_went_behind() {
+    newest_of_each_key_is_found_in_either_topic(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn newest_of_each_key_is_found_in_the_topic_or_what_went_behind_between_two_kafkas() {
+    newest_of_each_key_is_found_in_either_topic(Rig::two_kafkas().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

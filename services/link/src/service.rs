@@ -24,7 +24,7 @@ use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
-use crate::line::{self, Line};
+use crate::line::{self, Line, OnAccount};
 use crate::lookout::Lookout;
 use crate::metrics::Metrics;
 use crate::paths::Paths;
@@ -397,6 +397,10 @@ impl Link {
             in_hand: Mutex::default(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
+            account: match direction {
+                Direction::Down => None,
+                Direction::Up => end(&self.settings.core, Arc::new(OnAccount)),
+            },
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
             settings: self.settings.clone(),
             bell: bell.clone(),

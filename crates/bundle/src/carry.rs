@@ -1,7 +1,9 @@
 //! Carrying a bundle's records into this site's topics: the link's protocol, with a stick for a line.
 //!
-//! 1. All transactional ids that the link may use this way are taken over: a session of it that is under way is fenced.
-//! 2. The checkpoints are read to the end: only now do they tell the truth.
+//! 1. A mark is left among the checkpoints, and then all transactional ids that the link may use this way are taken over: a
+//!    session of it that is under way is fenced, and one that was held up before it took its id over sees the mark and ends
+//!    ([`link::holder`]).
+//! 2. The checkpoints are read to the end: only now do they tell the truth. The newest mark must still be this import's.
 //! 3. Each partition goes on where its checkpoint says; what is here already is passed over, and a hole is refused.
 //! 4. Records and checkpoint are committed in one transaction, under the id that the link has for the topic: a session of
 //!    the link that begins meanwhile fences this import, which then ends with an error and can be repeated.
@@ -13,7 +15,7 @@ use common::broker::{self, Cleanup, Record, TopicSpec, Transactions};
 use common::budget::Class;
 use common::schemas::{Checkpoint, SiteId};
 use common::telemetry::chain;
-use link::{Direction, Lane, Rename, Route, checkpoint, expand, transactional_id};
+use link::{Direction, Lane, Rename, Route, checkpoint, expand, holder, transactional_id};
 
 use crate::document::{Carried, Manifest, Part, Segment};
 use crate::error::{Error, Result};
@@ -100,6 +102,15 @@ impl<'a> Carry<'a> {
         // Is this edge known? Before that nothing is to be made at this broker, not even an id.
         self.here.found(&self.manifest.from).await?;
         self.transactions.clear();
+        let (checkpoints, holder) = (self.here.checkpoints(&self.manifest.from), holder::anew());
+        let mark = holder::mark(&checkpoints, &holder)?;
+        // Taken over once more below, which waits until the mark can be read.
+        let mut marking = self.here.broker.transactions(&self.id(None)).await?;
+        match marking.commit(Vec::new(), |_| vec![mark]).await {
+            Ok(_) => {}
+            Err(broker::Error::Fenced { .. }) => return Err(Error::LinkAtWork),
+            Err(error) => return Err(error.into()),
+        }
         let used: Vec<String> = self
             .manifest
             .topics
@@ -114,7 +125,10 @@ impl<'a> Carry<'a> {
                 self.transactions.insert(id, taken);
             }
         }
-        self.found = self.here.found(&self.manifest.from).await?;
+        self.found = match checkpoint::load_held(&self.here.broker, &checkpoints, &holder).await {
+            Err(link::Error::Superseded) => return Err(Error::LinkAtWork),
+            found => found?,
+        };
         Ok(())
     }
 

@@ -62,7 +62,8 @@ impl Topic {
         self.id == other.id && self.leaders.len() == other.leaders.len()
     }
 
-    pub(crate) fn leader(&self, partition: i32) -> Option<i32> {
+    /// The server that leads a partition.
+    pub fn leader(&self, partition: i32) -> Option<i32> {
         let index = usize::try_from(partition).ok()?;
         self.leaders.get(index).copied()
     }

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{Cluster, Topic};
-use crate::error::{Result, check};
+use crate::error::{Error, Result, check};
 
 /// Asked for in place of a time: the first offset, and the one behind the last.
 const EARLIEST: i64 = -2;
@@ -37,6 +37,23 @@ impl Cluster {
     /// all that was committed before, though others have transactions open; until those end it has to wait.
     pub async fn written(&self, topics: &[Topic]) -> Result<HashMap<(String, i32), Ends>> {
         self.look_at_ends(topics, WRITTEN).await
+    }
+
+    /// The first committed offset of a partition whose record is of this time or later, in milliseconds since 1970.
+    pub async fn offset_at(&self, topic: &Topic, partition: i32, time: i64) -> Result<Option<i64>> {
+        let leader = topic.leader(partition).ok_or_else(|| Error::UnknownTopic {
+            topic: topic.name.clone(),
+        })?;
+        let connection = self.connection(leader).await?;
+        let version = connection.speaks(ApiKey::ListOffsets, "ListOffsets", 6, 7)?;
+        let asked = BTreeMap::from([(topic.name.as_str(), vec![partition])]);
+        // Below zero are no times, but words.
+        let request = request(&asked, time.max(0), COMMITTED);
+        let answer = connection.call(&request, version, Duration::ZERO).await?;
+        let mut places = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        let place = places.next().ok_or(Error::Malformed { what: "offsets" })?;
+        check("look at offsets", place.error_code)?;
+        Ok((place.offset >= 0).then_some(place.offset))
     }
 
     async fn look_at_ends(&self, topics: &[Topic], isolation: i8) -> Result<HashMap<(String, i32), Ends>> {

@@ -140,6 +140,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the server does not let this client see a topic, whether it is there or not.
+    pub fn hides(&self) -> bool {
+        matches!(self, Self::Answer { code, .. } if *code == ResponseError::TopicAuthorizationFailed)
+    }
+}
+
 /// The error in an answer, if it has one.
 pub(crate) fn check(operation: &'static str, code: i16) -> Result<()> {
     ResponseError::try_from_code(code).map_or(Ok(()), |code| Err(Error::Answer { operation, code }))

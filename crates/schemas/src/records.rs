@@ -195,6 +195,24 @@ pub struct Checkpoint {
 }
 record!(Checkpoint, "checkpoint", "v2");
 
+/// By which way a topic of this site came here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field's text is in schemas/link_path.v1.avsc")]
+pub struct LinkPath {
+    pub topic: String,
+    pub hops: Vec<PathHop>,
+}
+record!(LinkPath, "link_path");
+
+/// A topic that another one came through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field's text is in schemas/link_path.v1.avsc")]
+pub struct PathHop {
+    pub site: String,
+    pub topic: String,
+    pub id: String,
+}
+
 /// Source offsets that go another way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v2.avsc")]

@@ -21,6 +21,7 @@ pub mod names {
     pub const SERVICE_HISTORY: &str = "service-history";
     pub const SITE_STATUS: &str = "site-status";
     pub const CHECKPOINTS: &str = "checkpoints";
+    pub const LINK_PATHS: &str = "link-paths";
 }
 
 /// A topic that a site needs.
@@ -53,6 +54,7 @@ impl Topic {
             topic(names::SERVICE_STATUS, true, Some(1)),
             topic(names::SERVICE_CONTROL, true, Some(1)),
             topic(names::SERVICE_LOG, true, Some(1)),
+            topic(names::LINK_PATHS, true, Some(1)),
         ]
     }
 
@@ -81,6 +83,7 @@ impl Topic {
             topic(names::SERVICE_LOG, true, Some(1)),
             topic(names::SERVICE_HISTORY, true, Some(1)),
             topic(names::SITE_STATUS, true, Some(1)),
+            topic(names::LINK_PATHS, true, Some(1)),
             topic(at_core(edge, names::CHECKPOINTS), true, Some(1)),
         ]
     }

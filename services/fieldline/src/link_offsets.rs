@@ -8,7 +8,7 @@ use common::broker::{self, Broker};
 use common::chassis::Config;
 use common::control::{Connected, connected};
 use link::moves::{self, Move, Side, Sides};
-use link::{Lane, Link, Settings};
+use link::{Far, Lane, Link, Settings};
 use serde_json::json;
 
 use crate::output::{line, show, table};
@@ -53,6 +53,15 @@ pub(crate) struct Ends {
 
 /// Opens both brokers of an edge's link.
 pub(crate) async fn open(config: &Path) -> Result<Ends> {
+    Box::pin(ends(config, None)).await
+}
+
+/// The same, with a way to the core under the link's budget; `asked` is whether its bytes may cost money.
+pub(crate) async fn open_counted(config: &Path, asked: bool) -> Result<Ends> {
+    Box::pin(ends(config, Some(asked))).await
+}
+
+async fn ends(config: &Path, counted: Option<bool>) -> Result<Ends> {
     let read = Config::read(Some(config), common::chassis::environment())
         .with_context(|| format!("cannot read the settings of {}", config.display()))?;
     let loaded = read.load::<Link>()?;
@@ -68,14 +77,27 @@ pub(crate) async fn open(config: &Path) -> Result<Ends> {
         ),
         other => other.context("this edge's broker")?,
     };
-    let core = match Broker::open(&settings.core, "fieldline", &registry()).await {
+    let far = match counted {
+        Some(asked) => Far::open(&settings, asked).await?,
+        None => None,
+    };
+    let core = match &far {
+        Some(_) => Broker::open_at_need(&settings.core, "fieldline", &registry()).await,
+        None => Broker::open(&settings.core, "fieldline", &registry()).await,
+    };
+    let core = match core {
         Err(broker::Error::Locked { path, holder }) => bail!(
             "the core's broker {} is in use by {holder}\nhint: an embedded broker has one owner; stop the site, run this again, and start it",
             path.display()
         ),
         other => other.context("the core's broker")?,
     };
-    let sides = Sides { site, edge, core };
+    let sides = Sides {
+        site,
+        edge,
+        core,
+        far,
+    };
     let lanes = link::found::lanes(&sides, &settings.routes()).await?;
     Ok(Ends { sides, lanes, link })
 }

@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use link::Direction;
 use link::verify::{self, Compared, Point, Verdict};
 use serde_json::json;
 
-use crate::link_offsets::open;
+use crate::link_offsets::open_counted;
 use crate::output::{bytes, line, show, table};
 
 /// So many bytes of the far side are read without asking.
 const UNASKED: u64 = 10_000_000;
 
-/// Compare source and destination of what the link carries. It reads the far side's records, outside the link's cap and
+/// Compare source and destination of what the link carries. It reads the far side's records, under the link's cap and
 /// budget. Exit code: 0 the same, 1 different, 2 could not tell.
 #[derive(Debug, Args)]
 pub(crate) struct LinkVerify {
@@ -80,7 +80,13 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
         point(wish, wish.from.as_deref())?,
         point(wish, wish.to.as_deref())?,
     );
-    let ends = open(&wish.config).await?;
+    let ends = open_counted(&wish.config, wish.yes).await?;
+    let far = ends.sides.far.as_ref();
+    if let Some(why) = far.and_then(link::Far::held) {
+        bail!(
+            "nothing may be read over the link now: {why}\nhint: on a metered link --yes does it; else wait, or change what holds it"
+        );
+    }
     let named = |topic: &String| {
         ends.lanes
             .iter()
@@ -112,7 +118,8 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
         "this reads {cost}, over the link\nhint: --yes does it; --topic, --from and --to make it less"
     );
     if !wish.json {
-        line(format!("reading {cost}"));
+        let under = far.map(|far| format!(", {}", far.says())).unwrap_or_default();
+        line(format!("reading {cost}{under}"));
     }
     let mut found = Vec::with_capacity(spans.len());
     for span in &spans {

@@ -12,7 +12,7 @@ mod opening;
 mod sink;
 mod source;
 
-pub(crate) use sink::{checkpoints, mark};
+pub(crate) use sink::{checkpoints, each, mark};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::lanes::Shape;
 use crate::pieces::{self, Freight, News};
 use crate::routes::Direction;
 use crate::session::{Ended, Limits, Progress};
-use crate::{backlog, checkpoint, offsets};
+use crate::{backlog, checkpoint, offsets, paths};
 
 use sink::Sink;
 use source::Source;
@@ -70,8 +70,8 @@ pub(crate) struct Batches {
     /// The source topics as they were before anything was decided about them, and where their partitions begin and end.
     shapes: HashMap<String, Shape>,
     marks: HashMap<(String, i32), Watermarks>,
-    /// How many partitions each destination topic has.
-    places: HashMap<String, i32>,
+    /// The destination topics as they were then.
+    places: HashMap<String, Shape>,
     /// What came and is not carried yet.
     waiting: VecDeque<News>,
     /// The ends of the source partitions, as last heard.
@@ -106,11 +106,11 @@ impl Written {
     }
 }
 
-/// What was seen of topics: the sources, where their partitions begin and end, and how many partitions destinations have.
+/// What was seen of topics: the sources, where their partitions begin and end, and the destinations.
 type Seen = (
     HashMap<String, Shape>,
     HashMap<(String, i32), Watermarks>,
-    HashMap<String, i32>,
+    HashMap<String, Shape>,
 );
 
 impl Batches {
@@ -144,6 +144,17 @@ impl Batches {
             })
             .collect();
         starts.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        // Word of other ways is read along where that costs nothing.
+        if let Some(marks) = self.marks(paths::TOPIC, 0) {
+            let ways = Start {
+                topic: paths::TOPIC.to_owned(),
+                partition: 0,
+                offset: marks.high,
+            };
+            if starts.is_empty() || self.source.goes_along(&ways, &starts) {
+                starts.push(ways);
+            }
+        }
         // What becomes records takes many times its room.
         let most = self.sink.most_bytes(carrier);
         self.source.open(&starts, most).await?;
@@ -223,7 +234,8 @@ impl Batches {
     /// drop: what came is kept.
     async fn gather(&mut self, carrier: &Carrier) -> Result<()> {
         if self.waiting.is_empty() {
-            News::join(&mut self.waiting, self.source.next().await?);
+            let news = self.source.next().await?;
+            self.take(carrier, news);
             if carrier.direction == Direction::Down {
                 carrier.report.contact();
             }
@@ -244,10 +256,22 @@ impl Batches {
                 return Ok(());
             }
             match tokio::time::timeout_at(until, self.source.next()).await {
-                Ok(news) => News::join(&mut self.waiting, news?),
+                Ok(news) => self.take(carrier, news?),
                 Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// Takes what came; word of other ways is for all carriers.
+    fn take(&mut self, carrier: &Carrier, mut news: Vec<News>) {
+        news.retain(|news| {
+            let path = *news.topic == *paths::TOPIC;
+            if path && !news.is_empty() {
+                carrier.paths.ring();
+            }
+            !path
+        });
+        News::join(&mut self.waiting, news);
     }
 
     /// How much a step of a transaction takes now: what the line was seen to carry in a moment.
@@ -334,7 +358,8 @@ impl Batches {
                 known.next_offset = behind;
             }
             if self.waiting.is_empty() && !cargo.is_empty() && self.takes_more(carrier, bytes) {
-                News::join(&mut self.waiting, self.source.ready().await?);
+                let news = self.source.ready().await?;
+                self.take(carrier, news);
             }
         }
         self.write(carrier, progress, cargo, false).await

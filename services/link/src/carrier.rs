@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::budget::{Budget, Class};
+use common::budget::{Budget, Class, Hold};
 use common::chassis::Stop;
 use common::kafka::Producer;
 use common::schemas::SiteId;
@@ -24,6 +24,8 @@ use crate::backoff::Backoff;
 use crate::certificates;
 use crate::error::{Error, Result};
 use crate::found::Found;
+use crate::line;
+use crate::paths::Paths;
 use crate::place::Place;
 use crate::refused::Refused;
 use crate::report::{Report, State};
@@ -110,10 +112,14 @@ pub(crate) struct Carrier {
     pub(crate) paused: watch::Receiver<Paused>,
     /// The destination once more, by way of the first class: for what a held carrier leaves open there.
     pub(crate) settle: Option<End>,
+    /// The same in spite of the budget, for when no byte is left of it.
+    pub(crate) account: Option<End>,
     /// Limits and pauses.
     pub(crate) settings: Arc<Settings>,
     /// By which live lanes tell who carries backlogs.
     pub(crate) bell: Bell,
+    /// By which ways topics came to the source.
+    pub(crate) paths: Paths,
     /// Where it says how it is.
     pub(crate) report: Report,
 }
@@ -226,13 +232,15 @@ impl Carrier {
     }
 
     /// Waits until it may not go on as it does.
-    async fn interrupted(&self, bell: &mut watch::Receiver<u64>) {
+    async fn interrupted(&self, bell: &mut watch::Receiver<u64>, paths: &mut watch::Receiver<u64>) {
         let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
         let mut found = self.found.clone();
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
             tokio::select! {
                 // There are spans that this session does not know.
                 _ = bell.changed(), if self.carries_backlogs() => return,
+                // A route may close a ring now, or not any more.
+                _ = paths.changed() => return,
                 _ = changes.changed() => {}
                 () = found.changed() => {}
                 changed = paused.changed() => if changed.is_err() {
@@ -328,7 +336,8 @@ impl Carrier {
                         trouble.by_record = DETOUR;
                     }
                     if self.is_overruled() {
-                        self.settle(&stop).await;
+                        let open = !self.in_hand().is_empty();
+                        self.settle(open, &stop).await;
                     }
                     self.report.problem(Some(text));
                     backoff.pause()
@@ -350,12 +359,12 @@ impl Carrier {
         bell: &mut watch::Receiver<u64>,
         stop: &Stop,
     ) -> Result<Ended> {
-        let ends = stop.child_token();
+        let (ends, mut paths) = (stop.child_token(), self.paths.hear());
         // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
         let late = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.interrupted(bell) => ends.cancel(),
+                () = self.interrupted(bell, &mut paths) => ends.cancel(),
             }
             tokio::select! {
                 () = tokio::time::sleep(DRAIN) => {}
@@ -364,8 +373,9 @@ impl Carrier {
         };
         tokio::select! {
             () = late => {
+                let open = !self.in_hand().is_empty();
                 self.hang_up().await;
-                self.settle(stop).await;
+                self.settle(open, stop).await;
                 Ok(Ended::Stopped)
             }
             ended = self.session(trouble, backoff, &ends) => ended,
@@ -387,15 +397,30 @@ impl Carrier {
     }
 
     /// Ends the transaction that was left: whoever reads there, the checkpoints too, would
-    /// wait for it.
-    async fn settle(&self, stop: &Stop) {
-        let Some(End::Kafka(cluster)) = self.settle.as_ref().filter(|_| !stop.is_cancelled()) else {
+    /// wait for it. Where one is `open` and the day's or the month's bytes are spent, it is ended all the same: that takes some
+    /// thousand bytes, which are counted when they may cross. Outside the windows nothing crosses.
+    async fn settle(&self, open: bool, stop: &Stop) {
+        let spent = matches!(
+            self.budget.admits(Class::Requests),
+            Err(Hold::Day { .. } | Hold::Month { .. })
+        );
+        let account = self.account.as_ref().filter(|_| open && spent);
+        let way = account.or(self.settle.as_ref());
+        let Some(End::Kafka(cluster)) = way.filter(|_| !stop.is_cancelled()) else {
             return;
         };
         let id = self.transactional_id();
+        let crossed = || cluster.traffic().sent() + cluster.traffic().received();
+        let before = crossed();
         let settled = tokio::time::timeout(DRAIN, Producer::take_over(cluster, &id, TIMEOUT)).await;
         if !matches!(settled, Ok(Ok(_))) {
             tracing::debug!(%id, "what was under way is left to time out");
+        }
+        if account.is_some() {
+            cluster.hang_up().await;
+            let bytes = crossed() - before;
+            tracing::info!(%id, bytes, "what was under way is ended on account");
+            line::bill(&self.budget, bytes);
         }
     }
 

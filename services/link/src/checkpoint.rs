@@ -72,6 +72,20 @@ pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, C
     find(destination, topic).await?.all()
 }
 
+/// The same for who left the newest mark among them ([`holder`]).
+///
+/// # Errors
+/// With [`Error::Superseded`] when another one has left one since.
+pub async fn load_held(
+    destination: &Broker,
+    topic: &str,
+    holder: &str,
+) -> Result<HashMap<String, Checkpoint>> {
+    let found = find(destination, topic).await?;
+    holder::confirm(found.holder(), holder)?;
+    found.all()
+}
+
 /// Reads all checkpoints at a destination, to the end, and whose mark is the newest.
 pub(crate) async fn find(destination: &Broker, topic: &str) -> Result<Found> {
     let mut found = Found::default();

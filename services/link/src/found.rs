@@ -50,10 +50,10 @@ pub async fn lanes(sides: &Sides, routes: &[Route]) -> Result<Vec<Lane>> {
     for direction in [Direction::Up, Direction::Down] {
         if catalogue.asks(direction) {
             let source = match direction {
-                Direction::Up => &sides.edge,
-                Direction::Down => &sides.core,
+                Direction::Up => sides.place(Side::Edge),
+                Direction::Down => sides.place(Side::Core),
             };
-            catalogue.see(direction, &source.topic_names().await?);
+            catalogue.see(direction, &source.names().await?);
         }
     }
     Ok([catalogue.listed, catalogue.found].concat())

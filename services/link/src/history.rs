@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
-use common::broker::{Broker, Record};
+use common::broker::Record;
 use common::schemas::{self, Checkpoint, OffsetRange};
 
 use crate::checkpoint::keyed;
 use crate::error::{Error, Result};
 use crate::holder;
 use crate::offsets::MAX_RANGES;
+use crate::place::Place as Reach;
 
 /// How many ranges are remembered of a partition: some 2 MB.
 const MOST_RANGES: usize = 100_000;
@@ -141,11 +142,8 @@ impl History {
     }
 }
 
-/// Reads all checkpoints at a destination, by route, source topic and partition.
-///
-/// # Errors
-/// With a broker's, or when a checkpoint cannot be read.
-pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, History>> {
+/// Reads all checkpoints at a destination, by route, source topic and partition; none where they have no topic.
+pub(crate) async fn load(destination: Reach<'_>, topic: &str) -> Result<HashMap<String, History>> {
     let mut found: HashMap<String, History> = HashMap::new();
     let mut broken = None;
     let visit = |record: Record| {
@@ -172,7 +170,7 @@ pub async fn load(destination: &Broker, topic: &str) -> Result<HashMap<String, H
             }
         }
     };
-    destination.read_to_end(topic, visit).await?;
+    destination.each(topic, visit).await?;
     broken.map_or(Ok(found), Err)
 }
 

@@ -16,12 +16,15 @@ use crate::error::{Error, Result};
 pub(crate) const KEY: &str = "holder";
 
 /// A name that nobody had before.
-pub(crate) fn anew() -> String {
+pub fn anew() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
 /// The record that says who may carry. It has the form of a checkpoint, for readers that know no other.
-pub(crate) fn mark(topic: &str, holder: &str) -> Result<Outgoing> {
+///
+/// # Errors
+/// When it cannot be encoded.
+pub fn mark(topic: &str, holder: &str) -> Result<Outgoing> {
     let mark = Checkpoint {
         route: KEY.to_owned(),
         source_topic: String::new(),

@@ -25,6 +25,15 @@ pub(crate) struct Shape {
     pub(crate) id: String,
 }
 
+impl Shape {
+    pub(crate) fn of(topic: &kafka::Topic) -> Self {
+        Self {
+            partitions: i32::try_from(topic.partitions()).unwrap_or(i32::MAX),
+            id: topic.id(),
+        }
+    }
+}
+
 /// A lane's source as it is, or what keeps the lane from being carried, in an operator's words.
 pub(crate) async fn ready(
     lane: &Lane,
@@ -120,6 +129,13 @@ pub(crate) struct Keeping {
     /// None is for ever.
     retention: Option<Duration>,
     largest: Option<u32>,
+}
+
+impl Keeping {
+    /// Whether only the newest of each key has to be there.
+    pub(crate) fn compacted(&self) -> bool {
+        self.compacted
+    }
 }
 
 /// Kafka's names of what [`Keeping`] is made of.

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use common::broker;
 use common::budget::{Budget, Class};
 use common::kafka::{Dial, Stream};
+use tokio::io::{AsyncReadExt as _, copy, empty, join, repeat, sink};
+use tokio::net::TcpStream;
 
 use crate::settings::Settings;
 
@@ -29,6 +31,31 @@ impl Dial for Line {
         stream.stream().set_zero_linger()?;
         Ok(Box::new(stream))
     }
+}
+
+/// Opens connections in spite of the budget, for a few bytes that must not wait until they may cross: [`bill`] counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnAccount;
+
+#[async_trait]
+impl Dial for OnAccount {
+    async fn dial(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        stream.set_zero_linger()?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// Counts what has crossed on account, as soon as that much may cross. Must be called within a runtime.
+pub(crate) fn bill(budget: &Budget, bytes: u64) {
+    let mut owed = budget.shape(join(empty(), sink()), Class::Requests);
+    tokio::spawn(async move {
+        // Nothing of it crosses: it is only counted, in its turn.
+        if let Err(error) = copy(&mut repeat(0).take(bytes), &mut owed).await {
+            tracing::debug!(%error, "what crossed on account is not counted");
+        }
+    });
 }
 
 /// The file in which the budget keeps what was spent: in the directory that is set, or beside an embedded broker.
@@ -59,6 +86,33 @@ pub(crate) fn open(settings: &Settings) -> anyhow::Result<Budget> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_crossed_on_account_is_counted_when_it_may_cross() {
+        let mut settings = common::budget::Settings {
+            per_day: Some("10KB".parse().unwrap()),
+            ..common::budget::Settings::default()
+        };
+        let budget = Budget::detached(settings.clone()).unwrap();
+        let spent = |budget: &Budget| -> u64 { budget.status().day.bytes };
+        bill(&budget, 10_000);
+        let limit = std::time::Duration::from_secs(10);
+        testkit::eventually(limit, || async {
+            budget.admits(Class::Requests).err().ok_or("not spent yet")
+        })
+        .await;
+        let before = spent(&budget);
+        bill(&budget, 3_000);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(spent(&budget), before);
+        settings.per_day = None;
+        budget.set(settings).unwrap();
+        testkit::eventually(limit, || async {
+            let spent = spent(&budget);
+            (spent == 13_000).then_some(()).ok_or_else(|| format!("{spent}"))
+        })
+        .await;
+    }
 
     #[test]
     fn what_was_spent_is_kept_where_it_is_told_or_beside_an_embedded_broker() {

@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::checkpoint::key;
 use crate::error::Result;
+use crate::far::Far;
 use crate::history::{self, History, Place};
+use crate::place::Place as Reach;
 use crate::routes::{Direction, Lane};
 
 /// A side of the link.
@@ -44,6 +46,8 @@ pub struct Sides {
     pub edge: Broker,
     /// The core's.
     pub core: Broker,
+    /// The core's once more, under the budget: where it is there, what crosses the link crosses there.
+    pub far: Option<Far>,
 }
 
 impl Sides {
@@ -55,20 +59,25 @@ impl Sides {
         }
     }
 
+    /// The broker of a side, by the way that is under the budget.
+    pub(crate) fn place(&self, side: Side) -> Reach<'_> {
+        match (side, &self.far) {
+            (Side::Core, Some(far)) => Reach::Kafka(&far.cluster),
+            _ => Reach::Broker(self.of(side)),
+        }
+    }
+
     /// The checkpoints of one direction, which are at its destination.
     ///
     /// # Errors
     /// With a broker's, or when a checkpoint cannot be read. There are none where nothing was carried yet.
     pub async fn histories(&self, direction: Direction) -> Result<HashMap<String, History>> {
         let destination = match direction {
-            Direction::Down => &self.edge,
-            Direction::Up => &self.core,
+            Direction::Down => self.place(Side::Edge),
+            Direction::Up => self.place(Side::Core),
         };
         let checkpoints = at_core(&self.site, topic::CHECKPOINTS);
-        match history::load(destination, &checkpoints).await {
-            Err(crate::Error::Broker(broker::Error::UnknownTopic { .. })) => Ok(HashMap::new()),
-            other => other,
-        }
+        history::load(destination, &checkpoints).await
     }
 }
 

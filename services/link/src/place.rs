@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::broker::{Broker, Cleanup, TopicSpec, Watermarks};
+use common::broker::{self, Broker, Cleanup, Record, TopicSpec, Watermarks};
 use common::kafka::{self, Cluster};
 
-use crate::error::Result;
+use crate::batches;
+use crate::error::{Error, Result};
 use crate::lanes::{KEEPING, Keeping, Shape};
 use crate::wire::End;
 
@@ -42,10 +43,7 @@ impl<'a> Place<'a> {
                 let Some(found) = found.into_iter().flatten().next() else {
                     return Ok(None);
                 };
-                let shape = Shape {
-                    partitions: i32::try_from(found.partitions()).unwrap_or(i32::MAX),
-                    id: found.id(),
-                };
+                let shape = Shape::of(&found);
                 let keeps = keeps.into_iter().next().unwrap_or_default();
                 Ok(Some((shape, Keeping::from(keeps))))
             }
@@ -103,6 +101,75 @@ impl<'a> Place<'a> {
             }
             Self::Broker(broker) => Ok(broker.watermarks(topic, partition).await?),
         }
+    }
+}
+
+impl Place<'_> {
+    /// All topics.
+    pub(crate) async fn names(self) -> Result<Vec<String>> {
+        match self {
+            Self::Kafka(cluster) => Ok(cluster.names().await?),
+            Self::Broker(broker) => Ok(broker.topic_names().await?),
+        }
+    }
+
+    /// Reads a topic to its end; nothing where there is none.
+    pub(crate) async fn each(self, topic: &str, mut visit: impl FnMut(Record) + Send) -> Result<()> {
+        match self {
+            Self::Kafka(cluster) => {
+                let Some(found) = cluster.topics(&[topic]).await?.into_iter().flatten().next() else {
+                    return Ok(());
+                };
+                let name: Arc<str> = topic.into();
+                let take = |(_, partition, _): (&str, i32, i64), row: &kafka::Read| {
+                    visit(record(&name, partition, row.clone()));
+                };
+                batches::each(cluster, &found, take).await
+            }
+            Self::Broker(broker) => match broker.read_to_end(topic, visit).await {
+                Ok(()) | Err(broker::Error::UnknownTopic { .. }) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// The first offset of this time or later; none behind the last record.
+    pub(crate) async fn offset_at(self, topic: &str, partition: i32, time: i64) -> Result<Option<i64>> {
+        match self {
+            Self::Kafka(cluster) => {
+                let found = cluster.topics(&[topic]).await?.into_iter().flatten().next();
+                let found = found.ok_or_else(|| kafka::Error::UnknownTopic {
+                    topic: topic.to_owned(),
+                })?;
+                Ok(cluster.offset_at(&found, partition, time).await?)
+            }
+            Self::Broker(broker) => Ok(broker.offset_at(topic, partition, time).await?),
+        }
+    }
+
+    /// Where a partition begins and ends; nowhere where there is none.
+    pub(crate) async fn marks_if_any(self, topic: &str, partition: i32) -> Result<Watermarks> {
+        use broker::Error as B;
+        match self.marks(topic, partition).await {
+            Err(
+                Error::Broker(B::UnknownTopic { .. } | B::UnknownPartition { .. })
+                | Error::Wire(kafka::Error::UnknownTopic { .. }),
+            ) => Ok(Watermarks { low: 0, high: 0 }),
+            other => other,
+        }
+    }
+}
+
+/// A record of a cluster as one of any broker.
+pub(crate) fn record(topic: &Arc<str>, partition: i32, row: kafka::Read) -> Record {
+    Record {
+        topic: topic.clone(),
+        partition,
+        offset: row.offset,
+        timestamp: row.timestamp,
+        key: row.key,
+        value: row.value,
+        headers: row.headers,
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::carrier::{Carrier, Trouble};
 use crate::error::{Error, Result};
 use crate::session::Progress;
-use crate::{checkpoint, offsets};
+use crate::{checkpoint, offsets, paths};
 
 /// What carries records.
 #[derive(Debug)]
@@ -26,10 +26,16 @@ impl Records {
         })
     }
 
-    /// Begins to read.
-    pub(crate) async fn read(&mut self, carrier: &Carrier, positions: &[Position]) -> Result<()> {
+    /// Begins to read, and word of other ways along with it.
+    pub(crate) async fn read(
+        &mut self,
+        carrier: &Carrier,
+        mut positions: Vec<Position>,
+        ways: Option<i64>,
+    ) -> Result<()> {
+        positions.extend(ways.map(|end| Position::at(paths::TOPIC, 0, end)));
         if !positions.is_empty() {
-            self.reader = Some(carrier.source.reader(positions).await?);
+            self.reader = Some(carrier.source.reader(&positions).await?);
         }
         Ok(())
     }
@@ -56,6 +62,11 @@ impl Records {
                 break;
             }
             records.extend(reader.next(settings.max_records - records.len(), left).await?);
+        }
+        let found = records.len();
+        records.retain(|record| &*record.topic != paths::TOPIC);
+        if records.len() < found {
+            carrier.paths.ring();
         }
         Ok(records)
     }

@@ -271,6 +271,7 @@ pub(crate) fn carriable(name: &str) -> Result<(), String> {
     }
     let internal = [
         topic::CHECKPOINTS,
+        topic::LINK_PATHS,
         topic::SERVICE_STATUS,
         topic::SERVICE_CONTROL,
         topic::SERVICE_LOG,

@@ -24,15 +24,16 @@ use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
-use crate::line::{self, Line};
+use crate::line::{self, Line, OnAccount};
 use crate::lookout::Lookout;
 use crate::metrics::Metrics;
+use crate::paths::Paths;
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
 use crate::rule::{Paused, Rule};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
-use crate::{batches, holder};
+use crate::{batches, far, holder, paths};
 
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -72,7 +73,10 @@ impl chassis::Service for Link {
         let rule = Rule::new(settings.clone(), budget.clone(), control.clone());
         let paused = rule.paused();
         host.spawn("rule", rule.follow(host.stop()));
-        if let Some(door) = Door::open(&budget, &settings.door).await? {
+        // Commands that read the core's records come this way too.
+        let mut door = settings.door.clone();
+        door.allow.extend(far::servers(&settings.core));
+        if let Some(door) = Door::open(&budget, &door).await? {
             tracing::info!(address = %door.address(), "the link's door is open");
             let stop = host.stop();
             host.spawn("door", async move {
@@ -185,6 +189,7 @@ impl Link {
                 .create_topic(&TopicSpec::new(&checkpoints, 1).compacted())
                 .await?;
         }
+        paths::make(&self.own).await;
         let lease = self
             .own
             .lease(&checkpoints, &format!("{}.link", self.site))
@@ -241,19 +246,25 @@ impl Link {
         }
         let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
         let lanes: Vec<Lane> = lanes.cloned().collect();
-        let (mut carriers, bell) = (JoinSet::new(), Bell::default());
+        if direction == Direction::Down
+            && let Err(error) = paths::prune(&self.own, &self.site, &lanes, &self.settings.routes()).await
+        {
+            tracing::warn!(error = %telemetry::chain(&error), "ways that are no more cannot be taken back");
+        }
+        let mut carriers = JoinSet::new();
+        let shared = (&Bell::default(), &Paths::default());
         if self.in_classes() {
             let backlogs: Vec<Lane> = lanes.iter().map(Lane::backlog).collect();
             for class in Class::ALL {
                 let lanes = lanes.iter().chain(&backlogs);
                 let lanes = lanes.filter(|lane| lane.class == class).cloned();
-                let carrier = self.carrier(direction, Some(class), lanes, &bell);
+                let carrier = self.carrier(direction, Some(class), lanes, shared);
                 if !carrier.all.is_empty() || carrier.awaits {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
         } else {
-            let carrier = self.carrier(direction, None, lanes.into_iter(), &bell);
+            let carrier = self.carrier(direction, None, lanes.into_iter(), shared);
             carriers.spawn(carrier.run(stop.clone()));
         }
         all(carriers).await
@@ -362,7 +373,7 @@ impl Link {
         direction: Direction,
         class: Option<Class>,
         lanes: impl Iterator<Item = Lane>,
-        bell: &Bell,
+        (bell, paths): (&Bell, &Paths),
     ) -> Carrier {
         let (source, destination, to) = match direction {
             Direction::Down => (self.core.clone(), self.own.clone(), &self.settings.broker),
@@ -390,9 +401,14 @@ impl Link {
             in_hand: Mutex::default(),
             budget: self.budget.clone(),
             paused: self.paused.clone(),
+            account: match direction {
+                Direction::Down => None,
+                Direction::Up => end(&self.settings.core, Arc::new(OnAccount)),
+            },
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
             settings: self.settings.clone(),
             bell: bell.clone(),
+            paths: paths.clone(),
             report: self.board.report((direction, crosses)),
         }
     }

@@ -17,17 +17,19 @@ use std::time::Duration;
 
 use common::broker::{Outgoing, Position, Start};
 use common::chassis::Stop;
-use common::schemas::{Checkpoint, OffsetSpan};
+use common::schemas::{Checkpoint, OffsetSpan, PathHop};
+use common::telemetry;
 use tokio::time::Instant;
 
 use crate::backlog::{self, Backlog};
 use crate::batches::{self, Batches};
 use crate::carrier::{Carrier, Trouble};
 use crate::error::{Error, Result};
+use crate::paths::Ways;
 use crate::records::{self, Records};
-use crate::routes::Lane;
+use crate::routes::{Direction, Lane};
 use crate::wire::End;
-use crate::{checkpoint, holder, lanes};
+use crate::{checkpoint, holder, lanes, paths};
 
 /// Why a session ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,17 @@ enum Carriage {
     Batches(Box<Batches>),
 }
 
+/// What is known of ways when a session begins.
+struct Known {
+    /// Those of the source's topics, and where word of others will be.
+    source: Ways,
+    end: Option<i64>,
+    /// Those of the destination's, where they are to be told.
+    told: Ways,
+    tells: bool,
+    news: HashMap<String, Option<Vec<PathHop>>>,
+}
+
 /// How long record by record goes on without a record before batches are tried again.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -65,8 +78,10 @@ pub(crate) struct Session<'a> {
     carriage: Carriage,
     progress: Progress,
     limits: Limits,
-    /// What keeps some lanes from being carried.
+    /// What keeps some lanes from being carried, until it is looked at again.
     missing: Vec<String>,
+    /// Lanes that would close a ring, until word comes of other ways.
+    rings: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -101,6 +116,7 @@ impl<'a> Session<'a> {
             progress: Progress::new(),
             limits: Limits::new(),
             missing: Vec::new(),
+            rings: Vec::new(),
         };
         if let Some(own) = &carrier.holder {
             holder::confirm(found.holder(), own)?;
@@ -113,6 +129,7 @@ impl<'a> Session<'a> {
         let Carrier { site, settings, .. } = self.carrier;
         let sides = self.carrier.sides();
         let (mut positions, mut lost, mut waits) = (Vec::new(), Vec::new(), false);
+        let mut ways = self.ways().await?;
         for lane in &self.carrier.lanes {
             let seen = match &self.carriage {
                 Carriage::Batches(batches) => batches.seen(lane),
@@ -130,6 +147,11 @@ impl<'a> Session<'a> {
                     continue;
                 }
             };
+            if let Err(ring) = self.lead(lane, &topic.id, &mut ways).await? {
+                tracing::warn!(direction = %lane.direction, topic = %lane.source, "{ring}");
+                self.rings.push(ring);
+                continue;
+            }
             let live_first = self.live_first(lane, topic.partitions, trouble).await?;
             for partition in 0..topic.partitions {
                 let known = found.remove(&checkpoint::key(&lane.route, &lane.source, partition));
@@ -183,6 +205,8 @@ impl<'a> Session<'a> {
                     .insert((lane.source.clone(), partition), resumed.checkpoint);
             }
         }
+        // Told before a record goes that way.
+        paths::tell(&self.carrier.destination, site, &ways.told, ways.news).await?;
         if !lost.is_empty() {
             match &mut self.carriage {
                 Carriage::Records(records) => records.note(lost).await?,
@@ -193,9 +217,68 @@ impl<'a> Session<'a> {
             self.carrier.bell.ring();
         }
         match &mut self.carriage {
-            Carriage::Records(records) => records.read(self.carrier, &positions).await,
+            Carriage::Records(records) => records.read(self.carrier, positions, ways.end).await,
             Carriage::Batches(batches) => batches.read(self.carrier, &self.progress).await,
         }
+    }
+
+    /// By which ways the source's topics came there, and what this site's link has told of its own.
+    async fn ways(&mut self) -> Result<Known> {
+        let (source, end) = match &mut self.carriage {
+            Carriage::Batches(batches) => (batches.ways(self.carrier).await?, None),
+            Carriage::Records(_) => match paths::load(&self.carrier.source).await {
+                Ok(Some((ways, end))) => (ways, Some(end)),
+                Ok(None) => (Ways::default(), None),
+                Err(error) => {
+                    tracing::debug!(error = %telemetry::chain(&error), "ways at the source cannot be read");
+                    (Ways::default(), None)
+                }
+            },
+        };
+        let mut known = Known {
+            source,
+            end,
+            told: Ways::default(),
+            tells: false,
+            news: HashMap::new(),
+        };
+        // What goes up has its way in its name.
+        if self.carrier.direction == Direction::Down
+            && let Some((told, _)) = paths::load(&self.carrier.destination).await?
+        {
+            (known.told, known.tells) = (told, true);
+        }
+        Ok(known)
+    }
+
+    /// Whether a lane may be carried: not if it would close a ring.
+    async fn lead(
+        &mut self,
+        lane: &Lane,
+        from: &str,
+        ways: &mut Known,
+    ) -> Result<std::result::Result<(), String>> {
+        let site = &self.carrier.site;
+        let seen = match &self.carriage {
+            Carriage::Batches(batches) => batches.place(lane),
+            Carriage::Records(_) => None,
+        };
+        let to = match seen {
+            Some(seen) => seen.to_owned(),
+            // One that was made a moment ago is on nobody's way.
+            None if !ways.source.lead_to(&lane.source) => String::new(),
+            None => {
+                let found = self.carrier.sides().1.look(&lane.destination).await?;
+                found.map(|(shape, _)| shape.id).unwrap_or_default()
+            }
+        };
+        let told = ways.told.told(site, &lane.destination);
+        let led = ways.source.lead(site, lane, (from, &to), told);
+        if ways.tells {
+            let way = led.as_ref().ok().cloned();
+            ways.news.insert(lane.destination.clone(), way);
+        }
+        Ok(led.map(drop))
     }
 
     /// Whether what waits of a lane may go behind what comes in: only where that has a topic, and not while a record is
@@ -245,7 +328,8 @@ impl<'a> Session<'a> {
 
     /// What keeps some of the topics from being carried.
     pub(crate) fn missing(&self) -> Option<String> {
-        (!self.missing.is_empty()).then(|| self.missing.join("; "))
+        let all = [&self.missing[..], &self.rings].concat();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Step 4, until `stop`.
@@ -256,8 +340,9 @@ impl<'a> Session<'a> {
             progress,
             limits,
             missing,
+            rings,
         } = self;
-        if progress.is_empty() && missing.is_empty() {
+        if progress.is_empty() && missing.is_empty() && rings.is_empty() {
             return Ok(Ended::Nothing);
         }
         match carriage {

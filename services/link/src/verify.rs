@@ -10,16 +10,18 @@ mod ordered;
 mod split;
 mod tape;
 mod tidied;
+mod together;
 
 use std::collections::HashMap;
 
-use common::broker::{self, Broker, Cleanup, DeadLetter, Watermarks, dead_letter_topic};
+use common::broker::{DeadLetter, Watermarks, dead_letter_topic};
 use serde::Serialize;
 
 use crate::checkpoint::key;
 use crate::error::Result;
 use crate::history::{History, Place};
 use crate::moves::{Side, Sides};
+use crate::place::Place as Reach;
 use crate::routes::{Direction, Lane};
 
 use split::Behind;
@@ -139,24 +141,19 @@ pub async fn spans(
     to: Option<Point>,
 ) -> Result<Vec<Span>> {
     let (source, destination) = (side(sides, lane, true), side(sides, lane, false));
-    let (Some(at_source), Some(at_destination)) = (
-        source.describe(&lane.source).await?,
-        destination.describe(&lane.destination).await?,
+    let (Some((at_source, keeps)), Some((_, kept))) = (
+        source.look(&lane.source).await?,
+        destination.look(&lane.destination).await?,
     ) else {
         return Ok(Vec::new());
     };
-    let tidied = [at_source.cleanup, at_destination.cleanup].contains(&Cleanup::Compact);
+    let tidied = keeps.compacted() || kept.compacted();
     let mut found = Vec::new();
     for partition in 0..at_source.partitions {
         let ends = (
-            source.watermarks(&lane.source, partition).await?,
-            destination.watermarks(&lane.destination, partition).await,
+            source.marks(&lane.source, partition).await?,
+            destination.marks_if_any(&lane.destination, partition).await?,
         );
-        let ends = match ends {
-            (source, Ok(destination)) => (source, destination),
-            (source, Err(broker::Error::UnknownPartition { .. })) => (source, Watermarks { low: 0, high: 0 }),
-            (_, Err(error)) => return Err(error.into()),
-        };
         let history = histories.get(&key(&lane.route, &lane.source, partition)).cloned();
         let carried = history
             .as_ref()
@@ -201,12 +198,12 @@ pub async fn spans(
     Ok(found)
 }
 
-fn side<'a>(sides: &'a Sides, lane: &Lane, source: bool) -> &'a Broker {
+fn side<'a>(sides: &'a Sides, lane: &Lane, source: bool) -> Reach<'a> {
     let edge = (lane.direction == Direction::Up) == source;
-    sides.of(if edge { Side::Edge } else { Side::Core })
+    sides.place(if edge { Side::Edge } else { Side::Core })
 }
 
-async fn offset(source: &Broker, topic: &str, partition: i32, point: Point, high: i64) -> Result<i64> {
+async fn offset(source: Reach<'_>, topic: &str, partition: i32, point: Point, high: i64) -> Result<i64> {
     Ok(match point {
         Point::Offset(offset) => offset,
         Point::Time(at) => source.offset_at(topic, partition, at).await?.unwrap_or(high),
@@ -321,10 +318,13 @@ pub async fn weigh(sides: &Sides, spans: &[Span]) -> Result<Weight> {
                 span.destination.1.unwrap_or(span.ends.1.high),
             ),
         };
-        let behind = span.behind.as_ref().map(Behind::place);
+        let behind = span.behind.as_ref().map(|behind| match behind.all() {
+            (topic, (low, _, high)) if span.tidied => (topic, low, high),
+            _ => behind.place(),
+        });
         let behind = behind.filter(|_| span.lane.direction == Direction::Down);
         for (topic, from, to) in [(topic.as_str(), from, to)].into_iter().chain(behind) {
-            let mut tape = Tape::open(&sides.edge, topic, span.partition, from, to).await?;
+            let mut tape = Tape::open(sides.place(Side::Edge), topic, span.partition, from, to).await?;
             while let Some(record) = tape.next().await? {
                 weight.records += 1;
                 weight.bytes += record.size() as u64 + 8;
@@ -342,13 +342,10 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
     if span.is_empty() {
         return Ok(span.begin());
     }
-    if span.behind.is_some() && span.tidied {
-        let note = "what waited from an outage is in a topic of its own, and each keeps the newest of each key: which is the \
-                    newest of both cannot be told";
-        return Ok(span.begin().unsure(note));
-    }
     let (source, destination) = (side(sides, &span.lane, true), side(sides, &span.lane, false));
-    if span.behind.is_some() {
+    if let Some(behind) = span.behind.as_ref().filter(|_| span.tidied) {
+        together::compare(source, destination, span, behind).await
+    } else if span.behind.is_some() {
         split::compare(source, destination, span).await
     } else if span.tidied {
         tidied::compare(source, destination, span).await
@@ -358,7 +355,7 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
 }
 
 /// The offsets of the source that were put among its dead letters by the link.
-async fn refused(source: &Broker, span: &Span) -> Result<Vec<i64>> {
+async fn refused(source: Reach<'_>, span: &Span) -> Result<Vec<i64>> {
     let mut found = Vec::new();
     let take = |record| {
         if let Some(letter) = DeadLetter::of(&record)
@@ -369,11 +366,6 @@ async fn refused(source: &Broker, span: &Span) -> Result<Vec<i64>> {
             found.push(letter.offset);
         }
     };
-    match source
-        .read_to_end(&dead_letter_topic(&span.lane.source), take)
-        .await
-    {
-        Ok(()) | Err(broker::Error::UnknownTopic { .. }) => Ok(found),
-        Err(error) => Err(error.into()),
-    }
+    source.each(&dead_letter_topic(&span.lane.source), take).await?;
+    Ok(found)
 }

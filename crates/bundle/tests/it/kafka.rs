@@ -3,6 +3,7 @@
 use bundle::{Since, Wish, export, import};
 use std::time::Duration;
 
+use crate::records::the_link_is_kept_out;
 use crate::rig::Rig;
 
 fn url(name: &str) -> String {
@@ -28,6 +29,15 @@ async fn there_and_back(rig: &Rig) {
         rig.all_is_carried().await;
         assert_eq!(rig.import_up().await.records, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn a_session_of_the_link_that_was_under_way_is_fenced_at_a_core_on_kafka() {
+    let directory = testkit::temp_dir();
+    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
+    let rig = Rig::between(directory, &url("KAFKA_URL"), &edge).await;
+    the_link_is_kept_out(&rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,10 +29,17 @@ async fn importing_twice_has_no_effect() {
     rig.export_down().await;
     let first = rig.import_down().await;
     assert_eq!((first.records, first.known), (500, 0));
-    let before = contents(&rig.edge.broker, &format!("{}.checkpoints", rig.edge.site)).await;
+    // Beside them is the mark of who imported.
+    let checkpoints = format!("{}.checkpoints", rig.edge.site);
+    let found = async || {
+        link::checkpoint::load(&rig.edge.broker, &checkpoints)
+            .await
+            .unwrap()
+    };
+    let before = found().await;
     let second = rig.import_down().await;
     assert_eq!((second.records, second.known), (0, 500));
-    let after = contents(&rig.edge.broker, &format!("{}.checkpoints", rig.edge.site)).await;
+    let after = found().await;
     assert_eq!(before, after);
 }
 
@@ -115,8 +122,23 @@ async fn what_the_link_carried_before_is_passed_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_the_link_that_was_under_way_is_fenced() {
-    let rig = Rig::new().await;
+    the_link_is_kept_out(&Rig::new().await).await;
+}
+
+/// A session of the link that has its transactional id is fenced by an import; one that was held up before it had it finds
+/// another mark than its own, whatever id it takes over.
+pub(crate) async fn the_link_is_kept_out(rig: &Rig) {
     rig.send(10).await;
+    let (broker, checkpoints) = (&rig.core.broker, format!("{}.checkpoints", rig.edge.site));
+    let own = link::holder::anew();
+    let mark = link::holder::mark(&checkpoints, &own).unwrap();
+    let id = link::transactional_id(&rig.edge.site, link::Direction::Up, None);
+    let mut marking = broker.transactions(&id).await.unwrap();
+    marking.commit(Vec::new(), |_| vec![mark]).await.unwrap();
+    // Waits until the mark can be read.
+    broker.transactions(&id).await.unwrap();
+    let held = async || link::checkpoint::load_held(broker, &checkpoints, &own).await;
+    assert!(held().await.unwrap().is_empty());
     let mut ids = vec![None];
     ids.extend(common::budget::Class::ALL.map(Some));
     let mut sessions = Vec::new();
@@ -135,6 +157,11 @@ async fn a_session_of_the_link_that_was_under_way_is_fenced() {
             "{late:?}"
         );
     }
+    let late = held().await;
+    assert!(matches!(late, Err(link::Error::Superseded)), "{late:?}");
+    // Nor is it let in by an import that has nothing to take in.
+    rig.import_up().await;
+    assert!(held().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use crate::carrier::Carrier;
 use crate::checkpoint::Found;
 use crate::error::{Error, Result};
 use crate::lanes::Shape;
+use crate::paths::{self, Ways};
 use crate::routes::Lane;
 use crate::wire::Wire;
 
@@ -19,14 +20,25 @@ impl Batches {
     /// with the first poll, which asks for the old one by its id.
     pub(crate) async fn open(carrier: &Carrier, wire: &Wire) -> Result<(Self, Found)> {
         let lanes = &carrier.lanes;
-        let sources: Vec<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
+        let mut sources: Vec<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
+        if !carrier.paths.hidden() {
+            sources.push(paths::TOPIC);
+        }
         let live_first = lanes.iter().filter(|lane| lane.live_first);
         let backlogs: Vec<Lane> = live_first.map(Lane::backlog).collect();
         let destinations = lanes.iter().chain(&backlogs);
         let destinations: Vec<&str> = destinations.map(|lane| lane.destination.as_str()).collect();
         let mut source = Source::new(&wire.source, &carrier.source);
         let reading = async {
-            let shapes = source.look_at(&sources).await?;
+            let shapes = match source.look_at(&sources).await {
+                Err(Error::Wire(error)) if error.hides() && sources.contains(&paths::TOPIC) => {
+                    sources.pop();
+                    let shapes = source.look_at(&sources).await?;
+                    carrier.paths.hide();
+                    shapes
+                }
+                looked => looked?,
+            };
             Ok((shapes, source.marks().await?))
         };
         let writing = async {
@@ -41,13 +53,31 @@ impl Batches {
     /// A lane's source, if source and destination are there and agree.
     pub(crate) fn seen(&self, lane: &Lane) -> Option<Shape> {
         let shape = self.shapes.get(&lane.source)?;
-        let same = self.places.get(&lane.destination) == Some(&shape.partitions);
-        same.then(|| shape.clone())
+        self.leads_to(lane, shape.partitions).then(|| shape.clone())
+    }
+
+    /// Which incarnation of a lane's destination there was.
+    pub(crate) fn place(&self, lane: &Lane) -> Option<&str> {
+        self.places.get(&lane.destination).map(|place| place.id.as_str())
+    }
+
+    /// By which ways the topics at the source came there.
+    pub(crate) async fn ways(&mut self, carrier: &Carrier) -> Result<Ways> {
+        let (Some(shape), Some(marks)) = (self.shapes.get(paths::TOPIC), self.marks(paths::TOPIC, 0)) else {
+            return Ok(Ways::default());
+        };
+        if let Some(known) = carrier.paths.known(&shape.id, marks.high) {
+            return Ok(known);
+        }
+        let ways = self.source.ways().await?;
+        carrier.paths.keep(&shape.id, marks.high, &ways);
+        Ok(ways)
     }
 
     /// Whether a lane's destination is there, as it should be.
     pub(crate) fn leads_to(&self, lane: &Lane, partitions: i32) -> bool {
-        self.places.get(&lane.destination) == Some(&partitions)
+        let place = self.places.get(&lane.destination);
+        place.is_some_and(|place| place.partitions == partitions)
     }
 
     /// The ends of a source partition when the session began.

@@ -9,13 +9,14 @@ use common::broker::{Broker, Outgoing, Placement, Transactions, partition_of};
 use common::chassis::now_ms;
 use common::kafka::batch::Batch;
 use common::kafka::{
-    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Row, Start, Topic, pack, read,
+    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Read, Row, Start, Topic, pack, read,
 };
 
 use super::BYTES;
 use crate::carrier::Carrier;
 use crate::checkpoint::{self, Found};
 use crate::error::{Error, Result};
+use crate::lanes::Shape;
 use crate::pieces::{Form, Freight, Piece};
 use crate::records::same;
 use crate::wire::End;
@@ -44,13 +45,13 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Takes over the carrier's transactional id, and looks at the topics that it will write to: how many partitions they
-    /// have; those that are not there are left out.
+    /// Takes over the carrier's transactional id, and looks at the topics that it will write to; those that are not there
+    /// are left out.
     pub(super) async fn take_over(
         carrier: &Carrier,
         end: &End,
         names: &[&str],
-    ) -> Result<(Self, HashMap<String, i32>)> {
+    ) -> Result<(Self, HashMap<String, Shape>)> {
         let missing = || Error::NotEnrolled {
             topic: carrier.checkpoints.clone(),
             site: carrier.site.to_string(),
@@ -68,8 +69,7 @@ impl Sink {
                 let mut topics = topics.into_iter();
                 let checkpoints = topics.next().flatten().ok_or_else(missing)?;
                 let topics: Vec<Topic> = topics.flatten().collect();
-                let count = |topic: &Topic| i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
-                let places = topics.iter().map(|topic| (topic.name.clone(), count(topic)));
+                let places = topics.iter().map(|topic| (topic.name.clone(), Shape::of(topic)));
                 let places = places.collect();
                 producer.learn(topics.into_iter().chain([checkpoints.clone()]));
                 let sink = Self::Kafka {
@@ -87,7 +87,10 @@ impl Sink {
                 let mut places = HashMap::new();
                 for name in names {
                     let topic = broker.describe(name).await?;
-                    places.extend(topic.map(|topic| (topic.name, topic.partitions)));
+                    places.extend(topic.map(|topic| {
+                        let (partitions, id) = (topic.partitions, topic.id);
+                        (topic.name, Shape { partitions, id })
+                    }));
                 }
                 Ok((Self::Embedded { broker, transactions }, places))
             }
@@ -226,6 +229,20 @@ impl Sink {
 /// Reads all checkpoints of a cluster, to the end of what is written there: another carrier's open transaction hides what
 /// this one committed behind its beginning.
 async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
+    let mut found = Found::default();
+    each(cluster, topic, |at, row| {
+        found.take(at, row.key.as_deref(), row.value.as_deref());
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Reads a topic of a cluster to the end of what is written there.
+pub(crate) async fn each(
+    cluster: &Arc<Cluster>,
+    topic: &Topic,
+    mut take: impl FnMut((&str, i32, i64), &Read) + Send,
+) -> Result<()> {
     let topic = std::slice::from_ref(topic);
     let mut left: HashMap<i32, i64> = HashMap::new();
     let mut starts = Vec::new();
@@ -239,9 +256,8 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
             });
         }
     }
-    let mut found = Found::default();
     if left.is_empty() {
-        return Ok(found);
+        return Ok(());
     }
     let limits = FetchLimits {
         wait: BRIEF,
@@ -258,8 +274,7 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
                     source,
                 };
                 for row in read(batch).map_err(damaged)? {
-                    let at = (&*news.topic, news.partition, row.offset);
-                    found.take(at, row.key.as_deref(), row.value.as_deref());
+                    take((&*news.topic, news.partition, row.offset), &row);
                 }
             }
             if left.get(&news.partition).is_some_and(|end| news.next >= *end) {
@@ -267,7 +282,7 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The same for who carries record by record.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::broker::{Broker, Position, Reader, TopicDescription, Watermarks};
-use common::kafka::{Cluster, FetchLimits, Fetcher, Start, Topic};
+use common::kafka::{Cluster, FetchLimits, Fetcher, Read, Start, Topic};
 
+use super::sink;
 use crate::error::{Error, Result};
 use crate::lanes::Shape;
+use crate::paths::{self, Ways};
 use crate::pieces::News;
 use crate::wire::End;
 
@@ -52,14 +54,10 @@ impl Source {
 
     /// Looks at topics, of which some may not be there.
     pub(super) async fn look_at(&mut self, names: &[&str]) -> Result<HashMap<String, Shape>> {
-        let shape = |partitions, id| Shape { partitions, id };
         Ok(match self {
             Self::Kafka { cluster, topics, .. } => {
                 *topics = cluster.topics(names).await?.into_iter().flatten().collect();
-                let shapes = topics.iter().map(|topic| {
-                    let partitions = i32::try_from(topic.partitions()).unwrap_or(i32::MAX);
-                    (topic.name.clone(), shape(partitions, topic.id()))
-                });
+                let shapes = topics.iter().map(|topic| (topic.name.clone(), Shape::of(topic)));
                 shapes.collect()
             }
             Self::Embedded { broker, topics, .. } => {
@@ -67,9 +65,11 @@ impl Source {
                 for name in names {
                     topics.extend(broker.describe(name).await?);
                 }
-                let shapes = topics
-                    .iter()
-                    .map(|topic| (topic.name.clone(), shape(topic.partitions, topic.id.clone())));
+                let shape = |topic: &TopicDescription| Shape {
+                    partitions: topic.partitions,
+                    id: topic.id.clone(),
+                };
+                let shapes = topics.iter().map(|topic| (topic.name.clone(), shape(topic)));
                 shapes.collect()
             }
         })
@@ -96,6 +96,42 @@ impl Source {
             }
         }
         Ok(found)
+    }
+
+    /// Reads by which ways the topics there came, if one of those looked at tells that.
+    pub(super) async fn ways(&mut self) -> Result<Ways> {
+        let mut ways = Ways::default();
+        match self {
+            Self::Kafka { cluster, topics, .. } => {
+                if let Some(topic) = topics.iter().find(|topic| topic.name == paths::TOPIC) {
+                    let take = |_: (&str, i32, i64), row: &Read| {
+                        ways.take(row.key.as_deref(), row.value.as_deref());
+                    };
+                    sink::each(cluster, topic, take).await?;
+                }
+            }
+            Self::Embedded { broker, .. } => {
+                if let Some((found, _)) = paths::load(broker).await? {
+                    ways = found;
+                }
+            }
+        }
+        Ok(ways)
+    }
+
+    /// Whether a partition is read over the connection that another one is read over in any case.
+    pub(super) fn goes_along(&self, start: &Start, others: &[Start]) -> bool {
+        match self {
+            Self::Kafka { topics, .. } => {
+                let leader = |start: &Start| {
+                    let topic = topics.iter().find(|topic| topic.name == start.topic)?;
+                    topic.leader(start.partition)
+                };
+                let leader_of_it = leader(start);
+                leader_of_it.is_some() && others.iter().any(|other| leader(other) == leader_of_it)
+            }
+            Self::Embedded { .. } => true,
+        }
     }
 
     /// Begins to read; of a cluster at most so many bytes at a time.

@@ -145,7 +145,12 @@ fn wrong(found: &[usize]) -> BTreeMap<usize, usize> {
 fn readings(link: &Link) -> Carrier {
     let lane = link.lanes.iter().find(|lane| lane.source == "readings").unwrap();
     let bell = Bell::default();
-    let mut carrier = link.carrier(Direction::Up, Some(lane.class), [lane.clone()].into_iter(), &bell);
+    let mut carrier = link.carrier(
+        Direction::Up,
+        Some(lane.class),
+        [lane.clone()].into_iter(),
+        (&bell, &Paths::default()),
+    );
     carrier.lanes = carrier.all.clone();
     carrier
 }

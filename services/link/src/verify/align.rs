@@ -1,16 +1,19 @@
 //! Finding where a span is at the destination when the offset map does not tell: by its first record.
 
-use common::broker::Broker;
-
 use super::Span;
 use super::tape::{Tape, digest};
 use crate::error::Result;
+use crate::place::Place;
 
 /// How many records are looked through for the first one.
 const LOOK_THROUGH: usize = 20_000;
 
 /// Where to begin on both sides.
-pub(super) async fn starts(source: &Broker, destination: &Broker, span: &Span) -> Result<Option<(i64, i64)>> {
+pub(super) async fn starts(
+    source: Place<'_>,
+    destination: Place<'_>,
+    span: &Span,
+) -> Result<Option<(i64, i64)>> {
     if let Some(at) = span.destination.0 {
         return Ok(Some((span.source.0, at)));
     }
@@ -35,7 +38,7 @@ pub(super) async fn starts(source: &Broker, destination: &Broker, span: &Span) -
 
 /// The offset of the same record on the other side.
 async fn find(
-    broker: &Broker,
+    broker: Place<'_>,
     topic: &str,
     partition: i32,
     wanted: &common::broker::Record,

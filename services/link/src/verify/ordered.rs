@@ -1,17 +1,17 @@
 //! Comparing each record in order.
 
 use blake3::Hasher;
-use common::broker::Broker;
 
 use super::tape::{Tape, digest};
 use super::{Compared, Span, Verdict, align, refused};
 use crate::error::Result;
+use crate::place::Place;
 
 /// How far is looked ahead on both sides for where they agree again.
 const AHEAD: usize = 100;
 
 /// Compares both sides, a few records of each in memory.
-pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) -> Result<Compared> {
+pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Span) -> Result<Compared> {
     let mut found = span.begin();
     let Some((from, at)) = align::starts(source, destination, span).await? else {
         return Ok(found.unsure("where the span begins at the destination cannot be found: it is before what the offset map remembers"));

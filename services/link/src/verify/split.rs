@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use blake3::{Hash, Hasher};
-use common::broker::{self, Broker, Record, Watermarks};
+use common::broker::{Record, Watermarks};
 use common::schemas::{Checkpoint, OffsetSpan};
 
 use super::tape::{Tape, digest};
@@ -14,6 +14,7 @@ use super::{Compared, Span, Verdict, refused};
 use crate::checkpoint::key;
 use crate::error::Result;
 use crate::history::{History, Place};
+use crate::place::Place as Reach;
 use crate::routes::Lane;
 
 /// How far is looked ahead for a record.
@@ -38,6 +39,22 @@ impl Behind {
         self.waiting.iter().map(|span| span.until - span.from).sum()
     }
 
+    /// The topic; where it begins, where the span ends there, and where it ends.
+    pub(super) fn all(&self) -> (&str, (i64, i64, i64)) {
+        (&self.topic, (self.ends.low, self.offsets.1, self.ends.high))
+    }
+
+    /// What checkpoints tell of it.
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_ref()
+    }
+
+    /// Whether a record of the source waits to go there.
+    pub(super) fn waits_for(&self, offset: i64) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|span| (span.from..span.until).contains(&offset))
+    }
+
     /// The topic, and where the span is there.
     pub(super) fn place(&self) -> (&str, i64, i64) {
         (&self.topic, self.offsets.0, self.offsets.1)
@@ -46,7 +63,7 @@ impl Behind {
 
 /// What of a lane's partition is behind, if any of it ever went there.
 pub(super) async fn behind(
-    destination: &Broker,
+    destination: Reach<'_>,
     lane: &Lane,
     partition: i32,
     histories: &HashMap<String, History>,
@@ -67,13 +84,7 @@ pub(super) async fn behind(
         from: span.from.max(next),
         until: span.until,
     });
-    let ends = match destination.watermarks(&of.destination, partition).await {
-        Ok(ends) => ends,
-        Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => {
-            Watermarks { low: 0, high: 0 }
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let ends = destination.marks_if_any(&of.destination, partition).await?;
     Ok(Some(Behind {
         topic: of.destination,
         history: history.cloned(),
@@ -128,7 +139,7 @@ pub(super) fn place(span: &mut Span) {
 
 /// What an offset map says of a record of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     /// It is there.
     There,
     /// It is not, though those around it are.
@@ -137,7 +148,8 @@ enum Told {
     Nothing,
 }
 
-fn told(history: Option<&History>, offset: i64) -> Told {
+/// What an offset map says of a record of the source.
+pub(super) fn told(history: Option<&History>, offset: i64) -> Told {
     let ranges = history.map_or(&[][..], History::ranges);
     let at = ranges.partition_point(|range| range.source + range.count <= offset);
     match ranges.get(at) {
@@ -172,7 +184,7 @@ impl Way {
 }
 
 /// Compares a span that went two ways.
-pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) -> Result<Compared> {
+pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Span) -> Result<Compared> {
     let mut found = span.begin();
     let Some(behind) = &span.behind else {
         return Ok(found);
@@ -193,11 +205,7 @@ pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) 
     let (mut last, mut guessed, mut letters) = (0, false, None);
     while let Some(record) = here.next().await? {
         let offset = record.offset;
-        if behind
-            .waiting
-            .iter()
-            .any(|span| (span.from..span.until).contains(&offset))
-        {
+        if behind.waits_for(offset) {
             continue;
         }
         let wanted = digest(&record);

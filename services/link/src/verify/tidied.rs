@@ -2,28 +2,29 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use common::broker::Broker;
-
 use super::tape::{Tape, digest};
 use super::{Compared, Span, refused};
 use crate::error::Result;
+use crate::place::Place;
 
 /// How many keys are kept in memory: some 60 MB for both sides.
 const MOST_KEYS: usize = 200_000;
 
-type Key = [u8; 16];
+pub(super) type Key = [u8; 16];
 
 /// The newest record of each key of one side.
 #[derive(Default)]
-struct Newest {
+pub(super) struct Newest {
     /// Offset and digest.
-    records: HashMap<Key, (i64, blake3::Hash)>,
+    pub(super) records: HashMap<Key, (i64, blake3::Hash)>,
+    /// Keys whose newest record deletes them.
+    pub(super) deleted: HashSet<Key>,
     /// Keys that changed behind the span: the side may have thrown away what they were in it.
-    moving: HashSet<Key>,
+    pub(super) moving: HashSet<Key>,
 }
 
 /// Compares the newest records that both sides have before the span's end.
-pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) -> Result<Compared> {
+pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Span) -> Result<Compared> {
     let mut found = span.begin();
     let Some(end) = span.destination.1 else {
         return Ok(
@@ -107,8 +108,9 @@ pub(super) async fn compare(source: &Broker, destination: &Broker, span: &Span) 
     Ok(found)
 }
 
-async fn newest(
-    broker: &Broker,
+/// The newest records of a side.
+pub(super) async fn newest(
+    broker: Place<'_>,
     topic: &str,
     partition: i32,
     (low, end, high): (i64, i64, i64),
@@ -124,10 +126,12 @@ async fn newest(
         } else if record.value.is_none() {
             // Sooner or later nothing is left of a key that was deleted.
             found.records.remove(&key);
+            found.deleted.insert(key);
         } else {
+            found.deleted.remove(&key);
             found.records.insert(key, (record.offset, digest(&record)));
         }
-        if found.records.len() + found.moving.len() > MOST_KEYS {
+        if found.records.len() + found.deleted.len() + found.moving.len() > MOST_KEYS {
             return Ok(None);
         }
     }

@@ -182,6 +182,36 @@ async fn when_the_days_bytes_are_spent_everything_waits_for_the_next_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
+async fn what_was_under_way_when_the_days_bytes_were_spent_hides_nothing_at_the_core() {
+    let rig = with_much(Class::Sensors).await;
+    let running = rig.start();
+    set(&rig, "budget/per_day", Some("\"200KB\"")).await;
+    held(&rig, Class::Sensors, 2.0).await;
+    let before = at_core(&rig).await;
+    let topic = rig.readings_at_core();
+    // One behind whatever was left open in each partition; whoever reads what is committed waits for that.
+    let behind = (0..3).map(|partition| common::broker::Outgoing {
+        partition: Some(partition),
+        ..crate::rig::record(&topic, 1_000_000)
+    });
+    rig.core
+        .producer()
+        .unwrap()
+        .send_all(behind.collect())
+        .await
+        .unwrap();
+    eventually(Duration::from_secs(20), || async {
+        let found = at_core(&rig).await;
+        (found == before + 3)
+            .then_some(())
+            .ok_or_else(|| format!("{found}, not {}", before + 3))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
 async fn when_the_months_bytes_are_spent_everything_waits() {
     spent_bytes_hold_everything("per_month", 3.0).await;
 }

@@ -24,5 +24,6 @@ mod moves;
 mod patterns;
 mod regions;
 mod rig;
+mod rings;
 mod small_edge;
 mod verify;

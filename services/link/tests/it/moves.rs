@@ -55,6 +55,7 @@ async fn groups_move(rig: &Rig) {
         site: rig.site.clone(),
         edge: rig.edge.clone(),
         core: rig.core.clone(),
+        far: None,
     };
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
@@ -132,6 +133,7 @@ async fn groups_with_members_are_left_alone_and_the_members_named() {
         site: rig.site.clone(),
         edge: rig.edge.clone(),
         core: rig.core.clone(),
+        far: None,
     };
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let survey = eventually(LIMIT, || async {

@@ -1,24 +1,43 @@
 //! What was carried is the same on both sides, or it is said where it is not.
 
 use common::broker::{Broker, Outgoing, TopicSpec};
-use link::Direction;
 use link::moves::Sides;
 use link::verify::{self, Compared, Point, Verdict};
+use link::{Direction, Far};
 
 use crate::kafka::url;
 use crate::live_first::{all_is_placed, live_first};
 use crate::rig::{Rig, record};
 
-fn sides(rig: &Rig) -> Sides {
+fn sides(rig: &Rig, far: Option<Far>) -> Sides {
     Sides {
         site: rig.site.clone(),
         edge: rig.edge.clone(),
         core: rig.core.clone(),
+        far,
     }
 }
 
+/// What is found; by way of the budget, where there is one, it is the same.
 async fn compare(rig: &Rig, topic: &str, from: Option<Point>, to: Option<Point>) -> Vec<Compared> {
-    let (sides, mut found) = (sides(rig), Vec::new());
+    let found = compare_by(rig, None, topic, from, to).await;
+    let still = found.iter().all(|found| found.waiting == 0);
+    if let Some(far) = Far::open(&rig.settings, false).await.unwrap().filter(|_| still) {
+        let counted = compare_by(rig, Some(far.clone()), topic, from, to).await;
+        assert_eq!(counted, found);
+        assert!(far.crossed() > 0, "it crosses there");
+    }
+    found
+}
+
+async fn compare_by(
+    rig: &Rig,
+    far: Option<Far>,
+    topic: &str,
+    from: Option<Point>,
+    to: Option<Point>,
+) -> Vec<Compared> {
+    let (sides, mut found) = (sides(rig, far), Vec::new());
     for lane in link::expand(&rig.site, &rig.settings.routes()).unwrap() {
         if lane.source != topic && lane.destination != topic {
             continue;
@@ -35,8 +54,10 @@ async fn compare(rig: &Rig, topic: &str, from: Option<Point>, to: Option<Point>)
             };
             found.push(compared);
         }
-        // What waits to go behind what comes in is not read at the far side.
-        let waits = found.iter().any(|found| found.waiting > 0);
+        // What waits to go behind what comes in is not read at the far side; of each key all are read, and one counts.
+        let waits = found
+            .iter()
+            .any(|found| found.waiting > 0 || found.newest_of_each_key);
         assert!(
             weight.records == records || (waits && weight.records > records),
             "what it costs is known before: {} and {records}",
@@ -190,6 +211,112 @@ async fn what_waited_and_what_came_in_are_compared_together_at_a_core_on_kafka()
     both_ways_are_compared(Rig::small_edge().await).await;
 }
 
+/// The same of topics that keep the newest record of each key: each of the source's is the newest of either topic.
+async fn newest_of_each_key_is_found_in_either_topic(rig: Rig) {
+    rig.core.delete_topic(&rig.news).await.unwrap();
+    let spec = TopicSpec::new(&rig.news, 3).compacted();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        rig.core
+            .create_topic(&spec)
+            .await
+            .map_err(|error| error.to_string())?;
+        let found = rig
+            .core
+            .describe(&rig.news)
+            .await
+            .map_err(|error| error.to_string())?;
+        found.map(drop).ok_or_else(|| "not there yet".to_owned())
+    })
+    .await;
+    let rig = live_first(rig);
+    let backlog = format!("{}.backlog", rig.news);
+    rig.send(0, 300).await;
+    let running = rig.start();
+    let carried = async |newest: usize| {
+        testkit::eventually(crate::rig::LIMIT, || async {
+            let mut last = false;
+            for topic in [&rig.news, &backlog] {
+                let found = crate::rig::contents(&rig.edge, topic).await;
+                let value = format!("value {newest}");
+                last |= found
+                    .values()
+                    .flatten()
+                    .any(|record| record.value.as_deref() == Some(value.as_bytes()));
+            }
+            let found = compare(&rig, &rig.news, None, None).await;
+            (last && found.iter().all(|found| found.waiting == 0))
+                .then_some(found)
+                .ok_or_else(|| format!("{newest} is not there yet"))
+        })
+        .await
+    };
+    carried(299).await;
+    // Some keys are renewed by what comes in; the newest of the others stay behind.
+    rig.send(300, 5).await;
+    let found = carried(304).await;
+    for found in &found {
+        assert_eq!(found.verdict, Verdict::Same, "{found:?}");
+        assert!(found.newest_of_each_key && found.note.as_ref().unwrap().contains(".backlog"));
+        assert_eq!(found.source_digest, found.destination_digest);
+    }
+    assert_eq!(found.iter().map(|found| found.source_records).sum::<u64>(), 17);
+    // A deletion goes one way, and what was deleted is left on the other.
+    let deletion = Outgoing::tombstone(&rig.news, "key-9");
+    rig.core.producer().unwrap().send(deletion).await.unwrap();
+    rig.send(306, 1).await;
+    let found = carried(306).await;
+    assert!(
+        found.iter().all(|found| found.verdict == Verdict::Same),
+        "{found:?}"
+    );
+    running.stop().await;
+    // Somebody else wrote there what is not the source's, and the link goes on behind it.
+    let live = crate::rig::contents(&rig.edge, &rig.news).await;
+    let mut live = live.values().flatten();
+    let renewed = live.find(|record| record.key.as_deref() == Some(b"key-12".as_slice()));
+    let partition = renewed.unwrap().partition;
+    let there = async |broker: &Broker, key: &str, number: usize| {
+        let record = Outgoing {
+            key: Some(key.to_owned().into()),
+            partition: Some(partition),
+            ..record(&rig.news, number)
+        };
+        broker.producer().unwrap().send(record).await.unwrap();
+    };
+    there(&rig.edge, "key-12", 5000).await;
+    there(&rig.edge, "nobody's", 5001).await;
+    let running = rig.start();
+    there(&rig.core, "mate", 400).await;
+    let found = carried(400).await;
+    let found = found.iter().find(|found| found.partition == partition).unwrap();
+    assert_eq!(
+        (found.verdict, found.differences),
+        (Verdict::Different, 1),
+        "{found:?}"
+    );
+    assert!(
+        found.first.as_ref().unwrap().what.contains("neither"),
+        "{found:?}"
+    );
+    there(&rig.core, "key-12", 401).await;
+    let found = carried(401).await;
+    running.stop().await;
+    let found = found.iter().find(|found| found.partition == partition).unwrap();
+    assert_eq!(found.verdict, Verdict::Unsure, "{found:?}");
+    assert!(found.note.as_ref().unwrap().contains("1 keys more"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_of_each_key_is_found_in_the_topic_or_what_went_behind() {
+    newest_of_each_key_is_found_in_either_topic(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn newest_of_each_key_is_found_in_the_topic_or_what_went_behind_between_two_kafkas() {
+    newest_of_each_key_is_found_in_either_topic(Rig::two_kafkas().await).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
     let rig = Rig::embedded().await;
@@ -236,7 +363,7 @@ async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
 
 async fn compare_keys(rig: &Rig) -> Compared {
     let (sides, lanes) = (
-        sides(rig),
+        sides(rig, None),
         link::expand(&rig.site, &rig.settings.routes()).unwrap(),
     );
     let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -256,7 +383,7 @@ async fn records_among_the_dead_letters_are_no_difference() {
     rig.core.producer().unwrap().send_all(records).await.unwrap();
     let running = rig.start();
     let all = async || {
-        let sides = sides(&rig);
+        let sides = sides(&rig, None);
         let histories = sides.histories(Direction::Down).await.unwrap();
         let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
         let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -296,4 +423,27 @@ async fn differences_between_an_embedded_edge_and_kafka_are_found() {
     let dir = testkit::temp_dir();
     let edge = testkit::sqlite(dir.path(), "edge.db");
     differences_are_found(&Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn on_a_metered_link_the_cores_records_are_read_when_somebody_was_asked() {
+    let mut rig = Rig::small_edge().await;
+    let running = rig.start();
+    rig.send(0, 60).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+    rig.settings.budget.metered = true;
+    let far = Far::open(&rig.settings, false).await.unwrap().unwrap();
+    assert!(far.held().is_some());
+    let unasked = sides(&rig, Some(far.clone())).histories(Direction::Up).await;
+    assert!(unasked.is_err());
+    assert_eq!(far.crossed(), 0);
+    let asked = Far::open(&rig.settings, true).await.unwrap().unwrap();
+    assert_eq!(asked.held(), None);
+    let found = compare_by(&rig, Some(asked), &rig.readings, None, None).await;
+    assert!(
+        found.iter().all(|found| found.verdict == Verdict::Same),
+        "{found:?}"
+    );
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use common::chassis::ByteSize;
 
+use crate::api::CONTACT_MS;
 use crate::app::Kind;
 use crate::site_status;
 use crate::view::{Service, Trouble};
@@ -93,6 +94,10 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
                     "somebody stopped it; start it under Services when it is to go on"
                 },
             )),
+            Some(link) if name == "link" && unanswered(link, signs.now) => {
+                let why = link.last_error.as_deref();
+                found.push(idle(why.unwrap_or("headquarters does not answer")));
+            }
             Some(service) => found.extend(recent(service, signs.now)),
             None => {
                 let last = instances.iter().max_by_key(|service| service.reported_at);
@@ -274,13 +279,7 @@ fn ill(name: &str, service: &Service) -> Trouble {
             ),
             "an operator connects it under Set-up on this site's page",
         ),
-        _ if name == "link" => warning(
-            format!(
-                "the link carries nothing: {}",
-                service.detail.as_deref().unwrap_or("it did not say why")
-            ),
-            "it goes on by itself as soon as it can, and nothing is lost; Link has more",
-        ),
+        _ if name == "link" => idle(service.detail.as_deref().unwrap_or("it did not say why")),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -289,6 +288,21 @@ fn ill(name: &str, service: &Service) -> Trouble {
             "it goes on by itself when that is there",
         ),
     }
+}
+
+/// A link that carries nothing now.
+fn idle(why: &str) -> Trouble {
+    warning(
+        format!("the link carries nothing: {why}"),
+        "it goes on by itself as soon as it can, and nothing is lost; Link has more",
+    )
+}
+
+/// Whether a link that runs has not heard from the core for longer than it should.
+fn unanswered(link: &Service, now: i64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    let contact = link.gauges.get("last_contact_at").map(|at| *at as i64);
+    link.state == "running" && now - contact.unwrap_or(link.started_at) >= CONTACT_MS
 }
 
 /// Why the site has no core yet, where that is what the service waits for.
@@ -451,6 +465,16 @@ mod tests {
             "the link carries nothing: cannot reach kafka at 192.0.2.1:9092"
         );
         assert_eq!(found(&[mirror]).len(), 1, "the depot alone");
+    }
+
+    #[test]
+    fn a_link_that_runs_and_hears_nothing_is_told_and_one_that_has_just_started_is_not() {
+        let mut link = service("link", "a", "running");
+        assert!(!unanswered(&link, CONTACT_MS - 1) && unanswered(&link, CONTACT_MS));
+        link.gauges.insert("last_contact_at".into(), 10_000.0);
+        assert!(!unanswered(&link, CONTACT_MS) && unanswered(&link, CONTACT_MS + 10_000));
+        link.state = "paused";
+        assert!(!unanswered(&link, CONTACT_MS + 10_000));
     }
 
     #[test]

@@ -50,6 +50,7 @@ function Staleness({ here }) {
   // Two views say it themselves: Link how it is, Set-up that the site is not connected.
   if (!link || !STALE[link.state] || here === "link" || (link.state === "not_connected" && here === "set-up")) return null;
   const at = link.last_contact_at;
+  if (here === "home" && !at) return null;
   return html`<div class="banner warn" role="status" data-testid="as-of"><span>${here === "home" ? null : html`<b>${STALE[link.state]}</b> `}${at ? html`What this site knows of headquarters is as of ${moment(at)} (<${Age} at=${at} />).` : "Headquarters has never answered."} ${here === "home" ? null : html`<a href=${link.state === "not_connected" ? "#/set-up" : "#/link"}>${link.state === "not_connected" ? "Set it up" : "Why, and what to do"}</a>`}</span></div>`;
 }
 

@@ -41,7 +41,7 @@ use crate::sign_in;
 pub(crate) use assets::view as asset_view;
 pub(crate) use dead_letters::topics as dead_letter_topics;
 use description::Everywhere;
-pub(crate) use glance::{LinkView, MirrorView};
+pub(crate) use glance::{CONTACT_MS, LinkView, MirrorView};
 pub(crate) use records::MAX_STREAMS;
 pub(crate) use site::troubles;
 pub(crate) use sites::edges;

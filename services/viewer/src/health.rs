@@ -1,30 +1,26 @@
 //! What is wrong at a site, in words, and what to do about it.
 
+mod edges;
+mod link;
+
 use std::collections::BTreeMap;
 
 use common::chassis::ByteSize;
 
 use crate::app::Kind;
-use crate::site_status;
 use crate::view::{Service, Trouble};
+
+use edges::unheard;
+use link::{held, idle, unanswered};
 
 /// How long an error that a service got over is still worth a word.
 const RECENT_MS: i64 = 10 * 60 * 1000;
-/// How long an edge may say nothing before that is worth a word: it says something every [`site_status::EVERY`], and its
-/// link may need a while.
-const EDGE_SILENT_MS: i64 = (site_status::EVERY.as_secs() as i64 + 5 * 60) * 1000;
-/// So many silent edges are told by their names.
-const NAMED_EDGES: usize = 5;
 /// A disk that has less than this share left, and less than these bytes, is nearly full.
 const NEARLY_FULL: (u64, u64) = (10, 10 << 30);
 /// One that has less than this is as good as full.
 const FULL: (u64, u64) = (2, 1 << 30);
 /// How feed says that it has announced everything there is: it looks again now and then, and nothing is wrong.
 const EXHAUSTED: &str = "catalogue exhausted";
-
-/// How long the core may be away before it is told how long this site can wait, and which hours are told.
-const AWAY_MS: i64 = 15 * 60 * 1000;
-const HELD_HOURS: [f64; 4] = [1.0, 6.0, 12.0, 24.0];
 
 /// The services that a site of a kind has.
 fn expected(kind: Kind) -> &'static [&'static str] {
@@ -93,6 +89,10 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
                     "somebody stopped it; start it under Services when it is to go on"
                 },
             )),
+            Some(link) if name == "link" && unanswered(link, signs.now) => {
+                let why = link.last_error.as_deref();
+                found.push(idle(why.unwrap_or("headquarters does not answer")));
+            }
             Some(service) => found.extend(recent(service, signs.now)),
             None => {
                 let last = instances.iter().max_by_key(|service| service.reported_at);
@@ -150,79 +150,6 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
     found
 }
 
-/// What there is to say of edges of which nothing was heard for long: all of them together, for they can be many.
-fn unheard(edges: &[(String, Option<i64>)], now: i64) -> Option<Trouble> {
-    let mut late: Vec<(&str, Option<i64>)> = edges
-        .iter()
-        .map(|(edge, at)| (edge.as_str(), at.map(|at| now - at)))
-        .filter(|(_, ago)| ago.is_none_or(|ago| ago > EDGE_SILENT_MS))
-        .collect();
-    // The newest trouble is the one to look into; what was never there may only be on its way.
-    late.sort_by_key(|(edge, ago)| (ago.unwrap_or(i64::MAX), *edge));
-    let since = |ago: Option<i64>| {
-        ago.map_or_else(
-            || "from the start".to_owned(),
-            |ago| format!("for {}", lasting(ago)),
-        )
-    };
-    let what = match late.as_slice() {
-        [] => return None,
-        [(edge, ago)] => format!("nothing is heard of {edge} {}", since(*ago)),
-        _ => {
-            let mut named: Vec<String> = late
-                .iter()
-                .take(NAMED_EDGES)
-                .map(|(edge, ago)| format!("{edge} {}", since(*ago)))
-                .collect();
-            if late.len() > NAMED_EDGES {
-                named.push(format!("{} more", late.len() - NAMED_EDGES));
-            }
-            format!("nothing is heard of {} edges: {}", late.len(), named.join(", "))
-        }
-    };
-    Some(warning(
-        what,
-        "a link may be down or paused; nothing is lost, and it goes on when the link is up. Edges has more",
-    ))
-}
-
-/// A time in its largest unit.
-fn lasting(ms: i64) -> String {
-    let (number, unit) = match ms / 60_000 {
-        minutes @ 0..60 => (minutes, "minute"),
-        minutes @ 60..1440 => (minutes / 60, "hour"),
-        minutes => (minutes / 1440, "day"),
-    };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
-}
-
-/// What there is to say of what waits for a core that does not answer.
-fn held(service: &Service, now: i64) -> Option<Trouble> {
-    let gauge = |name: &str| service.gauges.get(name).copied();
-    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
-    let away = gauge("last_contact_at").is_none_or(|at| now - at as i64 > AWAY_MS);
-    let hours = gauge("buffer_hours").filter(|_| service.service == "link" && away)?;
-    // So seldom another word that it can be told to a core that is hard to reach.
-    let within = HELD_HOURS.into_iter().find(|within| hours < *within)?;
-    let topics = service.gauges.iter().filter_map(|(name, hours)| {
-        let topic = name.strip_prefix("buffer.")?.strip_suffix(".hours")?;
-        Some((topic, *hours))
-    });
-    let first = topics.min_by(|(_, a), (_, b)| a.total_cmp(b));
-    let first = first.filter(|(_, left)| *left <= hours);
-    let what = first.map_or_else(
-        || "the disk will be full".to_owned(),
-        |(topic, _)| format!("records of {topic} that wait for headquarters will be lost"),
-    );
-    let what = format!("{what} within {within} hours");
-    let remedy = "bring the link up, let the topic keep more, or carry a bundle";
-    Some(if within <= 6.0 {
-        error(what, remedy)
-    } else {
-        warning(what, remedy)
-    })
-}
-
 /// What there is to say of a disk.
 fn room(disk: Disk, ready: u64) -> Option<Trouble> {
     let remedy = "evict assets that are no longer needed, or give the volume a larger disk";
@@ -274,13 +201,7 @@ fn ill(name: &str, service: &Service) -> Trouble {
             ),
             "an operator connects it under Set-up on this site's page",
         ),
-        _ if name == "link" => warning(
-            format!(
-                "the link carries nothing: {}",
-                service.detail.as_deref().unwrap_or("it did not say why")
-            ),
-            "it goes on by itself as soon as it can, and nothing is lost; Link has more",
-        ),
+        _ if name == "link" => idle(service.detail.as_deref().unwrap_or("it did not say why")),
         _ => warning(
             format!(
                 "{name} is waiting: {}",
@@ -332,9 +253,10 @@ fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use super::edges::EDGE_SILENT_MS;
     use super::*;
 
-    fn service(name: &str, instance: &str, state: &'static str) -> Service {
+    pub(super) fn service(name: &str, instance: &str, state: &'static str) -> Service {
         Service {
             service: name.into(),
             instance: instance.into(),
@@ -454,33 +376,6 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_lost_while_the_core_is_away_is_told_in_time() {
-        let told = |hours: f64, now: i64| {
-            let mut link = service("link", "a", "running");
-            let gauges = [
-                ("last_contact_at", 1_000.0),
-                ("buffer_hours", hours),
-                ("buffer.ore.hours", hours),
-                ("buffer.tar.hours", 90.0),
-            ];
-            link.gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
-            held(&link, now).map(|trouble| (trouble.severity, trouble.what))
-        };
-        let long = 2_000 + AWAY_MS;
-        assert_eq!(told(2.0, 2_000), None);
-        assert_eq!(told(80.0, long), None);
-        let (severity, what) = told(20.0, long).unwrap();
-        assert_eq!(
-            (severity, &*what),
-            (
-                "warning",
-                "records of ore that wait for headquarters will be lost within 24 hours"
-            )
-        );
-        assert_eq!(told(2.0, long).unwrap().0, "error");
-    }
-
-    #[test]
     fn what_never_reported_and_what_could_not_be_processed_is_told() {
         let edges = [("edge-1".to_owned(), None), ("edge-2".to_owned(), Some(0))];
         let signs = Signs {
@@ -498,24 +393,6 @@ mod tests {
         assert_eq!(
             edges.what,
             "nothing is heard of 2 edges: edge-2 for 20 minutes, edge-1 from the start"
-        );
-    }
-
-    #[test]
-    fn silent_edges_are_one_trouble_the_newest_first_and_not_all_by_name() {
-        const HOUR: i64 = 60 * 60 * 1000;
-        let told = |edges: &[(String, Option<i64>)]| unheard(edges, 100 * HOUR).map(|trouble| trouble.what);
-        let edge = |number: i64, hours: i64| (format!("edge-{number}"), Some((100 - hours) * HOUR));
-        assert_eq!(told(&[edge(1, 0)]), None);
-        assert_eq!(
-            told(&[edge(1, 0), edge(2, 50)]).unwrap(),
-            "nothing is heard of edge-2 for 2 days"
-        );
-        let many: Vec<_> = (1..=7).map(|number| edge(number, 8 - number)).collect();
-        assert_eq!(
-            told(&many).unwrap(),
-            "nothing is heard of 7 edges: edge-7 for 1 hour, edge-6 for 2 hours, edge-5 for 3 hours, edge-4 for 4 hours, \
-             edge-3 for 5 hours, 2 more"
         );
     }
 

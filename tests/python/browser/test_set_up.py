@@ -119,8 +119,13 @@ def test_a_site_is_connected_with_keys_alone_from_pasted_text(apart: Installatio
 
 def test_who_may_not_set_up_is_told_who_may(apart: Installation, open_page: OpenPage) -> None:
     page = open_page(apart.edge, "fred", "#/home")
+    told = page.get_by_test_id("problems").filter(has_text="not connected to headquarters")
+    expect(told).to_have_count(1)
+    expect(page.get_by_test_id("as-of")).to_have_count(0)
+    page.get_by_test_id("nav-assets").click()
     expect(page.get_by_test_id("as-of")).to_contain_text("not connected to headquarters yet")
-    page.get_by_test_id("as-of").get_by_role("link").click()
+    page.get_by_test_id("nav-home").click()
+    told.get_by_role("link", name="Set-up").click()
     expect(page.get_by_test_id("set-up-needed")).to_be_visible()
     expect(page.get_by_text("needs the role operator")).to_be_visible()
     assert page.get_by_test_id("set-up-file").count() == 0

@@ -20,7 +20,7 @@ use crate::view::Service;
 
 /// How long ago the other side may have answered while the link counts as up: with nothing to say it asks once a minute,
 /// and waits 20 s for a late answer.
-pub(super) const CONTACT_MS: i64 = 90_000;
+pub(crate) const CONTACT_MS: i64 = 90_000;
 /// The most assets of an estimate.
 const MAX_IDS: usize = 1000;
 

@@ -1,0 +1,94 @@
+//! What there is to say of an edge's link that carries nothing, and of what is lost if that goes on.
+
+use super::{error, warning};
+use crate::api::CONTACT_MS;
+use crate::view::{Service, Trouble};
+
+/// How long the core may be away before it is told how long this site can wait, and which hours are told.
+const AWAY_MS: i64 = 15 * 60 * 1000;
+const HELD_HOURS: [f64; 4] = [1.0, 6.0, 12.0, 24.0];
+
+/// What there is to say of what waits for a core that does not answer.
+pub(super) fn held(service: &Service, now: i64) -> Option<Trouble> {
+    let gauge = |name: &str| service.gauges.get(name).copied();
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    let away = gauge("last_contact_at").is_none_or(|at| now - at as i64 > AWAY_MS);
+    let hours = gauge("buffer_hours").filter(|_| service.service == "link" && away)?;
+    // So seldom another word that it can be told to a core that is hard to reach.
+    let within = HELD_HOURS.into_iter().find(|within| hours < *within)?;
+    let topics = service.gauges.iter().filter_map(|(name, hours)| {
+        let topic = name.strip_prefix("buffer.")?.strip_suffix(".hours")?;
+        Some((topic, *hours))
+    });
+    let first = topics.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let first = first.filter(|(_, left)| *left <= hours);
+    let what = first.map_or_else(
+        || "the disk will be full".to_owned(),
+        |(topic, _)| format!("records of {topic} that wait for headquarters will be lost"),
+    );
+    let what = format!("{what} within {within} hours");
+    let remedy = "bring the link up, let the topic keep more, or carry a bundle";
+    Some(if within <= 6.0 {
+        error(what, remedy)
+    } else {
+        warning(what, remedy)
+    })
+}
+
+/// A link that carries nothing now.
+pub(super) fn idle(why: &str) -> Trouble {
+    warning(
+        format!("the link carries nothing: {why}"),
+        "it goes on by itself as soon as it can, and nothing is lost; Link has more",
+    )
+}
+
+/// Whether a link that runs has not heard from the core for longer than it should.
+pub(super) fn unanswered(link: &Service, now: i64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since 1970")]
+    let contact = link.gauges.get("last_contact_at").map(|at| *at as i64);
+    link.state == "running" && now - contact.unwrap_or(link.started_at) >= CONTACT_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::service;
+    use super::*;
+
+    #[test]
+    fn a_link_that_runs_and_hears_nothing_is_told_and_one_that_has_just_started_is_not() {
+        let mut link = service("link", "a", "running");
+        assert!(!unanswered(&link, CONTACT_MS - 1) && unanswered(&link, CONTACT_MS));
+        link.gauges.insert("last_contact_at".into(), 10_000.0);
+        assert!(!unanswered(&link, CONTACT_MS) && unanswered(&link, CONTACT_MS + 10_000));
+        link.state = "paused";
+        assert!(!unanswered(&link, CONTACT_MS + 10_000));
+    }
+
+    #[test]
+    fn what_would_be_lost_while_the_core_is_away_is_told_in_time() {
+        let told = |hours: f64, now: i64| {
+            let mut link = service("link", "a", "running");
+            let gauges = [
+                ("last_contact_at", 1_000.0),
+                ("buffer_hours", hours),
+                ("buffer.ore.hours", hours),
+                ("buffer.tar.hours", 90.0),
+            ];
+            link.gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
+            held(&link, now).map(|trouble| (trouble.severity, trouble.what))
+        };
+        let long = 2_000 + AWAY_MS;
+        assert_eq!(told(2.0, 2_000), None);
+        assert_eq!(told(80.0, long), None);
+        let (severity, what) = told(20.0, long).unwrap();
+        assert_eq!(
+            (severity, &*what),
+            (
+                "warning",
+                "records of ore that wait for headquarters will be lost within 24 hours"
+            )
+        );
+        assert_eq!(told(2.0, long).unwrap().0, "error");
+    }
+}

@@ -358,7 +358,7 @@ record!(ServiceSetting, "service_setting");
 
 /// What the core hears of an edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each field's text is in schemas/site_status.v1.avsc")]
+#[expect(missing_docs, reason = "each field's text is in schemas/site_status.v2.avsc")]
 pub struct SiteStatus {
     pub site: SiteId,
     pub version: String,
@@ -367,5 +367,6 @@ pub struct SiteStatus {
     pub mirrored: i64,
     pub pending: i64,
     pub problems: Vec<String>,
+    pub lag: Option<i64>,
 }
-record!(SiteStatus, "site_status");
+record!(SiteStatus, "site_status", "v2");

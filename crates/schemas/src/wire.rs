@@ -68,6 +68,10 @@ const FILES: &[(&str, &str)] = &[
         "site_status",
         include_str!("../../../schemas/site_status.v1.avsc"),
     ),
+    (
+        "site_status",
+        include_str!("../../../schemas/site_status.v2.avsc"),
+    ),
 ];
 
 /// A record type that has a schema in `schemas/`.

@@ -54,6 +54,8 @@ pub(crate) async fn run(app: &App) {
                     let same = *before
                         == SiteStatus {
                             reported_at: before.reported_at,
+                            // It is told along, for it is another one at each look.
+                            lag: before.lag,
                             ..status.clone()
                         };
                     at.elapsed() >= EVERY || (!same && allowance.take(Instant::now()))
@@ -92,7 +94,15 @@ async fn status(app: &App) -> anyhow::Result<SiteStatus> {
             .filter(|trouble| trouble.severity != "info")
             .map(|trouble| trouble.what)
             .collect(),
+        lag: lag(app, now),
     })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a count, as a gauge has it")]
+fn lag(app: &App, now: i64) -> Option<i64> {
+    let links = app.services.list(Some("link"), now);
+    let lags: Vec<f64> = links.iter().filter_map(|link| link.lag).collect();
+    (!lags.is_empty()).then(|| lags.iter().sum::<f64>() as i64)
 }
 
 async fn send(app: &App, status: &SiteStatus) -> anyhow::Result<()> {

@@ -266,7 +266,7 @@ def edges(browser: Browser, directory: Path) -> None:
     now = int(time.time() * 1000)
     hour = 3_600_000
     for edge, ago, problems in (("edge-10", 3 * hour, []), ("edge-11", 50 * hour, ["the disk is nearly full: 3.1 GiB of 58 GiB are left"]), ("edge-12", 200 * hour, [])):
-        say = stored.edited("site_status.v1", lambda _, ago=ago, problems=problems: {"reported_at": now - ago, "problems": problems})
+        say = stored.edited("site_status.v2", lambda _, ago=ago, problems=problems: {"reported_at": now - ago, "problems": problems})
         assert stored.change(directory / "edges/data/core", f"{edge}.site-status", say) == 1
     second = installation.demo(directory / "edges", edges=9, places=12, port=first.port)
     try:

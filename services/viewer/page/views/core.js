@@ -118,7 +118,7 @@ function Edge({ one }) {
   return html`<tr data-testid="site-${one.site}">
     <td data-label="Edge"><span><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="Revoked" />` : late ? html` <${Chip} state="waiting" label=${status ? "Silent" : "Never heard of"} />` : null}</span></td>
     <td data-label="Last word">${status ? html`<${Age} at=${status.reported_at} />` : "never"}</td>
-    <td data-label="Knows">${count(status?.assets)}</td><td data-label="Holds">${count(status?.mirrored)}</td><td data-label="Waits for">${count(status?.pending)}</td><td data-label="Version">${status?.version ?? "–"}</td>
+    <td data-label="Knows">${count(status?.assets)}</td><td data-label="Holds">${count(status?.mirrored)}</td><td data-label="Waits for">${count(status?.pending)}</td><td data-label="Lag">${count(status?.lag)}</td><td data-label="Version">${status?.version ?? "–"}</td>
     <td data-label="What is wrong">${html`<span>${wrong(one, late)}</span>`}</td></tr>`;
 }
 
@@ -129,9 +129,9 @@ export function Edges() {
   return html`<${Head} title="Edges"><span class="quiet">${many(sites.length, "edge")}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && sites.length === 0 ? html`<${Empty} title="No edge is enrolled."><code>fieldline site add NAME</code> enrols one.<//>` : null}
-    ${sites.length ? html`<p class="quiet">What each edge last said of itself. It knows, holds and waits for assets.</p>
+    ${sites.length ? html`<p class="quiet">What each edge last said of itself. It knows, holds and waits for assets; its lag is records that waited for its link, both ways.</p>
       <div class="scroll cards" tabindex="0" role="region" aria-label="Edges"><table>
-      <thead><tr><th>Edge</th><th>Last word</th><th>Knows</th><th>Holds</th><th>Waits for</th><th>Version</th><th>What is wrong there</th></tr></thead>
+      <thead><tr><th>Edge</th><th>Last word</th><th>Knows</th><th>Holds</th><th>Waits for</th><th>Lag</th><th>Version</th><th>What is wrong there</th></tr></thead>
       <tbody>${sites.map((one) => html`<${Edge} key=${one.site} one=${one} />`)}</tbody>
     </table></div>` : null}`;
 }

@@ -35,7 +35,7 @@ pub(crate) struct SiteRow {
     enrolled_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
-    /// What it last said of itself: site, version, reported_at, assets, mirrored, pending, problems.
+    /// What it last said of itself: site, version, reported_at, assets, mirrored, pending, problems, lag.
     #[schema(value_type = Option<Object>)]
     status: Option<SiteStatus>,
 }

@@ -280,6 +280,7 @@ async fn mirror_estimates_what_is_ready_and_the_core_hears_of_the_site() {
     })
     .await;
     assert_eq!(status.site, rig.site);
+    assert_eq!(status.lag, None, "no link has said so yet");
     assert!(
         status
             .problems

@@ -104,7 +104,12 @@ async fn what_the_quota_has_no_room_for_waits_and_the_rest_arrives() {
                 .is_some_and(|detail| detail.contains("quota"))
     };
     let status = sites.status("waiting for room", waits).await;
-    assert!(status.detail.unwrap().contains("500000"));
+    assert!(
+        status
+            .detail
+            .unwrap()
+            .contains("quota of 586 KiB leaves no room for 488 KiB")
+    );
     assert_eq!(status.gauges["quota_bytes"], 600_000.0);
     assert_eq!(sites.mirrored(&small_entry).await, Some(small));
     assert_eq!(sites.mirrored(&tiny_entry).await, Some(b"tiny".to_vec()));

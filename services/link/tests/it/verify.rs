@@ -55,7 +55,9 @@ async fn compare_by(
             found.push(compared);
         }
         // What waits to go behind what comes in is not read at the far side; of each key all are read, and one counts.
-        let waits = found.iter().any(|found| found.waiting > 0 || found.newest_of_each_key);
+        let waits = found
+            .iter()
+            .any(|found| found.waiting > 0 || found.newest_of_each_key);
         assert!(
             weight.records == records || (waits && weight.records > records),
             "what it costs is known before: {} and {records}",

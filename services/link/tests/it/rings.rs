@@ -1,7 +1,9 @@
 //! No ring of sites carries a record round: the route that would close it is refused, and named.
 
-use common::broker::{Broker, TopicSpec};
-use common::schemas::topic;
+use std::collections::BTreeSet;
+
+use common::broker::{Broker, Outgoing, Record, TopicSpec};
+use common::schemas::{self, LinkPath, topic};
 use link::{Direction, Rename, Route};
 use testkit::eventually;
 
@@ -79,6 +81,46 @@ impl Ring {
         .await;
     }
 
+    /// Waits until the first site's broker tells of the whole way that the topic has come, through so many others.
+    async fn knows(&self, hops: usize) {
+        let first = &self.links[0];
+        let key = format!("{}/{}", first.site, self.topic);
+        eventually(LIMIT, || async {
+            let mut told = 0;
+            let take = |record: Record| {
+                if record.key.as_deref() == Some(key.as_bytes()) {
+                    let path = record
+                        .value
+                        .map(|value| schemas::decode::<LinkPath>(&value).unwrap());
+                    told = path.map_or(0, |path| path.hops.len());
+                }
+            };
+            first.edge.read_to_end(topic::LINK_PATHS, take).await.unwrap();
+            (told == hops)
+                .then_some(())
+                .ok_or_else(|| format!("{told} of {hops} hops are told"))
+        })
+        .await;
+    }
+
+    /// Takes back what these sites have told, which there will be no more, at brokers that other tests use too.
+    async fn forget(sites: &[(String, Broker)]) {
+        for (site, broker) in sites {
+            let mut keys = BTreeSet::new();
+            let take = |record: Record| {
+                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                if key.starts_with(&format!("{site}/")) {
+                    keys.insert(key);
+                }
+            };
+            broker.read_to_end(topic::LINK_PATHS, take).await.unwrap();
+            let gone = keys
+                .into_iter()
+                .map(|key| Outgoing::tombstone(topic::LINK_PATHS, key));
+            broker.producer().unwrap().send_all(gone.collect()).await.unwrap();
+        }
+    }
+
     /// Waits until a link says that it refuses the route.
     async fn refuses(&self, at: usize) -> String {
         let rig = &self.links[at];
@@ -104,6 +146,7 @@ async fn last_one_is_refused(ring: Ring) {
         ring.send(at + 1, at).await;
         ring.has(at, &vec![1; at + 1]).await;
     }
+    ring.knows(last).await;
     running.push(ring.links[last].start());
     let said = ring.refuses(last).await;
     let sites: Vec<&str> = (0..=last).rev().map(|at| ring.links[at].site.as_str()).collect();
@@ -137,6 +180,19 @@ async fn last_one_is_refused(ring: Ring) {
     }
 }
 
+/// The same at brokers that other tests use too.
+async fn last_one_is_refused_there(brokers: &[String]) {
+    let ring = Ring::new(brokers).await;
+    let sites = ring
+        .links
+        .iter()
+        .map(|rig| (rig.site.to_string(), rig.edge.clone()));
+    let sites: Vec<_> = sites.collect();
+    let done = tokio::spawn(last_one_is_refused(ring)).await;
+    Ring::forget(&sites).await;
+    done.unwrap();
+}
+
 fn files(count: usize) -> (testkit::TempDir, Vec<String>) {
     let dir = testkit::temp_dir();
     let file = |at: usize| testkit::sqlite(dir.path(), &format!("{at}.db"));
@@ -159,7 +215,7 @@ async fn ring_of_three_sites_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
 async fn ring_of_two_kafkas_is_refused() {
-    last_one_is_refused(Ring::new(&[url("KAFKA_URL"), url("KAFKA_EDGE_URL")]).await).await;
+    last_one_is_refused_there(&[url("KAFKA_URL"), url("KAFKA_EDGE_URL")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +224,7 @@ async fn ring_through_two_kafkas_and_a_small_site_is_refused() {
     let (_dir, files) = files(1);
     // The core of a site that has its own broker only in its process cannot be elsewhere: it closes no ring of its own.
     let brokers = [url("KAFKA_URL"), url("KAFKA_EDGE_URL"), files[0].clone()];
-    last_one_is_refused(Ring::new(&brokers).await).await;
+    last_one_is_refused_there(&brokers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,11 +236,11 @@ async fn of_links_that_begin_at_one_moment_one_gives_way() {
         let mut refusing = Vec::new();
         for (at, rig) in ring.links.iter().enumerate() {
             let mut newest = None;
-            let keep = |record: common::broker::Record| {
+            let keep = |record: Record| {
                 if record.key.as_deref() == Some(b"link/one".as_slice()) {
-                    newest = record.value.map(|value| {
-                        common::schemas::decode::<common::schemas::ServiceStatus>(&value).unwrap()
-                    });
+                    newest = record
+                        .value
+                        .map(|value| schemas::decode::<schemas::ServiceStatus>(&value).unwrap());
                 }
             };
             rig.edge.read_to_end(topic::SERVICE_STATUS, keep).await.unwrap();

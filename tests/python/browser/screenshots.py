@@ -244,6 +244,7 @@ def letters(browser: Browser, directory: Path) -> None:
         page.goto("/#/dead-letters")
         page.get_by_test_id("redrive").first.click()
         page.get_by_test_id("toast").get_by_text("on its way again").wait_for()
+        page.get_by_test_id("redriven").first.wait_for()
         picture(page, "core-dead-letters-redriven-dark")
         page.context.close()
     finally:

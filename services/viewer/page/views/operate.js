@@ -122,20 +122,34 @@ export function Services({ session, rest }) {
     <ul class="rows">${services.map((one) => html`<${ServiceCard} key=${id(one)} one=${one} may=${may} open=${shown === id(one)} onOpen=${() => setOpen(shown === id(one) ? null : id(one))} />`)}</ul>`;
 }
 
+// Who sent which dead letter again, as the audit has it: the newest time of each.
+async function redriven() {
+  const { entries } = await get(`/api/audit${query({ action: "dead_letter.redrive", limit: 500 })}`);
+  return new Map(entries.filter((one) => one.outcome === "done").reverse().map((one) => [one.target, one]));
+}
+
 export function DeadLetters({ session }) {
   const { data, problem, reload } = useLive("/api/dead-letters?limit=200", null);
+  const [again, setAgain] = useState(new Map());
   const letters = data?.dead_letters ?? [];
   const may = session.rights.includes("dead_letters");
+  const look = async () => session.rights.includes("audit") && setAgain(await redriven());
+  useEffect(() => {
+    // Without it the list is the same but for this word.
+    look().catch(() => {});
+  }, []);
   const redrive = (one) => async () => {
     await post(`/api/dead-letters/${encodeURIComponent(one.topic)}/${one.partition}/${one.offset}/redrive`);
-    await reload();
+    await Promise.all([reload(), look()]);
   };
+  const shown = letters.map((one) => ({ ...one, id: `${one.topic}/${one.partition}/${one.offset}` }));
   return html`<${Head} title="Dead letters"><button type="button" onClick=${reload}>Read again</button><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && letters.length === 0 ? html`<${Empty} title="No dead letters.">Records that a service cannot process are kept here with the reason, and hold up nothing.<//>` : null}
-    <ul class="rows">${letters.map((one) => html`<li key=${`${one.topic}/${one.partition}/${one.offset}`} class="card wide" data-testid="dead-letter">
-      <div class="row spread"><div><b>${one.error}</b><div class="quiet">${one.service ?? "?"} · ${one.origin ? `${one.origin.topic} ${one.origin.partition}:${one.origin.offset}` : one.topic} · <${Age} at=${one.timestamp} /></div></div>
-      ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">Redrive<//>` : null}</div></li>`)}</ul>`;
+    <ul class="rows">${shown.map((one) => html`<li key=${one.id} class="card wide" data-testid="dead-letter">
+      <div class="row spread"><div><b>${one.error}</b><div class="quiet">${one.service ?? "?"} · ${one.origin ? `${one.origin.topic} ${one.origin.partition}:${one.origin.offset}` : one.topic} · <${Age} at=${one.timestamp} /></div>
+        ${again.has(one.id) ? html`<div class="quiet" data-testid="redriven">Sent again <${Age} at=${again.get(one.id).at} /> by ${again.get(one.id).user}. If it fails again, that is a dead letter of its own.</div>` : null}</div>
+      ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">${again.has(one.id) ? "Redrive again" : "Redrive"}<//>` : null}</div></li>`)}</ul>`;
 }
 
 // What people ask for, as the audit calls it and in words.

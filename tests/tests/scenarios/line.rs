@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use broker::{Broker, TopicSpec};
@@ -10,10 +10,14 @@ use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
 use e2e::load::{self, Load};
 use e2e::process::program;
+use e2e::site::Site;
 use e2e::storm::{Fault, Storm, strike};
 use e2e::{faults, pair, scenario};
 
 const LIMIT: Duration = Duration::from_secs(300);
+const QUIET: Duration = Duration::from_secs(10);
+/// A long poll, the patience of whoever waits for its answer, and connecting again.
+const DEAD: Duration = Duration::from_secs(120);
 const EDGE: &str = "edge-1";
 /// Records that go into a small edge's topics each time it lies dead: nobody else may write to them.
 const FILLING: usize = 150;
@@ -188,7 +192,7 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     ];
     if small {
         // The embedded broker can be read when its process has ended; so all must have been carried before.
-        settled(&core_url).await?;
+        settled(&core_url, &installation.edges[0]).await?;
         installation.process(EDGE)?.stop(Duration::from_secs(60)).await?;
     }
     check(&core_url, &edge_url, &core, &[], &[])?;
@@ -198,20 +202,42 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
     installation.stop().await
 }
 
-/// Waits until nothing more arrives at the core.
-async fn settled(core: &str) -> Result<()> {
+/// How many records the core has for the edge that are not there yet.
+async fn behind(core: &Broker, edge: &Site) -> Result<i64> {
+    let mut behind = 0;
+    for (from, to) in [
+        ("news", "news"),
+        ("edge-1.orders", "orders"),
+        ("edge-1.ASSET_RESPONSE", "ASSET_RESPONSE"),
+    ] {
+        core.read_to_end(from, |_| behind += 1).await?;
+        let there = edge.get(&format!("/api/topics/{to}")).await?;
+        for place in there["offsets"].as_array().into_iter().flatten() {
+            behind -= place["high"].as_i64().unwrap_or_default() - place["low"].as_i64().unwrap_or_default();
+        }
+    }
+    Ok(behind)
+}
+
+/// Waits until the edge has what is for it, and nothing more arrives at the core; or for as long as it may take to notice that
+/// a connection on which nothing is said is dead.
+async fn settled(core: &str, edge: &Site) -> Result<()> {
     let core = pair::open(core, "core").await?;
-    let mut before = Vec::new();
-    let mut quiet = 0;
-    while quiet < 10 {
-        let mut now = Vec::new();
+    let mut before = (Vec::new(), 0);
+    let mut since = Instant::now();
+    let mut wanted = DEAD;
+    while since.elapsed() < wanted {
+        let mut arrived = Vec::new();
         for topic in ["edge-1.readings", "edge-1.events"] {
             for partition in 0..3 {
-                now.push(core.watermarks(topic, partition).await?.high);
+                arrived.push(core.watermarks(topic, partition).await?.high);
             }
         }
-        quiet = if now == before { quiet + 1 } else { 0 };
-        before = now;
+        let now = (arrived, behind(&core, edge).await?);
+        wanted = if now.1 > 0 { DEAD } else { QUIET };
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(())

@@ -19,10 +19,18 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this, as if nobody had run it: what `cargo run` says of this package would have it build again
+/// what looks at that (ring, and all that is above), and once more without it.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    program(&cargo.to_string_lossy(), arguments)
+    let mut command = program(&cargo.to_string_lossy(), arguments);
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// Runs a program to its end; Ctrl-C ends the wait, so that what was started before can be stopped.

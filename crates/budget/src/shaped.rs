@@ -115,6 +115,17 @@ impl<S> Shaped<S> {
         &self.stream
     }
 
+    /// Counts what has arrived and is not counted yet.
+    fn bill(&mut self) {
+        let behind = self
+            .socket
+            .as_ref()
+            .map_or(0, |socket| system::arrived((socket.of)(&self.stream)));
+        let crossed = (self.consumed + behind).saturating_sub(self.billed);
+        self.billed += crossed;
+        self.directions.budget.crossed(self.directions.incoming, crossed);
+    }
+
     fn resize(&mut self) {
         if let Some(socket) = &mut self.socket
             && socket.looked_at.elapsed() >= RESIZE
@@ -126,6 +137,13 @@ impl<S> Shaped<S> {
                 socket.buffer = buffer;
             }
         }
+    }
+}
+
+/// What arrived and nobody read any more has crossed all the same.
+impl<S> Drop for Shaped<S> {
+    fn drop(&mut self) {
+        self.bill();
     }
 }
 
@@ -144,13 +162,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shaped<S> {
         let read = part.filled().len();
         buffer.advance(read);
         this.consumed += read as u64;
-        let behind = this
-            .socket
-            .as_ref()
-            .map_or(0, |socket| system::arrived((socket.of)(&this.stream)));
-        let crossed = (this.consumed + behind).saturating_sub(this.billed);
-        this.billed += crossed;
-        directions.budget.crossed(directions.incoming, crossed);
+        this.bill();
         this.resize();
         Poll::Ready(Ok(()))
     }

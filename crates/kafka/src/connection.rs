@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ pub(crate) struct Connection {
     versions: Vec<(i16, i16, i16)>,
     /// The level of the cluster's transactions; 2 is KIP-890's.
     transactions: i16,
-    /// How long the first answer took.
-    round_trip: Duration,
+    /// The shortest time that an answer took, in microseconds.
+    round_trip: AtomicU64,
     pulse: Arc<Pulse>,
     ended: Arc<AtomicBool>,
     why: Arc<OnceLock<String>>,
@@ -122,7 +122,7 @@ impl Connection {
             out,
             versions: Vec::new(),
             transactions: 0,
-            round_trip: Duration::ZERO,
+            round_trip: AtomicU64::new(u64::MAX),
             pulse,
             ended,
             why,
@@ -131,9 +131,7 @@ impl Connection {
         let hello = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("fieldline"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let began = Instant::now();
         let spoken = connection.call(&hello, 3, Duration::ZERO).await?;
-        connection.round_trip = began.elapsed();
         if spoken.error_code != 0 {
             return Err(connection.version("ApiVersions"));
         }
@@ -179,8 +177,10 @@ impl Connection {
         self.transactions >= 2
     }
 
+    /// How long a round trip takes: the shortest so far, for the others waited for their turn on the line, or for the
+    /// server.
     pub(crate) fn round_trip(&self) -> Duration {
-        self.round_trip
+        Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
     }
 
     fn version(&self, api: &'static str) -> Error {
@@ -196,8 +196,15 @@ impl Connection {
         held: Duration,
     ) -> Result<R::Response> {
         let frame = Frame::of(request, version, &self.client)?;
-        let answer = self.send(frame, held).await?;
-        answer.decode::<R::Response>(version).await
+        let began = Instant::now();
+        let answer = self
+            .send(frame, held)
+            .await?
+            .decode::<R::Response>(version)
+            .await?;
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.round_trip.fetch_min(took, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// Puts a request on its way. Dropped before it returns, nothing was sent; afterwards all of it will be.

@@ -116,7 +116,7 @@ impl Producer {
         })
     }
 
-    /// How long a round trip took when it connected, before anything else crossed.
+    /// How long a round trip to the cluster takes, as far as is known.
     pub fn round_trip(&self) -> Duration {
         self.coordinator.round_trip()
     }

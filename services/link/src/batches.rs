@@ -329,9 +329,13 @@ impl Batches {
                 self.ends.insert((news.topic.clone(), news.partition), stable);
             }
             let (from, behind, empty) = (known.next_offset.max(news.from), news.next, news.is_empty());
-            let slow = (room < WHOLE_BYTES).then_some(room);
+            let largest = if room < WHOLE_BYTES {
+                room
+            } else {
+                self.most(carrier).max(room)
+            };
             let to = known.destination_topic.clone();
-            let form = self.sink.form(carrier, &to, slow);
+            let form = self.sink.form(carrier, &to, largest);
             for piece in pieces::cut(news, from, form).map_err(damaged)? {
                 let full =
                     bytes + piece.bytes() > room || piece.records().saturating_add(records) > most_records;
@@ -466,7 +470,7 @@ impl Batches {
             carrier.report.route(&route, records, bytes, newest);
             self.newest.insert(route, newest);
         }
-        tracing::debug!(direction = %carrier.direction, records, bytes, "carried");
+        tracing::debug!(direction = %carrier.direction, records, bytes, round_trip = ?self.sink.round_trip(), "carried");
         carrier.report.carried(records);
         let took = begun.elapsed();
         if took > self.span(SLOW) {

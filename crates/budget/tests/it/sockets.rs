@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use budget::{Budget, Class, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use units::ByteSize;
 
 const SECONDS: u64 = 10;
@@ -230,4 +230,17 @@ async fn little_waits_in_the_systems_hands_without_a_cap_too() {
         (1..400_000).contains(&taken),
         "{taken} bytes would go on crossing"
     );
+}
+
+#[tokio::test]
+async fn what_arrived_and_was_never_read_counts_when_the_connection_is_given_up() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let budget = Budget::detached(Settings::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = budget.connect(address, Class::Sensors).await.unwrap();
+    let (mut peer, _) = listener.accept().await.unwrap();
+    peer.write_all(&[7; 5000]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stream);
+    assert_eq!(budget.status().day.bytes, 5000);
 }

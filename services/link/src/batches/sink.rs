@@ -115,13 +115,10 @@ impl Sink {
         }
     }
 
-    /// What pieces for a topic are to be like, on a line that takes `bytes` in a moment.
-    pub(super) fn form(&self, carrier: &Carrier, topic: &str, bytes: Option<usize>) -> Form {
+    /// What pieces for a topic are to be like, on a line that is to take no more than `bytes` at a time.
+    pub(super) fn form(&self, carrier: &Carrier, topic: &str, bytes: usize) -> Form {
         match self {
-            Self::Kafka { .. } => {
-                let limit = self.limit(topic).unwrap_or(BYTES);
-                Form::Batches(limit.min(bytes.unwrap_or(limit)))
-            }
+            Self::Kafka { .. } => Form::Batches(self.limit(topic).unwrap_or(BYTES).min(bytes)),
             Self::Embedded { .. } => Form::Records(self.most_records(carrier), self.most_bytes(carrier)),
         }
     }

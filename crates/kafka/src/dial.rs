@@ -54,6 +54,11 @@ impl Traffic {
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
+
+    /// Bytes both ways.
+    pub fn crossed(&self) -> u64 {
+        self.sent() + self.received()
+    }
 }
 
 /// When something last moved on a connection.

@@ -22,6 +22,7 @@ use crate::batch::{Batch, Invalid, Marker, marker};
 use crate::cluster::{Cluster, Topic};
 use crate::connection::Connection;
 use crate::error::{Error, Result, check};
+use crate::records::{Read, read};
 
 /// Since this version topics go by id.
 const BY_ID: i16 = 13;
@@ -72,6 +73,24 @@ pub struct Fetched {
     pub next: i64,
     /// The end of what is committed.
     pub stable: i64,
+}
+
+impl Fetched {
+    /// Its records; the first batch may begin before [`Self::from`].
+    ///
+    /// # Errors
+    /// With [`Error::Damaged`] when a batch cannot be read.
+    pub fn rows(&self) -> Result<Vec<Read>> {
+        let mut rows = Vec::new();
+        for batch in &self.batches {
+            rows.extend(read(batch).map_err(|source| Error::Damaged {
+                topic: self.topic.to_string(),
+                partition: self.partition,
+                source,
+            })?);
+        }
+        Ok(rows)
+    }
 }
 
 /// Reads partitions. Dropping it ends that.

@@ -3,7 +3,7 @@
 //!
 //! Reading goes on while a transaction commits. A transaction takes as much as the line carries in a moment, and what
 //! does not fit waits for the next; on a line that carries more than is in hand at a time it takes several such steps,
-//! since a commit costs brokers as much as some thousand records. Batches that cannot go as they are were written anew by
+//! since a commit costs brokers as much as some thousand records. Batches that cannot go as they are are written anew by
 //! [`crate::pieces`]; what even that cannot do (a record that the destination refuses, an old format) ends the session, and
 //! the next one carries record by record until it is past. The far side is asked for nothing while there is nothing to say:
 //! one long poll.

@@ -410,7 +410,7 @@ impl Carrier {
             return;
         };
         let id = self.transactional_id();
-        let crossed = || cluster.traffic().sent() + cluster.traffic().received();
+        let crossed = || cluster.traffic().crossed();
         let before = crossed();
         let settled = tokio::time::timeout(DRAIN, Producer::take_over(cluster, &id, TIMEOUT)).await;
         if !matches!(settled, Ok(Ok(_))) {

@@ -94,7 +94,7 @@ impl Far {
 
     /// What has crossed, both ways.
     pub fn crossed(&self) -> u64 {
-        self.cluster.traffic().sent() + self.cluster.traffic().received()
+        self.cluster.traffic().crossed()
     }
 }
 

@@ -25,11 +25,20 @@ pub(crate) struct Shape {
     pub(crate) id: String,
 }
 
-impl Shape {
-    pub(crate) fn of(topic: &kafka::Topic) -> Self {
+impl From<&kafka::Topic> for Shape {
+    fn from(topic: &kafka::Topic) -> Self {
         Self {
             partitions: i32::try_from(topic.partitions()).unwrap_or(i32::MAX),
             id: topic.id(),
+        }
+    }
+}
+
+impl From<&TopicDescription> for Shape {
+    fn from(topic: &TopicDescription) -> Self {
+        Self {
+            partitions: topic.partitions,
+            id: topic.id.clone(),
         }
     }
 }

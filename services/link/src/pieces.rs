@@ -13,6 +13,8 @@ use common::broker::Record;
 use common::kafka::batch::{Batch, Invalid};
 use common::kafka::{Fetched, Row, pack, read, rebuild};
 
+use crate::place::record;
+
 /// Batches below this size go together, when several of a partition follow one another.
 const SMALL: usize = 8 * 1024;
 /// What a record takes in a batch beside key, value and headers, at most; so does a header beside its name and value.
@@ -57,17 +59,12 @@ impl News {
         let mut news: Vec<Self> = Vec::new();
         for record in records {
             let next = record.offset + 1;
-            let mut all = news.iter_mut().rev();
-            match all.find(|news| *news.topic == *record.topic && news.partition == record.partition) {
-                Some(Self {
-                    next: behind,
-                    load: Load::Records(same),
-                    ..
-                }) => {
+            match waiting_of(news.iter_mut(), &record.topic, record.partition) {
+                Some((behind, same)) => {
                     *behind = next;
                     same.push(record);
                 }
-                _ => news.push(Self {
+                None => news.push(Self {
                     topic: record.topic.clone(),
                     partition: record.partition,
                     from: record.offset,
@@ -82,26 +79,14 @@ impl News {
 
     /// Adds what came to what waits: records to those of their partition, since fewer and larger batches are made of them.
     pub(crate) fn join(waiting: &mut VecDeque<Self>, came: Vec<Self>) {
-        for news in came {
-            let mut all = waiting.iter_mut().rev();
-            let before = all.find(|before| before.topic == news.topic && before.partition == news.partition);
-            match (before, news) {
-                (
-                    Some(Self {
-                        next: behind,
-                        load: Load::Records(same),
-                        ..
-                    }),
-                    Self {
-                        next,
-                        load: Load::Records(records),
-                        ..
-                    },
-                ) => {
-                    *behind = next;
-                    same.extend(records);
-                }
-                (_, news) => waiting.push_back(news),
+        for mut news in came {
+            if let Load::Records(records) = &mut news.load
+                && let Some((behind, same)) = waiting_of(waiting.iter_mut(), &news.topic, news.partition)
+            {
+                *behind = news.next;
+                same.append(records);
+            } else {
+                waiting.push_back(news);
             }
         }
     }
@@ -272,6 +257,21 @@ impl Piece {
     }
 }
 
+/// The records of a partition that wait behind all else of it, and where reading goes on behind them.
+fn waiting_of<'a>(
+    all: impl DoubleEndedIterator<Item = &'a mut News>,
+    topic: &str,
+    partition: i32,
+) -> Option<(&'a mut i64, &'a mut Vec<Record>)> {
+    let last = all
+        .rev()
+        .find(|news| news.partition == partition && *news.topic == *topic)?;
+    match &mut last.load {
+        Load::Records(records) => Some((&mut last.next, records)),
+        Load::Batches(_) => None,
+    }
+}
+
 /// Cuts what was read of a partition into pieces of a form; a single record that is larger still is one.
 pub(crate) fn cut(news: News, from: i64, form: Form) -> Result<Vec<Piece>, Invalid> {
     let (next, partition, topic) = (news.next, news.partition, news.topic);
@@ -280,15 +280,8 @@ pub(crate) fn cut(news: News, from: i64, form: Form) -> Result<Vec<Piece>, Inval
         (Load::Batches(batches), Form::Records(most, limit)) => {
             let mut records = Vec::new();
             for batch in &batches {
-                records.extend(read(batch)?.into_iter().map(|row| Record {
-                    topic: topic.clone(),
-                    partition,
-                    offset: row.offset,
-                    timestamp: row.timestamp,
-                    key: row.key,
-                    value: row.value,
-                    headers: row.headers,
-                }));
+                let rows = read(batch)?.into_iter();
+                records.extend(rows.map(|row| record(&topic, partition, row)));
             }
             by_size(records, from, most, limit)
         }

@@ -43,19 +43,13 @@ impl<'a> Place<'a> {
                 let Some(found) = found.into_iter().flatten().next() else {
                     return Ok(None);
                 };
-                let shape = Shape::of(&found);
+                let shape = Shape::from(&found);
                 let keeps = keeps.into_iter().next().unwrap_or_default();
                 Ok(Some((shape, Keeping::from(keeps))))
             }
             Self::Broker(broker) => {
                 let found = broker.describe(topic).await?;
-                Ok(found.map(|found| {
-                    let shape = Shape {
-                        partitions: found.partitions,
-                        id: found.id.clone(),
-                    };
-                    (shape, Keeping::from(found))
-                }))
+                Ok(found.map(|found| (Shape::from(&found), Keeping::from(found))))
             }
         }
     }
@@ -121,9 +115,7 @@ impl Place<'_> {
                     return Ok(());
                 };
                 let name: Arc<str> = topic.into();
-                let take = |(_, partition, _): (&str, i32, i64), row: &kafka::Read| {
-                    visit(record(&name, partition, row.clone()));
-                };
+                let take = |partition, row| visit(record(&name, partition, row));
                 batches::each(cluster, &found, take).await
             }
             Self::Broker(broker) => match broker.read_to_end(topic, visit).await {

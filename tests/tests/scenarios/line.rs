@@ -24,6 +24,19 @@ const FILLING: usize = 150;
 /// Assets that are asked for while faults come.
 const ASSETS: usize = 20;
 
+/// What is carried each way: its names where it is written, and where it arrives.
+const DOWN: [(&str, &str); 3] = [
+    ("news", "news"),
+    ("edge-1.orders", "orders"),
+    ("edge-1.ASSET_RESPONSE", "ASSET_RESPONSE"),
+];
+const UP: [(&str, &str); 4] = [
+    ("readings", "edge-1.readings"),
+    ("events", "edge-1.events"),
+    ("ASSET_REQUEST", "edge-1.ASSET_REQUEST"),
+    ("ASSET_RECEIPT", "edge-1.ASSET_RECEIPT"),
+];
+
 /// How many faults: `FIELDLINE_FAULTS`, or 20.
 fn count() -> usize {
     std::env::var_os("FIELDLINE_FAULTS")
@@ -179,25 +192,14 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
         .collect();
     ensure!(hashes.len() == ASSETS, "{} assets have a hash", hashes.len());
 
-    let core = [
-        "news=news",
-        "edge-1.orders=orders",
-        "edge-1.ASSET_RESPONSE=ASSET_RESPONSE",
-    ];
-    let edge = [
-        "readings=edge-1.readings",
-        "events=edge-1.events",
-        "ASSET_REQUEST=edge-1.ASSET_REQUEST",
-        "ASSET_RECEIPT=edge-1.ASSET_RECEIPT",
-    ];
     if small {
         // The embedded broker can be read when its process has ended; so all must have been carried before.
         settled(&core_url, &installation.edges[0]).await?;
         installation.process(EDGE)?.stop(Duration::from_secs(60)).await?;
     }
-    check(&core_url, &edge_url, &core, &[], &[])?;
+    check(&core_url, &edge_url, &DOWN, &[], &[])?;
     let volumes = &installation.edge_volumes;
-    check(&edge_url, &core_url, &edge, volumes, &hashes)?;
+    check(&edge_url, &core_url, &UP, volumes, &hashes)?;
     installation.keeps(directory);
     installation.stop().await
 }
@@ -205,11 +207,7 @@ async fn survives(shape: Shape, encrypted: bool) -> Result<()> {
 /// How many records the core has for the edge that are not there yet.
 async fn behind(core: &Broker, edge: &Site) -> Result<i64> {
     let mut behind = 0;
-    for (from, to) in [
-        ("news", "news"),
-        ("edge-1.orders", "orders"),
-        ("edge-1.ASSET_RESPONSE", "ASSET_RESPONSE"),
-    ] {
+    for (from, to) in DOWN {
         core.read_to_end(from, |_| behind += 1).await?;
         let there = edge.get(&format!("/api/topics/{to}")).await?;
         for place in there["offsets"].as_array().into_iter().flatten() {
@@ -247,7 +245,7 @@ async fn settled(core: &str, edge: &Site) -> Result<()> {
 fn check(
     source: &str,
     destination: &str,
-    topics: &[&str],
+    topics: &[(&str, &str)],
     volumes: &[PathBuf],
     hashes: &[&str],
 ) -> Result<()> {
@@ -258,8 +256,8 @@ fn check(
         "0"
     };
     command.args(["--source", source, "--destination", destination, "--wait", wait]);
-    for topic in topics {
-        command.args(["--topic", topic]);
+    for (from, to) in topics {
+        command.args(["--topic", &format!("{from}={to}")]);
     }
     for volume in volumes {
         command.arg("--volume").arg(volume);

@@ -9,7 +9,7 @@ use common::broker::{Broker, Outgoing, Placement, Transactions, partition_of};
 use common::chassis::now_ms;
 use common::kafka::batch::Batch;
 use common::kafka::{
-    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Read, Row, Start, Topic, pack, read,
+    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Read, Row, Start, Topic, pack,
 };
 
 use super::BYTES;
@@ -69,7 +69,9 @@ impl Sink {
                 let mut topics = topics.into_iter();
                 let checkpoints = topics.next().flatten().ok_or_else(missing)?;
                 let topics: Vec<Topic> = topics.flatten().collect();
-                let places = topics.iter().map(|topic| (topic.name.clone(), Shape::of(topic)));
+                let places = topics
+                    .iter()
+                    .map(|topic| (topic.name.clone(), Shape::from(topic)));
                 let places = places.collect();
                 producer.learn(topics.into_iter().chain([checkpoints.clone()]));
                 let sink = Self::Kafka {
@@ -87,10 +89,7 @@ impl Sink {
                 let mut places = HashMap::new();
                 for name in names {
                     let topic = broker.describe(name).await?;
-                    places.extend(topic.map(|topic| {
-                        let (partitions, id) = (topic.partitions, topic.id);
-                        (topic.name, Shape { partitions, id })
-                    }));
+                    places.extend(topic.map(|topic| (topic.name.clone(), Shape::from(&topic))));
                 }
                 Ok((Self::Embedded { broker, transactions }, places))
             }
@@ -227,7 +226,8 @@ impl Sink {
 /// this one committed behind its beginning.
 async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
     let mut found = Found::default();
-    each(cluster, topic, |at, row| {
+    each(cluster, topic, |partition, row| {
+        let at = (topic.name.as_str(), partition, row.offset);
         found.take(at, row.key.as_deref(), row.value.as_deref());
     })
     .await?;
@@ -238,7 +238,7 @@ async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
 pub(crate) async fn each(
     cluster: &Arc<Cluster>,
     topic: &Topic,
-    mut take: impl FnMut((&str, i32, i64), &Read) + Send,
+    mut take: impl FnMut(i32, Read) + Send,
 ) -> Result<()> {
     let topic = std::slice::from_ref(topic);
     let mut left: HashMap<i32, i64> = HashMap::new();
@@ -264,15 +264,8 @@ pub(crate) async fn each(
     let mut fetcher = Fetcher::open(cluster, topic, &starts, limits).await?;
     while !left.is_empty() {
         for news in fetcher.next().await? {
-            for batch in &news.batches {
-                let damaged = |source| Wired::Damaged {
-                    topic: news.topic.to_string(),
-                    partition: news.partition,
-                    source,
-                };
-                for row in read(batch).map_err(damaged)? {
-                    take((&*news.topic, news.partition, row.offset), &row);
-                }
+            for row in news.rows()? {
+                take(news.partition, row);
             }
             if left.get(&news.partition).is_some_and(|end| news.next >= *end) {
                 left.remove(&news.partition);

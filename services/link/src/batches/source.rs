@@ -57,7 +57,9 @@ impl Source {
         Ok(match self {
             Self::Kafka { cluster, topics, .. } => {
                 *topics = cluster.topics(names).await?.into_iter().flatten().collect();
-                let shapes = topics.iter().map(|topic| (topic.name.clone(), Shape::of(topic)));
+                let shapes = topics
+                    .iter()
+                    .map(|topic| (topic.name.clone(), Shape::from(topic)));
                 shapes.collect()
             }
             Self::Embedded { broker, topics, .. } => {
@@ -65,11 +67,9 @@ impl Source {
                 for name in names {
                     topics.extend(broker.describe(name).await?);
                 }
-                let shape = |topic: &TopicDescription| Shape {
-                    partitions: topic.partitions,
-                    id: topic.id.clone(),
-                };
-                let shapes = topics.iter().map(|topic| (topic.name.clone(), shape(topic)));
+                let shapes = topics
+                    .iter()
+                    .map(|topic| (topic.name.clone(), Shape::from(topic)));
                 shapes.collect()
             }
         })
@@ -104,9 +104,7 @@ impl Source {
         match self {
             Self::Kafka { cluster, topics, .. } => {
                 if let Some(topic) = topics.iter().find(|topic| topic.name == paths::TOPIC) {
-                    let take = |_: (&str, i32, i64), row: &Read| {
-                        ways.take(row.key.as_deref(), row.value.as_deref());
-                    };
+                    let take = |_, row: Read| ways.take(row.key.as_deref(), row.value.as_deref());
                     sink::each(cluster, topic, take).await?;
                 }
             }

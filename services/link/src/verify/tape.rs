@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::broker::{Position, Reader, Record};
-use common::kafka::{self, FetchLimits, Fetcher, Start};
+use common::kafka::{FetchLimits, Fetcher, Start};
 
 use crate::error::Result;
 use crate::place::{Place, record};
@@ -115,17 +115,9 @@ impl Tape {
 async fn fetched(fetcher: &mut Fetcher, at: &mut i64, name: &Arc<str>) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for news in fetcher.next().await? {
-        for batch in &news.batches {
-            let damaged = |source| kafka::Error::Damaged {
-                topic: name.to_string(),
-                partition: news.partition,
-                source,
-            };
-            let rows = kafka::read(batch).map_err(damaged)?.into_iter();
-            // A batch may begin before what was asked for.
-            let rows = rows.filter(|row| row.offset >= *at);
-            records.extend(rows.map(|row| record(name, news.partition, row)));
-        }
+        // A batch may begin before what was asked for.
+        let rows = news.rows()?.into_iter().filter(|row| row.offset >= *at);
+        records.extend(rows.map(|row| record(name, news.partition, row)));
         *at = news.next.max(*at);
     }
     Ok(records)

@@ -29,6 +29,6 @@ pub use dial::{Dial, Stream, Tcp, Traffic};
 pub use ends::Ends;
 pub use error::{Error, Result};
 pub use fetch::{FetchLimits, Fetched, Fetcher, Start};
-pub use produce::{Partition, Producer};
+pub use produce::{Carried, Held, Partition, Producer};
 pub use records::{Read, Rebuilt, Row, pack, read, rebuild, write};
 pub use settings::{Sasl, Settings, Tls};

@@ -19,8 +19,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, ApiKey, EndTxnRequest, InitProducerIdRequest, ProduceResponse, ProducerId,
-    TopicName, TransactionalId,
+    AddPartitionsToTxnRequest, ApiKey, EndTxnRequest, InitProducerIdRequest, InitProducerIdResponse,
+    ProduceResponse, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
@@ -48,6 +48,24 @@ pub struct Partition {
     pub topic: Arc<str>,
     /// The partition.
     pub index: i32,
+}
+
+/// What a cluster knows the newest holder of a transactional id by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The producer id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+/// Where a transaction lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// The offset of the first record of each batch.
+    pub batches: Vec<i64>,
+    /// The offset of the last record of each seal, as they were written last.
+    pub seals: Vec<(Partition, i64)>,
 }
 
 /// The holder of a transactional id.
@@ -79,19 +97,7 @@ impl Producer {
     /// is not ended within `timeout` is aborted by the server.
     pub async fn take_over(cluster: &Arc<Cluster>, id: &str, timeout: Duration) -> Result<Self> {
         let coordinator = cluster.coordinator(id).await?;
-        let version = coordinator.speaks(ApiKey::InitProducerId, "InitProducerId", 3, 4)?;
-        let request = InitProducerIdRequest::default()
-            .with_transactional_id(Some(name(id)))
-            .with_transaction_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1);
-        let mut patience = Patience::new();
-        let answer = loop {
-            let answer = coordinator.call(&request, version, Duration::ZERO).await?;
-            if !(passing(answer.error_code) && patience.wait().await) {
-                break answer;
-            }
-        };
+        let answer = initialised(&coordinator, id, timeout, None).await?;
         if fenced(answer.error_code) {
             return Err(Error::Fenced { id: id.to_owned() });
         }
@@ -114,6 +120,31 @@ impl Producer {
             opened: Instant::now(),
             spent: false,
         })
+    }
+
+    /// What the cluster knows it by, until its next transaction.
+    pub fn held(&self) -> Held {
+        let (producer_id, epoch) = (self.producer_id, self.epoch);
+        Held { producer_id, epoch }
+    }
+
+    /// Asks whether nobody has taken over an id since, when no transaction is open under it; what the cluster knows its
+    /// holder by from now on (KIP-360). None when somebody has, or the cluster knows no more.
+    pub async fn still_held(
+        cluster: &Cluster,
+        id: &str,
+        timeout: Duration,
+        held: Held,
+    ) -> Result<Option<Held>> {
+        let coordinator = cluster.coordinator(id).await?;
+        let answer = initialised(&coordinator, id, timeout, Some(held)).await?;
+        if passing(answer.error_code) {
+            check("ask for the holder of a transactional id", answer.error_code)?;
+        }
+        Ok((answer.error_code == 0).then_some(Held {
+            producer_id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        }))
     }
 
     /// How long a round trip to the cluster takes, as far as is known.
@@ -139,33 +170,38 @@ impl Producer {
     }
 
     /// Writes batches, and what `seal` makes of the offset of each one's first record, in one transaction: when this
-    /// returns, readers of committed records will see all of it. `places` are where seals will go. Returns the offsets.
+    /// returns, readers of committed records will see all of it. `places` are where seals will go.
     pub async fn carry(
         &mut self,
         batches: &[(Partition, Batch)],
         places: &[Partition],
         mut seal: impl FnMut(&[i64]) -> Vec<(Partition, Batch)> + Send,
-    ) -> Result<Vec<i64>> {
+    ) -> Result<Carried> {
         self.open(batches.iter().map(|(at, _)| at).chain(places)).await?;
-        let offsets = match self.foreseen(batches) {
+        let (offsets, seals) = match self.foreseen(batches) {
             Some(foreseen) => {
-                let all = [batches, &seal(&foreseen)].concat();
-                let mut offsets = self.write(&all).await?;
-                offsets.truncate(batches.len());
+                let mut seals = seal(&foreseen);
+                let mut offsets = self.write(&[batches, &seals].concat()).await?;
+                let mut sealed = offsets.split_off(batches.len());
                 if offsets != foreseen {
                     tracing::debug!(id = %self.id, "somebody else writes here as well");
-                    self.write(&seal(&offsets)).await?;
+                    seals = seal(&offsets);
+                    sealed = self.write(&seals).await?;
                 }
-                offsets
+                (offsets, lasts(seals, &sealed))
             }
             None => {
                 let offsets = self.write(batches).await?;
-                self.write(&seal(&offsets)).await?;
-                offsets
+                let seals = seal(&offsets);
+                let sealed = self.write(&seals).await?;
+                (offsets, lasts(seals, &sealed))
             }
         };
         self.commit().await?;
-        Ok(offsets)
+        Ok(Carried {
+            batches: offsets,
+            seals,
+        })
     }
 
     /// Opens a transaction, or goes on with the one that is open.
@@ -492,6 +528,35 @@ fn refuses(code: ResponseError) -> bool {
             | E::UnsupportedCompressionType
             | E::PolicyViolation
     )
+}
+
+/// Where the last record of each batch is.
+fn lasts(batches: Vec<(Partition, Batch)>, firsts: &[i64]) -> Vec<(Partition, i64)> {
+    let last =
+        |((at, batch), first): ((Partition, Batch), &i64)| (at, first + i64::from(batch.header.count) - 1);
+    batches.into_iter().zip(firsts).map(last).collect()
+}
+
+/// Asks for a new epoch of a transactional id: as whoever comes, or only as the one that holds it.
+async fn initialised(
+    coordinator: &Connection,
+    id: &str,
+    timeout: Duration,
+    held: Option<Held>,
+) -> Result<InitProducerIdResponse> {
+    let version = coordinator.speaks(ApiKey::InitProducerId, "InitProducerId", 3, 4)?;
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(name(id)))
+        .with_transaction_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+        .with_producer_id(ProducerId(held.map_or(-1, |held| held.producer_id)))
+        .with_producer_epoch(held.map_or(-1, |held| held.epoch));
+    let mut patience = Patience::new();
+    loop {
+        let answer = coordinator.call(&request, version, Duration::ZERO).await?;
+        if !(passing(answer.error_code) && patience.wait().await) {
+            return Ok(answer);
+        }
+    }
 }
 
 fn name(id: &str) -> TransactionalId {

@@ -12,9 +12,9 @@ mod opening;
 mod sink;
 mod source;
 
-pub(crate) use sink::{checkpoints, each, mark};
+pub(crate) use sink::{checkpoints, each, from, mark};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,6 +56,8 @@ const AROUND: u64 = 1500;
 /// Behind a cap that is to be at most one part in so many, unless records waited longer than this for it.
 const AROUND_PART: u64 = 8;
 const LONGEST_LINGER: Duration = Duration::from_secs(1);
+/// How long a transaction waits for what the source has and did not send yet.
+const SOON: Duration = Duration::from_millis(100);
 /// How often the core is looked at when nothing goes there.
 const FAR_LOOK: Duration = Duration::from_secs(300);
 /// How often the core's topics are looked at. Each poll shows that the core is there and the topics are what they were;
@@ -304,6 +306,8 @@ impl Batches {
         stop: &Stop,
     ) -> Result<()> {
         let (mut cargo, mut bytes, mut records) = (Vec::new(), 0, 0);
+        // Partitions of which the source has more than what came.
+        let mut ahead = HashSet::new();
         let most_records = self.sink.most_records(carrier);
         while let Some(mut news) = self.waiting.pop_front() {
             let at = (news.topic.to_string(), news.partition);
@@ -326,7 +330,13 @@ impl Batches {
                 self.waiting.push_front(rest);
             }
             if let Some(stable) = news.stable {
-                self.ends.insert((news.topic.clone(), news.partition), stable);
+                let of = (news.topic.clone(), news.partition);
+                if stable > news.next {
+                    ahead.insert(of.clone());
+                } else {
+                    ahead.remove(&of);
+                }
+                self.ends.insert(of, stable);
             }
             let (from, behind, empty) = (known.next_offset.max(news.from), news.next, news.is_empty());
             let largest = if room < WHOLE_BYTES {
@@ -364,14 +374,23 @@ impl Batches {
             if self.waiting.is_empty() && !cargo.is_empty() && self.takes_more(carrier, bytes) {
                 let news = self.source.ready().await?;
                 self.take(carrier, news);
+                if self.waiting.is_empty() && !ahead.is_empty() && !stop.is_cancelled() {
+                    // It comes while this step is on its way.
+                    let step = std::mem::take(&mut cargo);
+                    self.write(carrier, progress, step, true).await?;
+                    (bytes, records) = (0, 0);
+                    if let Ok(news) = tokio::time::timeout(SOON, self.source.next()).await {
+                        self.take(carrier, news?);
+                    }
+                }
             }
         }
         self.write(carrier, progress, cargo, false).await
     }
 
     /// Whether the transaction that so many bytes are going to may take yet more: only on a line that is fast.
-    fn takes_more(&mut self, carrier: &Carrier, bytes: usize) -> bool {
-        self.sink.steps().is_some()
+    fn takes_more(&self, carrier: &Carrier, bytes: usize) -> bool {
+        self.sink.takes_steps()
             && self.room(carrier) >= self.sink.most_bytes(carrier)
             && self.written.bytes() + bytes + BYTES <= self.most(carrier)
             && (self.written.places.is_empty()
@@ -432,10 +451,10 @@ impl Batches {
                 .map(|checkpoint| checkpoint::record(&carrier.checkpoints, checkpoint))
                 .collect()
         };
-        let step = if more { self.sink.steps() } else { None };
-        let carried = match step {
-            Some(producer) => producer.put(&sink::parcels(&cargo)).await.map_err(Error::from),
-            None => self.sink.carry(&cargo, &keys, seal).await,
+        let carried = if more && self.sink.takes_steps() {
+            self.sink.put(&cargo).await
+        } else {
+            self.sink.carry(&cargo, &keys, seal).await
         };
         let touched = match carried {
             Ok(bases) => placed(&touched, &cargo, &bases),

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::certificates;
 use crate::error::{Error, Result};
 use crate::found::Found;
+use crate::kept::Kept;
 use crate::line;
 use crate::paths::Paths;
 use crate::place::Place;
@@ -92,6 +93,8 @@ pub(crate) struct Carrier {
     pub(crate) holder: Option<String>,
     /// Both brokers once more, when batches can be carried between them as they are.
     pub(crate) wire: Option<Wire>,
+    /// What is known of the checkpoints there.
+    pub(crate) kept: Kept,
     /// How many bytes a transaction of batches is to begin with, as far as earlier sessions know.
     pub(crate) pace: AtomicUsize,
     /// After how many seconds whole batches look again for what is missing.

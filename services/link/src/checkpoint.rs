@@ -29,7 +29,8 @@ pub(crate) fn keyed(checkpoint: &Checkpoint) -> String {
 /// Checkpoints as they are read, the newest of each key.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    checkpoints: HashMap<String, Checkpoint>,
+    /// With their partitions and offsets; one that was removed is none.
+    checkpoints: HashMap<String, ((i32, i64), Option<Checkpoint>)>,
     /// Whose mark is the newest.
     holder: Option<String>,
     broken: Option<Error>,
@@ -42,9 +43,9 @@ impl Found {
             .map(|key| String::from_utf8_lossy(key).into_owned())
             .unwrap_or_default();
         match value.map(schemas::decode::<Checkpoint>) {
-            None => drop(self.checkpoints.remove(&key)),
+            None => self.put(key, (at.1, at.2), None),
             Some(Ok(mark)) if key == holder::KEY => self.holder = Some(mark.source_epoch),
-            Some(Ok(checkpoint)) => drop(self.checkpoints.insert(key, checkpoint)),
+            Some(Ok(checkpoint)) => self.put(key, (at.1, at.2), Some(checkpoint)),
             Some(Err(source)) => {
                 self.broken = Some(Error::Checkpoint {
                     topic: at.0.to_owned(),
@@ -56,6 +57,47 @@ impl Found {
         }
     }
 
+    /// Nothing is put in the place of what is newer.
+    pub(crate) fn put(&mut self, key: String, at: (i32, i64), checkpoint: Option<Checkpoint>) {
+        let known = self.checkpoints.get(&key);
+        if known.is_none_or(|(known, _)| known.0 != at.0 || known.1 < at.1) {
+            self.checkpoints.insert(key, (at, checkpoint));
+        }
+    }
+
+    /// Takes all that was read behind it.
+    pub(crate) fn then(&mut self, news: Self) -> Result<()> {
+        let news = news.whole()?;
+        for (key, (at, checkpoint)) in news.checkpoints {
+            self.put(key, at, checkpoint);
+        }
+        if news.holder.is_some() {
+            self.holder = news.holder;
+        }
+        Ok(())
+    }
+
+    /// Those that are there, with their partitions and offsets.
+    pub(crate) fn with_places(&self) -> Vec<(i32, i64, Checkpoint)> {
+        let all = self.checkpoints.values();
+        all.filter_map(|((partition, offset), found)| Some((*partition, *offset, found.clone()?)))
+            .collect()
+    }
+
+    /// The same once more, without what could not be read.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            checkpoints: self.checkpoints.clone(),
+            holder: self.holder.clone(),
+            broken: None,
+        }
+    }
+
+    /// Itself, if all could be read.
+    pub(crate) fn whole(mut self) -> Result<Self> {
+        self.broken.take().map_or(Ok(self), Err)
+    }
+
     /// Whose mark is the newest.
     pub(crate) fn holder(&self) -> Option<&str> {
         self.holder.as_deref()
@@ -63,7 +105,10 @@ impl Found {
 
     /// All of them, if all could be read.
     pub(crate) fn all(self) -> Result<HashMap<String, Checkpoint>> {
-        self.broken.map_or(Ok(self.checkpoints), Err)
+        let found = self.whole()?.checkpoints.into_iter();
+        Ok(found
+            .filter_map(|(key, (_, checkpoint))| Some((key, checkpoint?)))
+            .collect())
     }
 }
 

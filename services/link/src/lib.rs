@@ -19,6 +19,7 @@ mod far;
 pub mod found;
 pub mod history;
 pub mod holder;
+mod kept;
 mod lanes;
 mod line;
 mod lookout;

@@ -58,10 +58,10 @@ pub(crate) fn bill(budget: &Budget, bytes: u64) {
     });
 }
 
-/// The file in which the budget keeps what was spent: in the directory that is set, or beside an embedded broker.
-fn file(settings: &Settings) -> Option<PathBuf> {
+/// A file of the link: in the directory that is set, or beside an embedded broker.
+pub(crate) fn beside(settings: &Settings, file: &str) -> Option<PathBuf> {
     let beside = || directory(&settings.broker);
-    Some(settings.state.clone().or_else(beside)?.join(FILE))
+    Some(settings.state.clone().or_else(beside)?.join(file))
 }
 
 /// The directory of a broker that is embedded.
@@ -73,7 +73,7 @@ pub(crate) fn directory(broker: &broker::Settings) -> Option<PathBuf> {
 /// Opens the site's budget. Must be called within a runtime.
 pub(crate) fn open(settings: &Settings) -> anyhow::Result<Budget> {
     let budget = settings.budget.clone();
-    let Some(path) = file(settings) else {
+    let Some(path) = beside(settings, FILE) else {
         tracing::warn!("link.state is not set: what was spent is forgotten when link ends");
         return Ok(Budget::detached(budget)?);
     };
@@ -118,13 +118,16 @@ mod tests {
     fn what_was_spent_is_kept_where_it_is_told_or_beside_an_embedded_broker() {
         let mut settings = Settings::default();
         settings.broker.url = "kafka://edge:9092".into();
-        assert_eq!(file(&settings), None);
+        assert_eq!(beside(&settings, FILE), None);
         settings.broker.url = "sqlite:///var/lib/fieldline/broker.db".into();
         assert_eq!(
-            file(&settings),
+            beside(&settings, FILE),
             Some("/var/lib/fieldline/link-budget.json".into())
         );
         settings.state = Some("/elsewhere".into());
-        assert_eq!(file(&settings), Some("/elsewhere/link-budget.json".into()));
+        assert_eq!(
+            beside(&settings, FILE),
+            Some("/elsewhere/link-budget.json".into())
+        );
     }
 }

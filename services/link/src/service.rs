@@ -24,6 +24,7 @@ use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::certificates::{self, Stamp, UNVERIFIED};
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
+use crate::kept::Kept;
 use crate::line::{self, Line, OnAccount};
 use crate::lookout::Lookout;
 use crate::metrics::Metrics;
@@ -35,6 +36,8 @@ use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
 use crate::{batches, far, holder, paths};
 
+/// What is known of the checkpoints at the core.
+const KEPT: &str = "link-checkpoints.json";
 /// How long a lease may take before it is said that another instance has it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -241,7 +244,13 @@ impl Link {
 
     /// One carrier for each class that has lanes.
     async fn way(self, direction: Direction, stop: Stop) -> Result<(), Fenced> {
-        if !self.alone(direction, &stop).await {
+        // What lies at the own broker is read without the link.
+        let file = match direction {
+            Direction::Down => None,
+            Direction::Up => line::beside(&self.settings, KEPT),
+        };
+        let kept = Kept::new(file);
+        if !self.alone(direction, &kept, &stop).await {
             return Ok(());
         }
         let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
@@ -252,7 +261,7 @@ impl Link {
             tracing::warn!(error = %telemetry::chain(&error), "ways that are no more cannot be taken back");
         }
         let mut carriers = JoinSet::new();
-        let shared = (&Bell::default(), &Paths::default());
+        let shared = (&Bell::default(), &Paths::default(), &kept);
         if self.in_classes() {
             let backlogs: Vec<Lane> = lanes.iter().map(Lane::backlog).collect();
             for class in Class::ALL {
@@ -267,12 +276,17 @@ impl Link {
             let carrier = self.carrier(direction, None, lanes.into_iter(), shared);
             carriers.spawn(carrier.run(stop.clone()));
         }
-        all(carriers).await
+        let ended = tokio::select! {
+            ended = all(carriers) => ended,
+            () = kept.saving() => Ok(()),
+        };
+        kept.save().await;
+        ended
     }
 
     /// Says who carries from now on, and fences all carriers that were before, of whatever classes their topics had then.
     /// False when it is told to stop.
-    async fn alone(&self, direction: Direction, stop: &Stop) -> bool {
+    async fn alone(&self, direction: Direction, kept: &Kept, stop: &Stop) -> bool {
         let report = self.board.report((direction, Class::Requests));
         let mut backoff = Backoff::new(*self.settings.backoff, *self.settings.max_backoff);
         while !stop.is_cancelled() {
@@ -282,7 +296,7 @@ impl Link {
                     .await;
                 continue;
             }
-            match stop.run_until_cancelled(self.fence(direction)).await {
+            match stop.run_until_cancelled(self.fence(direction, kept)).await {
                 None => break,
                 // Down there is no carrier of this class that would take back what kept it waiting.
                 Some(Ok(())) => {
@@ -302,7 +316,7 @@ impl Link {
     }
 
     /// The mark first, and then all ids: see [`holder`].
-    async fn fence(&self, direction: Direction) -> Worked<()> {
+    async fn fence(&self, direction: Direction, kept: &Kept) -> Worked<()> {
         let wire = self.wire(direction, Class::Requests);
         let destination = match direction {
             Direction::Down => (&self.own, &self.settings.broker),
@@ -333,9 +347,9 @@ impl Link {
         match wire.map(|wire| wire.destination) {
             Some(End::Embedded) => {}
             Some(End::Kafka(cluster)) => {
-                if !batches::mark(&cluster, &first, &checkpoints, mark).await? {
-                    return Err(missing());
-                }
+                kept.recall(&cluster, &first).await?;
+                let marked = batches::mark(&cluster, &first, &checkpoints, mark).await?;
+                kept.marked(&first, marked.ok_or_else(missing)?).await;
                 let mut fences = JoinSet::new();
                 for id in ids {
                     let cluster = cluster.clone();
@@ -373,7 +387,7 @@ impl Link {
         direction: Direction,
         class: Option<Class>,
         lanes: impl Iterator<Item = Lane>,
-        (bell, paths): (&Bell, &Paths),
+        (bell, paths, kept): (&Bell, &Paths, &Kept),
     ) -> Carrier {
         let (source, destination, to) = match direction {
             Direction::Down => (self.core.clone(), self.own.clone(), &self.settings.broker),
@@ -392,6 +406,7 @@ impl Link {
             checkpoints: at_core(&self.site, topic::CHECKPOINTS),
             holder: (!in_process(to)).then(|| self.holder.clone()),
             wire,
+            kept: kept.clone(),
             pace: AtomicUsize::new(0),
             again: AtomicU64::new(0),
             all: lanes.collect(),

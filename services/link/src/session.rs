@@ -104,7 +104,7 @@ impl<'a> Session<'a> {
                 }
                 let records = Records::take_over(carrier).await?;
                 let found = match carrier.wire.as_ref().map(|wire| &wire.destination) {
-                    Some(End::Kafka(cluster)) => batches::checkpoints(cluster, &carrier.checkpoints).await?,
+                    Some(End::Kafka(cluster)) => batches::checkpoints(carrier, cluster).await?,
                     _ => checkpoint::find(&carrier.destination, &carrier.checkpoints).await?,
                 };
                 (Carriage::Records(records), found)

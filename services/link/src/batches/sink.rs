@@ -9,13 +9,14 @@ use common::broker::{Broker, Outgoing, Placement, Transactions, partition_of};
 use common::chassis::now_ms;
 use common::kafka::batch::Batch;
 use common::kafka::{
-    Cluster, Error as Wired, FetchLimits, Fetcher, Partition, Producer, Read, Row, Start, Topic, pack,
+    Cluster, Error as Wired, FetchLimits, Fetcher, Held, Partition, Producer, Read, Row, Start, Topic, pack,
 };
 
 use super::BYTES;
 use crate::carrier::Carrier;
 use crate::checkpoint::{self, Found};
 use crate::error::{Error, Result};
+use crate::kept::Kept;
 use crate::lanes::Shape;
 use crate::pieces::{Form, Freight, Piece};
 use crate::records::same;
@@ -34,6 +35,9 @@ pub(super) enum Sink {
         cluster: Arc<Cluster>,
         producer: Box<Producer>,
         checkpoints: Topic,
+        kept: Kept,
+        /// The transactional id.
+        id: String,
         /// The largest batch that each topic takes.
         limits: HashMap<String, usize>,
     },
@@ -78,6 +82,8 @@ impl Sink {
                     cluster: cluster.clone(),
                     producer: Box::new(producer),
                     checkpoints,
+                    kept: carrier.kept.clone(),
+                    id,
                     limits: names.iter().map(|name| (*name).to_owned()).zip(limits).collect(),
                 };
                 Ok((sink, places))
@@ -96,12 +102,16 @@ impl Sink {
         }
     }
 
-    /// Reads all checkpoints, to the end.
+    /// All checkpoints, to the end.
     pub(super) async fn checkpoints(&mut self, topic: &str) -> Result<Found> {
         match self {
             Self::Kafka {
-                cluster, checkpoints, ..
-            } => load(cluster, checkpoints).await,
+                cluster,
+                checkpoints,
+                kept,
+                id,
+                ..
+            } => kept.read(cluster, checkpoints, id).await,
             Self::Embedded { broker, .. } => checkpoint::find(broker, topic).await,
         }
     }
@@ -154,11 +164,16 @@ impl Sink {
             Self::Kafka {
                 producer,
                 checkpoints: topic,
+                kept,
+                id,
                 ..
             } => {
-                let seals = seals(topic, &checkpoints);
+                let sealing = addressed(topic, checkpoints);
+                let seals = seals(&sealing);
                 let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
-                producer.carry(&[], &places, |_| seals.clone()).await?;
+                kept.begin(id);
+                let carried = producer.carry(&[], &places, |_| seals.clone()).await?;
+                kept.committed(id, &sealing, &carried.seals);
             }
             Self::Embedded { transactions, .. } => {
                 transactions.commit(Vec::new(), |_| checkpoints).await?;
@@ -167,11 +182,21 @@ impl Sink {
         Ok(())
     }
 
-    /// Where a transaction takes more than what is in hand at a time: what [`Self::carry`] goes on with.
-    pub(super) fn steps(&mut self) -> Option<&mut Producer> {
+    /// Whether a transaction takes more than what is in hand at a time.
+    pub(super) fn takes_steps(&self) -> bool {
+        matches!(self, Self::Kafka { .. })
+    }
+
+    /// Writes pieces in a transaction that [`Self::carry`] goes on with. Returns the offset of each one's first record.
+    pub(super) async fn put(&mut self, cargo: &[Freight]) -> Result<Vec<i64>> {
         match self {
-            Self::Kafka { producer, .. } => Some(producer),
-            Self::Embedded { .. } => None,
+            Self::Kafka {
+                producer, kept, id, ..
+            } => {
+                kept.begin(id);
+                Ok(producer.put(&parcels(cargo)).await?)
+            }
+            Self::Embedded { .. } => Ok(Vec::new()),
         }
     }
 
@@ -187,11 +212,20 @@ impl Sink {
             Self::Kafka {
                 producer,
                 checkpoints,
+                kept,
+                id,
                 ..
             } => {
                 let places: Vec<Partition> = keys.iter().map(|key| seal_of(checkpoints, key)).collect();
-                let sealed = |bases: &[i64]| seals(checkpoints, &seal(bases));
-                Ok(producer.carry(&parcels(cargo), &places, sealed).await?)
+                let mut sealing = Vec::new();
+                let sealed = |bases: &[i64]| {
+                    sealing = addressed(checkpoints, seal(bases));
+                    seals(&sealing)
+                };
+                kept.begin(id);
+                let carried = producer.carry(&parcels(cargo), &places, sealed).await?;
+                kept.committed(id, &sealing, &carried.seals);
+                Ok(carried.batches)
             }
             Self::Embedded { transactions, .. } => {
                 let (mut batch, mut firsts) = (Vec::new(), Vec::with_capacity(cargo.len()));
@@ -222,39 +256,41 @@ impl Sink {
     }
 }
 
-/// Reads all checkpoints of a cluster, to the end of what is written there: another carrier's open transaction hides what
-/// this one committed behind its beginning.
-async fn load(cluster: &Arc<Cluster>, topic: &Topic) -> Result<Found> {
-    let mut found = Found::default();
-    each(cluster, topic, |partition, row| {
-        let at = (topic.name.as_str(), partition, row.offset);
-        found.take(at, row.key.as_deref(), row.value.as_deref());
-    })
-    .await?;
-    Ok(found)
-}
-
 /// Reads a topic of a cluster to the end of what is written there.
 pub(crate) async fn each(
     cluster: &Arc<Cluster>,
     topic: &Topic,
-    mut take: impl FnMut(i32, Read) + Send,
+    take: impl FnMut(i32, Read) + Send,
 ) -> Result<()> {
+    from(cluster, topic, &HashMap::new(), take).await.map(drop)
+}
+
+/// The same from some offsets on, by partition. Returns the ends.
+pub(crate) async fn from(
+    cluster: &Arc<Cluster>,
+    topic: &Topic,
+    offsets: &HashMap<i32, i64>,
+    mut take: impl FnMut(i32, Read) + Send,
+) -> Result<HashMap<i32, i64>> {
     let topic = std::slice::from_ref(topic);
-    let mut left: HashMap<i32, i64> = HashMap::new();
+    let (mut left, mut found) = (HashMap::new(), HashMap::new());
     let mut starts = Vec::new();
     for ((topic, partition), ends) in cluster.written(topic).await? {
-        if ends.high > ends.low {
+        let offset = offsets
+            .get(&partition)
+            .map_or(ends.low, |from| ends.low.max(*from));
+        found.insert(partition, ends.high);
+        if ends.high > offset {
             left.insert(partition, ends.high);
             starts.push(Start {
                 topic,
                 partition,
-                offset: ends.low,
+                offset,
             });
         }
     }
     if left.is_empty() {
-        return Ok(());
+        return Ok(found);
     }
     let limits = FetchLimits {
         wait: BRIEF,
@@ -272,28 +308,38 @@ pub(crate) async fn each(
             }
         }
     }
-    Ok(())
+    Ok(found)
 }
 
-/// The same for who carries record by record.
-pub(crate) async fn checkpoints(cluster: &Arc<Cluster>, topic: &str) -> Result<Found> {
-    match cluster.topics(&[topic]).await?.into_iter().flatten().next() {
-        Some(topic) => load(cluster, &topic).await,
-        None => Ok(Found::default()),
-    }
+/// The checkpoints for who carries record by record, and says nothing of what it commits.
+pub(crate) async fn checkpoints(carrier: &Carrier, cluster: &Arc<Cluster>) -> Result<Found> {
+    let topic = cluster.topics(&[carrier.checkpoints.as_str()]).await?;
+    let Some(topic) = topic.into_iter().flatten().next() else {
+        return Ok(Found::default());
+    };
+    let id = carrier.transactional_id();
+    let found = carrier.kept.read(cluster, &topic, &id).await?;
+    carrier.kept.begin(&id);
+    Ok(found)
 }
 
-/// Writes a record among a cluster's checkpoints, under an id that is taken over for it; false when they have no topic.
-pub(crate) async fn mark(cluster: &Arc<Cluster>, id: &str, topic: &str, mark: Outgoing) -> Result<bool> {
+/// Writes a record among a cluster's checkpoints, under an id that is taken over for it, and tells what that is held by now;
+/// none when they have no topic.
+pub(crate) async fn mark(
+    cluster: &Arc<Cluster>,
+    id: &str,
+    topic: &str,
+    mark: Outgoing,
+) -> Result<Option<Held>> {
     let Some(topic) = cluster.topics(&[topic]).await?.into_iter().flatten().next() else {
-        return Ok(false);
+        return Ok(None);
     };
     let mut producer = Producer::take_over(cluster, id, TIMEOUT).await?;
     producer.learn([topic.clone()]);
-    let seals = seals(&topic, &[mark]);
+    let seals = seals(&addressed(&topic, vec![mark]));
     let places: Vec<Partition> = seals.iter().map(|(at, _)| at.clone()).collect();
     producer.carry(&[], &places, |_| seals.clone()).await?;
-    Ok(true)
+    Ok(Some(producer.held()))
 }
 
 /// The batches of pieces, with their places at a cluster.
@@ -321,22 +367,27 @@ fn seal_of(checkpoints: &Topic, key: &str) -> Partition {
     }
 }
 
-fn seals(topic: &Topic, checkpoints: &[Outgoing]) -> Vec<(Partition, Batch)> {
-    let mut places: HashMap<Partition, Vec<Row<'_>>> = HashMap::new();
-    for checkpoint in checkpoints {
+/// Checkpoints with their places.
+fn addressed(topic: &Topic, checkpoints: Vec<Outgoing>) -> Vec<(Partition, Outgoing)> {
+    let place = |checkpoint: Outgoing| {
         let key = checkpoint.key.as_deref().unwrap_or_default();
-        let row = Row {
+        (seal_of(topic, &String::from_utf8_lossy(key)), checkpoint)
+    };
+    checkpoints.into_iter().map(place).collect()
+}
+
+/// One batch for each partition.
+fn seals(checkpoints: &[(Partition, Outgoing)]) -> Vec<(Partition, Batch)> {
+    let mut places: HashMap<&Partition, Vec<Row<'_>>> = HashMap::new();
+    for (at, checkpoint) in checkpoints {
+        places.entry(at).or_default().push(Row {
             timestamp: now_ms(),
             key: checkpoint.key.as_deref(),
             value: checkpoint.value.as_deref(),
             headers: &checkpoint.headers,
-        };
-        places
-            .entry(seal_of(topic, &String::from_utf8_lossy(key)))
-            .or_default()
-            .push(row);
+        });
     }
-    let batch = |(at, rows): (Partition, Vec<Row<'_>>)| Some((at, pack(&rows)?));
+    let batch = |(at, rows): (&Partition, Vec<Row<'_>>)| Some((at.clone(), pack(&rows)?));
     places.into_iter().filter_map(batch).collect()
 }
 

@@ -79,7 +79,7 @@ impl Edge {
     }
 
     /// A link that has just got the lease, and has the readings in this class.
-    async fn link(&self, class: Class) -> Link {
+    async fn link(&self, class: Class) -> Instance {
         let mut settings = self.settings.clone();
         settings.extra_routes[0].class = Some(class);
         let host = HostSettings {
@@ -90,7 +90,8 @@ impl Edge {
         let host = Host::new("link", host, Telemetry::detached(), Stop::new());
         let mut link = Link::build(settings, &host).await.unwrap();
         link.holder = holder::anew();
-        link
+        let kept = Kept::default();
+        Instance { link, kept }
     }
 
     async fn send(&self, from: usize, count: usize) {
@@ -142,17 +143,29 @@ fn wrong(found: &[usize]) -> BTreeMap<usize, usize> {
     counts
 }
 
-fn readings(link: &Link) -> Carrier {
-    let lane = link.lanes.iter().find(|lane| lane.source == "readings").unwrap();
-    let bell = Bell::default();
-    let mut carrier = link.carrier(
-        Direction::Up,
-        Some(lane.class),
-        [lane.clone()].into_iter(),
-        (&bell, &Paths::default()),
-    );
-    carrier.lanes = carrier.all.clone();
-    carrier
+/// One of an edge's links.
+struct Instance {
+    link: Link,
+    kept: Kept,
+}
+
+impl Instance {
+    async fn alone(&self, stop: &Stop) -> bool {
+        self.link.alone(Direction::Up, &self.kept, stop).await
+    }
+
+    fn readings(&self) -> Carrier {
+        let mut lanes = self.link.lanes.iter();
+        let lane = lanes.find(|lane| lane.source == "readings").unwrap();
+        let mut carrier = self.link.carrier(
+            Direction::Up,
+            Some(lane.class),
+            [lane.clone()].into_iter(),
+            (&Bell::default(), &Paths::default(), &self.kept),
+        );
+        carrier.lanes = carrier.all.clone();
+        carrier
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,23 +173,23 @@ fn readings(link: &Link) -> Carrier {
 async fn session_of_an_instance_that_lost_its_lease_carries_nothing_whenever_it_began() {
     let edge = Edge::new().await;
     let (old, stop) = (edge.link(Class::Sensors).await, Stop::new());
-    assert!(old.alone(Direction::Up, &stop).await);
-    let (before, trouble) = (readings(&old), Trouble::default());
+    assert!(old.alone(&stop).await);
+    let (before, trouble) = (old.readings(), Trouble::default());
     let mut session = Session::open(&before, &trouble).await.unwrap();
     let new = edge.link(Class::Previews).await;
-    assert!(new.alone(Direction::Up, &stop).await);
+    assert!(new.alone(&stop).await);
     edge.send(0, 50).await;
     // What began before is fenced, though its class is nobody's any more; what begins now is told by the mark.
     let ended = session.carry(&mut Trouble::default(), &stop).await;
     assert!(ended.unwrap_err().fenced());
-    let after = readings(&old);
+    let after = old.readings();
     assert!(Session::open(&after, &trouble).await.unwrap_err().fenced());
     assert_eq!(edge.carried().await, Vec::<usize>::new());
-    let carries = tokio::spawn(readings(&new).run(stop.clone()));
+    let carries = tokio::spawn(new.readings().run(stop.clone()));
     edge.all(50).await;
     // Nor does it carry when it comes back later, and the new one goes on.
     assert!(Session::open(&after, &trouble).await.unwrap_err().fenced());
-    assert_eq!(readings(&old).run(stop.clone()).await, Err(Fenced));
+    assert_eq!(old.readings().run(stop.clone()).await, Err(Fenced));
     edge.send(50, 50).await;
     edge.all(100).await;
     stop.cancel();
@@ -194,22 +207,22 @@ async fn nothing_comes_twice_from_a_zombie_that_has_a_topic_in_another_class() {
     let stop = Stop::new();
     let classes = [Class::Sensors, Class::Previews];
     let (mut sent, mut zombie) = (0, edge.link(classes[1]).await);
-    assert!(zombie.alone(Direction::Up, &stop).await);
+    assert!(zombie.alone(&stop).await);
     for round in 0..8 {
         let new = edge.link(classes[round % 2]).await;
         let waits = random.random_range(0..300);
         let mut carries = JoinSet::new();
         let takes = async {
             tokio::time::sleep(Duration::from_millis(waits)).await;
-            assert!(new.alone(Direction::Up, &stop).await);
+            assert!(new.alone(&stop).await);
             // Fenced by a zombie, it would get the lease again.
-            carries.spawn(readings(&new).run(stop.clone()));
+            carries.spawn(new.readings().run(stop.clone()));
         };
         let lives: Vec<u64> = (0..12).map(|_| random.random_range(5..150)).collect();
         let haunts = async {
             for life in lives {
                 // One session after the other begins, as after errors, and is torn off.
-                let haunts = tokio::spawn(readings(&zombie).run(stop.clone()));
+                let haunts = tokio::spawn(zombie.readings().run(stop.clone()));
                 tokio::time::sleep(Duration::from_millis(life)).await;
                 haunts.abort();
                 drop(haunts.await);

@@ -353,10 +353,20 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     for value in [b"one".as_slice(), b"two"] {
         let batches = [(at.clone(), batch(value)), (at.clone(), batch(b"more"))];
         let seal = |bases: &[i64]| vec![(at.clone(), batch(format!("{bases:?}").as_bytes()))];
-        let placed = second.carry(&batches, &[], seal).await.unwrap();
+        let placed = second.carry(&batches, &[], seal).await.unwrap().batches;
         assert_eq!(placed[1], placed[0] + 1);
     }
+    let held = second.held();
+    let still = Producer::still_held(&cluster, &id, wait, held).await.unwrap();
+    assert!(still.is_some_and(|still| still != held));
+    // An answer that was lost on the way is asked for once more.
+    assert_eq!(
+        Producer::still_held(&cluster, &id, wait, held).await.unwrap(),
+        still
+    );
     let mut third = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    let gone = Producer::still_held(&cluster, &id, wait, still.unwrap()).await;
+    assert_eq!(gone.unwrap(), None);
     let late = [(at.clone(), batch(b"late"))];
     let late = second.carry(&late, &[], |_| Vec::new()).await;
     assert!(matches!(late, Err(kafka::Error::Fenced { .. })), "{late:?}");
@@ -367,7 +377,7 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     let mut other = Outgoing::new(&topic, "key", b"other".to_vec());
     other.headers = vec![("traceparent".into(), "none".into())];
     broker.producer().unwrap().send(other).await.unwrap();
-    let placed = third.carry(&batches, &[], seal).await.unwrap();
+    let placed = third.carry(&batches, &[], seal).await.unwrap().batches;
     let found = contents(&broker, &topic).await;
     let values: Vec<_> = found[&0]
         .iter()

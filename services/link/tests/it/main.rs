@@ -21,6 +21,7 @@ mod lookout;
 mod losses;
 mod many;
 mod moves;
+mod opening;
 mod patterns;
 mod regions;
 mod rig;

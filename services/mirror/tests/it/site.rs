@@ -33,6 +33,7 @@ pub(crate) struct Sites {
     pub(crate) settings: Settings,
     pub(crate) proxy: Proxy,
     depot: depot::Settings,
+    depot_open: Option<(Stop, JoinHandle<()>)>,
     running: Option<(Stop, JoinHandle<anyhow::Result<()>>)>,
     directory: TempDir,
 }
@@ -56,6 +57,8 @@ fn host(service: &str, site: &str, stop: &Stop) -> Host {
     let settings = HostSettings {
         site: site.to_owned(),
         instance: Some("test".to_owned()),
+        // What a test stops in the middle does not finish first.
+        grace: Span::seconds(if service == "depot" { 0 } else { 25 }),
         ..HostSettings::default()
     };
     Host::new(service, settings, Telemetry::detached(), stop.clone())
@@ -136,6 +139,7 @@ impl Sites {
             settings,
             proxy,
             depot,
+            depot_open: None,
             running: None,
             directory,
         };
@@ -162,11 +166,22 @@ impl Sites {
     }
 
     /// The core opens its door.
-    pub(crate) fn open_depot(&self) {
-        let running = run_in::<depot::Depot>(host("depot", "core", &Stop::new()), self.depot.clone());
-        drop(tokio::spawn(async move {
-            running.await.expect("the depot must stay open")
-        }));
+    pub(crate) fn open_depot(&mut self) {
+        let stop = Stop::new();
+        let running = run_in::<depot::Depot>(host("depot", "core", &stop), self.depot.clone());
+        let closed = stop.clone();
+        let open = tokio::spawn(async move {
+            let ended = running.await;
+            assert!(closed.is_cancelled(), "the depot must stay open: {ended:?}");
+        });
+        self.depot_open = Some((stop, open));
+    }
+
+    /// The core's door falls shut: every connection breaks.
+    pub(crate) async fn close_depot(&mut self) {
+        let (stop, open) = self.depot_open.take().unwrap();
+        stop.cancel();
+        open.await.unwrap();
     }
 
     pub(crate) fn start(&mut self) {
@@ -230,12 +245,14 @@ impl Sites {
             .join(hash.as_str())
     }
 
+    /// Where copies are until they are whole.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.directory.path().join("north/volume/staging")
+    }
+
     /// How many bytes of a copy are in staging.
     pub(crate) fn staged(&self, hash: &Hash) -> u64 {
-        let path = self
-            .directory
-            .path()
-            .join(format!("north/volume/staging/{hash}.partial"));
+        let path = self.staging().join(format!("{hash}.partial"));
         std::fs::metadata(path).map_or(0, |file| file.len())
     }
 

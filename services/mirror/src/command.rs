@@ -1,13 +1,13 @@
 //! What one command has seen, so that nothing is done twice and nothing is tried for ever.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
 
 use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
 use crate::batch::small;
 use crate::depot::Depot;
+use crate::listing::Listing;
 
 /// What is known of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -45,67 +45,8 @@ pub(crate) struct Command {
     pub(crate) depot: Option<Depot>,
 }
 
-/// How far the manifest was read.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    begun_at: Option<Instant>,
-    after: Option<String>,
-    pages: u32,
-    size: usize,
-    /// Which reading it is, of those that named entries.
-    reading: u32,
-    /// Whether that one was read to its end.
-    whole: bool,
-}
-
 /// The manifest is read on when fewer entries than this wait.
 const LISTED: usize = 10_000;
-/// For how long a listing is good.
-const LISTING_AGE: Duration = Duration::from_secs(600);
-/// Entries of the first page. A page that came soon is followed by a larger one, since each costs a round trip, and one that
-/// took long by a smaller one, since a cut loses it.
-const FIRST_PAGE: usize = 100;
-const LARGEST_PAGE: usize = 5000;
-const SOON: Duration = Duration::from_secs(2);
-
-impl Listing {
-    /// Whether it was never begun, or is too old.
-    pub(crate) fn stale(&self) -> bool {
-        self.begun_at
-            .is_none_or(|begun_at| begun_at.elapsed() > LISTING_AGE)
-    }
-
-    /// Starts at the first page.
-    pub(crate) fn begin(&mut self) {
-        *self = Self {
-            begun_at: Some(Instant::now()),
-            // What the way was good for at last.
-            size: self.size.max(FIRST_PAGE),
-            reading: self.reading,
-            whole: self.whole,
-            ..Self::default()
-        };
-    }
-
-    /// Has it begun again soon, as somebody has asked for something.
-    pub(crate) fn outdate(&mut self) {
-        self.begun_at = None;
-    }
-
-    /// Where the next page begins and how long it is; none when the last was read.
-    pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
-        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), self.size))
-    }
-
-    /// A page was read.
-    pub(crate) fn read(&mut self, next: Option<String>, took: Duration) {
-        self.pages += 1;
-        self.after = next.filter(|next| self.after.as_ref() != Some(next));
-        self.whole = self.after.is_none();
-        let size = if took < SOON { self.size * 4 } else { self.size / 4 };
-        self.size = size.clamp(FIRST_PAGE, LARGEST_PAGE);
-    }
-}
 
 impl Command {
     pub(crate) fn new(tries: u32, given_at: i64) -> Self {
@@ -130,7 +71,7 @@ impl Command {
             self.listing.begin();
         }
         // Before its first page it is not known whether the manifest still names them.
-        if self.listing.pages > 0 {
+        if self.listing.begun() {
             self.retry();
         }
     }
@@ -145,9 +86,9 @@ impl Command {
     pub(crate) fn page(&mut self, unchanged: bool) {
         if unchanged {
             self.retry();
-        } else if self.listing.pages == 0 {
+        } else if !self.listing.begun() {
             self.no_room.clear();
-            self.listing.reading += 1;
+            self.listing.names();
         }
     }
 
@@ -160,17 +101,17 @@ impl Command {
                 reading: 0,
             }
         });
-        known.reading = self.listing.reading;
+        known.reading = self.listing.reading();
         matches!(known.standing, Standing::Open(_))
     }
 
     /// The tag of a manifest that would bring nothing new: that of what was read last, when nothing of it is to be done
     /// but what there is no room for.
     pub(crate) fn known(&self) -> Option<String> {
-        let last = |known: &&Known| known.reading == self.listing.reading;
+        let last = |known: &&Known| known.reading == self.listing.reading();
         let open = |known: &&Known| matches!(known.standing, Standing::Open(_));
         let open = self.entries.values().filter(last).filter(open).count();
-        if !self.listing.whole || open != self.no_room.len() {
+        if !self.listing.whole() || open != self.no_room.len() {
             return None;
         }
         let named = self.entries.iter().filter(|(_, known)| last(known));
@@ -180,7 +121,7 @@ impl Command {
     }
 
     fn stands(&mut self, entry: &ManifestEntry, standing: Standing) {
-        let reading = self.listing.reading;
+        let reading = self.listing.reading();
         let known = self.entries.entry(entry.request_id.clone());
         known.or_insert(Known { standing, reading }).standing = standing;
     }
@@ -361,9 +302,13 @@ fn next(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use testkit::{asset_id, hash, site};
 
     use super::*;
+
+    const SLOW: Duration = Duration::from_secs(9);
 
     fn entry(number: u32, bytes: &[u8]) -> ManifestEntry {
         let asset_id: AssetId = asset_id(number);
@@ -442,7 +387,7 @@ mod tests {
                 command.wait((*entry).clone());
             }
         }
-        command.listing.read(next.map(Into::into), SOON);
+        command.listing.read(next.map(Into::into), SLOW);
     }
 
     fn tag(entries: &[&ManifestEntry]) -> String {
@@ -486,12 +431,12 @@ mod tests {
         // Asked for something, it looks whether the manifest is another.
         command.listing.outdate();
         command.begin();
-        assert_eq!(command.next_page(), Some((None, FIRST_PAGE)));
+        assert_eq!(command.next_page(), Some((None, 100)));
         assert_eq!(command.known(), Some(tag(&[&here, &first, &second])));
         assert_eq!(taken(&mut command), []);
         // It is not.
         command.page(true);
-        command.listing.read(None, SOON);
+        command.listing.read(None, SLOW);
         assert_eq!(taken(&mut command), [first.clone(), second.clone()]);
         command.no_room(first);
         command.no_room(second.clone());
@@ -528,19 +473,5 @@ mod tests {
             taken.push(entry);
         }
         assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));
-    }
-
-    #[test]
-    fn a_listing_goes_on_where_it_was() {
-        let mut listing = Listing::default();
-        assert!(listing.stale());
-        listing.begin();
-        assert_eq!(listing.next(), Some((None, 100)));
-        listing.read(Some("a".into()), Duration::ZERO);
-        assert_eq!(listing.next(), Some((Some("a".into()), 400)));
-        listing.read(Some("b".into()), SOON);
-        assert_eq!(listing.next(), Some((Some("b".into()), 100)));
-        listing.read(None, SOON);
-        assert!(listing.next().is_none() && !listing.stale());
     }
 }

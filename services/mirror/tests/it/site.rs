@@ -279,12 +279,17 @@ impl Sites {
 
     /// Tells mirror to work, and waits until it has declared that done and says so.
     pub(crate) async fn command(&self) -> ServiceStatus {
-        let before = self.pauses().await.len();
+        let before = self.paused_last().await;
         self.tell(Desired::Running).await;
         let done_at = eventually(LIMIT, || async {
             let status = self.records::<ServiceStatus>(topic::SERVICE_STATUS).await.pop();
-            let newer = self.pauses().await.get(before).copied();
-            newer.ok_or_else(|| format!("no pause: {status:?}"))
+            let newest = self
+                .paused_last()
+                .await
+                .filter(|newest| Some(newest) > before.as_ref());
+            newest
+                .map(|(_, done_at)| done_at)
+                .ok_or_else(|| format!("no pause: {status:?}"))
         })
         .await;
         let since =
@@ -297,16 +302,16 @@ impl Sites {
             .await
     }
 
-    /// When mirror has declared commands done.
-    async fn pauses(&self) -> Vec<i64> {
-        let mut times = Vec::new();
+    /// Where mirror has declared a command done last, and when. Those before it may be tidied away at any time.
+    async fn paused_last(&self) -> Option<(i64, i64)> {
+        let mut newest = None;
         let read = self.broker.read_to_end(topic::SERVICE_CONTROL, |record| {
             if record.key.as_deref() == Some(finished_key("mirror").as_bytes()) {
-                times.push(record.timestamp);
+                newest = Some((record.offset, record.timestamp));
             }
         });
         read.await.unwrap();
-        times
+        newest
     }
 
     /// Every record of a topic, partition by partition.

@@ -199,11 +199,11 @@ impl Budget {
 
     /// The same by an order that may be heard again: only one that is newer than the last counts. Says whether it did.
     pub fn confirm_once(&self, order: i64, bytes: u64) -> bool {
+        let now = (self.0.clock)();
         let mut counts = false;
         self.0.change(|state| {
-            counts = order > state.ledger.ordered;
+            counts = state.ledger.hear(order, now);
             if counts {
-                state.ledger.ordered = order;
                 state.ledger.confirmed = bytes;
             }
         });

@@ -19,7 +19,7 @@ use link::{Direction, Lane, Rename, Route, checkpoint, expand, holder, transacti
 
 use crate::document::{Carried, Manifest, Part, Segment};
 use crate::error::{Error, Result};
-use crate::here::{Here, Progress, Shown};
+use crate::here::{Here, Progress, Shown, aside, offsets};
 use crate::import::{Imported, Wish};
 use crate::resume::{Track, lose, resume};
 use crate::segment;
@@ -158,6 +158,7 @@ impl<'a> Carry<'a> {
                     partition,
                     part,
                 };
+                imported.notes.extend(self.aside(track));
                 if let Err(problem) = self.search(track, imported, shown).await? {
                     imported
                         .problems
@@ -166,6 +167,21 @@ impl<'a> Carry<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What of a partition no bundle brings.
+    fn aside(&self, track: Track<'_>) -> Option<String> {
+        let (topic, partition) = (track.topic, track.partition);
+        let at = self
+            .found
+            .get(&checkpoint::key(&topic.route, &topic.source, partition))?;
+        let left = offsets(&aside(&self.found, at));
+        (left > 0).then(|| {
+            format!(
+                "{}/{partition}: about {left} records that the link has put aside are in no bundle, and come when it works again",
+                topic.source
+            )
+        })
     }
 
     /// What may come: at an edge what its own routes say, at the core whatever that edge carries under its own prefix.

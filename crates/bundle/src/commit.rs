@@ -42,7 +42,7 @@ impl Carry<'_> {
         }
         let mut next = at.clone();
         next.next_offset = end;
-        // No older than the bundle, whatever the clock here says: so an older bundle is known for one.
+        // No older than the bundle, whatever the clock here says.
         next.carried_at = now_ms().max(self.manifest.created_at);
         let outgoing: Vec<Outgoing> = batch
             .iter()

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::budget::Class;
 use common::identity::{Signature, Signer, Trust, Vouched};
-use common::schemas::{Hash, SiteId};
+use common::schemas::{Hash, OffsetSpan, SiteId};
 use common::volume::ManifestEntry;
 use link::Direction;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,9 @@ pub struct Carried {
     pub class: Option<Class>,
     /// Which incarnation of the topic was read.
     pub epoch: String,
+    /// Which ones there were before, as far as the source has heard of them: the newest, bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<String>,
     /// Whether it keeps the newest record of each key.
     pub compacted: bool,
     /// How long it keeps records, in milliseconds.
@@ -125,6 +128,9 @@ pub struct Place {
     pub next: i64,
     /// Of which incarnation.
     pub epoch: String,
+    /// What lies before and has not come: the link put it aside as its backlog.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<OffsetSpan>,
 }
 
 /// A document that is signed.

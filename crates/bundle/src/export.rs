@@ -3,19 +3,19 @@
 //! After each segment the manifest is written anew and signed, so what is on the stick is a bundle at every moment,
 //! wherever the export ended. The next export keeps what is there and whole, and goes on behind it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use common::broker::Cleanup;
+use common::broker::{Cleanup, Watermarks};
 use common::chassis::now_ms;
-use common::schemas::{RequestId, SiteId};
+use common::schemas::{OffsetSpan, RequestId, SiteId};
 use common::telemetry::chain;
 use common::volume::ManifestEntry;
 use serde::Serialize;
 
 use crate::document::{self, Carried, FORMAT, Manifest, Place, Receipt};
 use crate::error::{Error, Result};
-use crate::here::{Here, Progress, Shown};
+use crate::here::{Here, Progress, Shown, offsets};
 use crate::objects;
 use crate::plan::plan;
 use crate::scribe::Scribe;
@@ -23,6 +23,9 @@ use crate::stick::{self, Stick};
 
 /// The manifest is written anew when so many bytes of assets are on the stick that it does not name.
 const UNSAID: u64 = 256 << 20;
+
+/// How many former incarnations of a topic a bundle names.
+const FORMER: usize = 8;
 
 /// From where on the other site is sent records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,6 +56,8 @@ pub struct Exported {
     pub assets_left: u64,
     /// The bytes of those.
     pub bytes_left: u64,
+    /// About how many records the link has put aside as its backlog: they go by the link alone.
+    pub records_aside: u64,
     /// What was done otherwise than it might have been, in an operator's words.
     pub notes: Vec<String>,
     /// What could not be had, in an operator's words.
@@ -80,6 +85,44 @@ pub async fn export(
     work.finish().await
 }
 
+impl Exported {
+    /// Says what the other site's link has put aside of a partition.
+    fn put_aside(&mut self, to: &SiteId, place: &Place, marks: Watermarks) {
+        let left = offsets(&place.aside);
+        if left == 0 {
+            return;
+        }
+        self.records_aside += left;
+        let below = |span: &OffsetSpan| OffsetSpan {
+            from: span.from,
+            until: span.until.min(marks.low).max(span.from),
+        };
+        let gone: Vec<OffsetSpan> = place.aside.iter().map(below).collect();
+        let gone = match offsets(&gone) {
+            0 => String::new(),
+            gone => format!("; {gone} of them are gone here"),
+        };
+        self.notes.push(format!(
+            "{}/{}: about {left} records that the link with {to} has put aside are in no bundle, and go when it works again{gone}",
+            place.topic, place.partition
+        ));
+    }
+}
+
+/// The incarnations that a topic had before: those that were on this stick, or that the other site has records of.
+fn former(id: &str, there: Option<&Carried>, places: &[&Place]) -> Vec<String> {
+    let mut former: Vec<String> = Vec::new();
+    let named = there
+        .iter()
+        .flat_map(|there| there.former.iter().chain([&there.epoch]));
+    for epoch in named.chain(places.iter().map(|place| &place.epoch)) {
+        if !epoch.is_empty() && epoch != id && !former.contains(epoch) {
+            former.push(epoch.clone());
+        }
+    }
+    former.split_off(former.len().saturating_sub(FORMER))
+}
+
 struct Work<'a> {
     here: &'a Here,
     stick: &'a mut Stick,
@@ -92,7 +135,8 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     async fn open(here: &'a Here, to: &SiteId, stick: &'a mut Stick, since: &Since) -> Result<Self> {
         let mut exported = Exported::default();
-        let positions = positions(here, to, stick, since, &mut exported.notes)?;
+        let receipt = receipt(here, to, stick, since, &mut exported.notes)?;
+        let places = receipt.map(|receipt| receipt.positions).unwrap_or_default();
         let old = match here.read::<Manifest>(&stick.manifest(&here.site, to)) {
             Ok(found) => found.map(|found| found.document),
             Err(error) => {
@@ -118,17 +162,27 @@ impl<'a> Work<'a> {
                     .push(format!("there is no topic {} here", lane.source));
                 continue;
             };
-            let same = |old: &&Carried| {
-                (&old.route, &old.source, &old.epoch) == (&lane.route, &lane.source, &topic.id)
-            };
-            let old = old.iter().flat_map(|old| &old.topics).find(same);
+            let same = |old: &&Carried| (&old.route, &old.source) == (&lane.route, &lane.source);
+            let there = old.iter().flat_map(|old| &old.topics).find(same);
+            let places: Vec<&Place> = (places.iter())
+                .filter(|place| (&place.route, &place.topic) == (&lane.route, &lane.source))
+                .collect();
+            let former = former(&topic.id, there, &places);
+            let there = there.filter(|there| there.epoch == topic.id);
             let (mut parts, mut ends) = (Vec::new(), Vec::new());
             for partition in 0..topic.partitions {
                 let marks = here.broker.watermarks(&lane.source, partition).await?;
-                let wanted = positions.get(&(lane.route.clone(), lane.source.clone(), partition));
                 // An epoch that was not known when the receipt was written says nothing.
-                let wanted = wanted.filter(|place| place.epoch == topic.id || place.epoch.is_empty());
-                let there = usize::try_from(partition).ok().and_then(|at| old?.parts.get(at));
+                let known = (places.iter())
+                    .find(|place| place.partition == partition)
+                    .filter(|place| place.epoch == topic.id || place.epoch.is_empty());
+                if let Some(place) = known {
+                    exported.put_aside(to, place, marks);
+                }
+                let wanted = known.filter(|_| *since != Since::Beginning);
+                let there = usize::try_from(partition)
+                    .ok()
+                    .and_then(|at| there?.parts.get(at));
                 let part = plan(wanted.map(|place| place.next), marks, there, |segment| {
                     let path = directory.join(format!("{}.segment", segment.hash));
                     stick::whole(&path, segment.bytes, &segment.hash).is_ok()
@@ -143,6 +197,7 @@ impl<'a> Work<'a> {
                 destination: lane.destination,
                 class: here.in_classes.then_some(lane.class),
                 epoch: topic.id,
+                former,
                 compacted: topic.cleanup == Cleanup::Compact,
                 retention_ms: topic.retention.and_then(|kept| kept.as_millis().try_into().ok()),
                 parts,
@@ -316,8 +371,8 @@ impl<'a> Work<'a> {
 
     async fn finish(mut self) -> Result<Exported> {
         let exported = &mut self.exported;
-        self.manifest.whole =
-            exported.records_left == 0 && exported.assets_left == 0 && exported.problems.is_empty();
+        let left = exported.records_left + exported.records_aside + exported.assets_left;
+        self.manifest.whole = left == 0 && exported.problems.is_empty();
         match self.write() {
             // Without its last word the bundle says of itself that it is not whole, which is true of it.
             Err(Error::Full { .. }) => self.manifest.whole = false,
@@ -340,18 +395,24 @@ impl<'a> Work<'a> {
     }
 }
 
-type Positions = HashMap<(String, String, i32), Place>;
-
-/// From where on the other site wants records.
-fn positions(
+/// How far the other site has come, as far as that is known.
+fn receipt(
     here: &Here,
     to: &SiteId,
     stick: &Stick,
     since: &Since,
     notes: &mut Vec<String>,
-) -> Result<Positions> {
+) -> Result<Option<Receipt>> {
     let receipt = match since {
-        Since::Beginning => None,
+        // It may still say of which incarnation of a topic it has records.
+        Since::Beginning => {
+            let found = here
+                .read::<Receipt>(&stick.receipt(&here.site, to))
+                .ok()
+                .flatten();
+            let found = found.map(|found| found.document);
+            return Ok(found.filter(|found| found.from == here.site && found.to == *to));
+        }
         Since::File(path) => {
             let missing = || Error::document(path, "there is no such file");
             Some(here.read::<Receipt>(path)?.ok_or_else(missing)?.document)
@@ -365,7 +426,7 @@ fn positions(
         },
     };
     let Some(receipt) = receipt else {
-        return Ok(Positions::new());
+        return Ok(None);
     };
     if receipt.from != here.site || receipt.to != *to {
         let path = match since {
@@ -378,8 +439,5 @@ fn positions(
         );
         return Err(Error::document(&path, why));
     }
-    let places = receipt.positions.into_iter();
-    Ok(places
-        .map(|place| ((place.route.clone(), place.topic.clone(), place.partition), place))
-        .collect())
+    Ok(Some(receipt))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::broker::Broker;
 use common::chassis::now_ms;
 use common::identity::{Signer, Trust, Vouched};
-use common::schemas::{Checkpoint, SiteId, at_core, topic};
+use common::schemas::{Checkpoint, OffsetSpan, SiteId, at_core, topic};
 use common::table::Session;
 use common::volume::Volume;
 use link::{Direction, Lane, Route, checkpoint, expand, found};
@@ -46,6 +46,27 @@ pub struct Here {
 /// Whether a link with these settings has a carrier, and so a transactional id, for each class.
 pub fn in_classes(settings: &link::Settings) -> bool {
     settings.whole_batches && settings.broker.librdkafka.is_empty() && settings.core.librdkafka.is_empty()
+}
+
+/// What the link has put aside of a partition as its backlog, and has not carried since.
+pub(crate) fn aside(found: &HashMap<String, Checkpoint>, at: &Checkpoint) -> Vec<OffsetSpan> {
+    let key = checkpoint::key(&format!("{}.backlog", at.route), &at.source_topic, at.partition);
+    let behind = found
+        .get(&key)
+        .filter(|behind| behind.source_epoch == at.source_epoch);
+    let next = behind.map_or(i64::MIN, |behind| behind.next_offset);
+    let left = at.backlog.iter().filter(|span| span.until > next);
+    left.map(|span| OffsetSpan {
+        from: span.from.max(next),
+        until: span.until,
+    })
+    .collect()
+}
+
+/// How many offsets these are.
+pub(crate) fn offsets(spans: &[OffsetSpan]) -> u64 {
+    let count = |span: &OffsetSpan| u64::try_from(span.until - span.from).unwrap_or(0);
+    spans.iter().map(count).sum()
 }
 
 /// Where a step is, for people: so much of so much.
@@ -160,13 +181,14 @@ impl Here {
     pub(crate) async fn leave_receipt(&self, stick: &mut Stick, peer: &SiteId) -> Result<()> {
         let found = self.found(peer).await?;
         let mut positions: Vec<Place> = found
-            .into_values()
-            .map(|found| Place {
-                route: found.route,
-                topic: found.source_topic,
-                partition: found.partition,
-                next: found.next_offset,
-                epoch: found.source_epoch,
+            .values()
+            .map(|at| Place {
+                route: at.route.clone(),
+                topic: at.source_topic.clone(),
+                partition: at.partition,
+                next: at.next_offset,
+                epoch: at.source_epoch.clone(),
+                aside: aside(&found, at),
             })
             .collect();
         positions.sort_by(|a, b| (&a.route, &a.topic, a.partition).cmp(&(&b.route, &b.topic, b.partition)));

@@ -52,6 +52,8 @@ pub struct Imported {
     pub assets_known: u64,
     /// Whether the stick now says how far this site has come.
     pub receipt_left: bool,
+    /// What comes by another way, in an operator's words.
+    pub notes: Vec<String>,
     /// What could not be taken in, in an operator's words.
     pub problems: Vec<String>,
 }
@@ -121,6 +123,7 @@ async fn take_in(
         assets: 0,
         assets_known: 0,
         receipt_left: true,
+        notes: Vec::new(),
         problems: Vec::new(),
     };
     let lease = lease(here, &from).await?;

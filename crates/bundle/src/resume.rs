@@ -45,10 +45,23 @@ pub(crate) fn resume(
     if let Some(known) = &known {
         let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
         let other = told && known.source_epoch != topic.epoch;
-        if other && manifest.created_at <= known.carried_at {
-            return Err("the topic was deleted and made again since this bundle was made, and records of the new one are \
-                        here: those of the old one are left out"
-                .into());
+        // Ids have no order, and the clocks of two sites none that could be trusted: the source says which was before.
+        if other && !topic.former.contains(&known.source_epoch) {
+            if manifest.created_at <= known.carried_at {
+                return Err(
+                    "the topic was deleted and made again since this bundle was made, and records of the new one are \
+                            here: those of the old one are left out"
+                        .into(),
+                );
+            }
+            if !accept_loss {
+                return Err(format!(
+                    "the topic was deleted and made again, and this bundle does not say whether its records are those of the \
+                     new one: they are left out. Export at {} once more with the receipt that is on this stick now; or, \
+                     if they are, say --accept-loss",
+                    manifest.from
+                ));
+            }
         }
         if !other && known.next_offset >= part.end() {
             return Ok(None);

@@ -331,7 +331,7 @@ fn imported(all: &[Imported], json: bool) -> Result<()> {
                     "the stick cannot be written to, so it brings no receipt back: the next bundle begins earlier than it need",
                 );
             }
-            done.problems.iter().for_each(line);
+            done.notes.iter().chain(&done.problems).for_each(line);
         }
     });
     let problems: usize = all.iter().map(|done| done.problems.len()).sum();

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::settings::Settings;
 
+/// How much longer the longest pause is where each try costs something.
+const PATIENCE: u32 = 60;
+
 /// The pauses of one thing that is tried again and again.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -18,6 +21,14 @@ impl Backoff {
             first: *settings.backoff,
             longest: *settings.backoff_max,
             next: *settings.backoff,
+        }
+    }
+
+    /// The pauses of one thing that costs something each time.
+    pub(crate) fn patient(settings: &Settings) -> Self {
+        Self {
+            longest: *settings.backoff_max * PATIENCE,
+            ..Self::new(settings)
         }
     }
 
@@ -47,5 +58,8 @@ mod tests {
         assert!(pauses[9] <= Duration::from_secs(10) && pauses[9] >= Duration::from_secs(5));
         backoff.reset();
         assert!(backoff.pause() <= Duration::from_millis(200));
+        let mut patient = Backoff::patient(&Settings::default());
+        let longest = (0..20).map(|_| patient.pause()).max().unwrap_or_default();
+        assert!(longest > Duration::from_secs(300) && longest <= Duration::from_secs(600));
     }
 }

@@ -6,10 +6,11 @@ use common::volume::{CHUNK, ManifestEntry};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::depot::{Body, Depot};
-use crate::error::{Error, Result};
+use crate::error::{Concerns, Error, Result};
 use crate::lanes::Lane;
 use crate::pass::Worker;
 use crate::progress::Progress;
+use crate::room::Place;
 
 /// Objects of a batch that are stored at once: those that are synced together cost little more than one.
 const AT_ONCE: usize = 64;
@@ -30,7 +31,7 @@ pub(crate) fn small(entry: &ManifestEntry) -> bool {
 }
 
 impl Worker {
-    /// Mirrors small objects together.
+    /// Mirrors small objects together. What there is no room for is not asked for.
     pub(crate) async fn batch(
         &self,
         depot: &Depot,
@@ -40,16 +41,22 @@ impl Worker {
         stop: &Stop,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut missing = Vec::new();
+        let (mut missing, mut places) = (Vec::new(), Vec::new());
         let mut looked = stream::iter(entries)
             .map(async |entry| {
                 let found = self.without_depot(&entry, progress).await;
                 (entry, found)
             })
-            .buffer_unordered(AT_ONCE);
+            .buffered(AT_ONCE);
         while let Some((entry, found)) = looked.next().await {
             match found {
-                Ok(false) => missing.push(entry),
+                Ok(false) => match self.copier.room.take(entry.size) {
+                    Ok(place) => {
+                        missing.push(entry);
+                        places.push(place);
+                    }
+                    Err(error) => outcome.entries.push((entry, Err(error))),
+                },
                 Ok(true) => outcome.entries.push((entry, Ok(()))),
                 Err(error) => outcome.entries.push((entry, Err(error))),
             }
@@ -61,13 +68,15 @@ impl Worker {
         let body = stop.run_until_cancelled(depot.batch(&missing)).await;
         match body.unwrap_or(Err(Error::Stopped)) {
             Ok(body) => {
-                let received = self.receive(body, missing, progress, lane, stop);
+                let wanted = missing.into_iter().zip(places).collect();
+                let received = self.receive(body, wanted, progress, lane, stop);
                 let (stored, trouble) = received.await;
                 outcome.entries.extend(stored);
                 outcome.trouble = trouble;
             }
             // A core of an earlier release knows no batches.
             Err(Error::Refused { .. }) => {
+                drop(places);
                 for entry in missing {
                     let result = self.single(depot, &entry, progress, None, stop).await;
                     outcome.entries.push((entry, result));
@@ -95,26 +104,33 @@ impl Worker {
         Ok(true)
     }
 
+    /// Stores what comes, until all of it is here or something goes wrong that the rest would meet as well.
     async fn receive(
         &self,
         mut body: Body<'_>,
-        entries: Vec<ManifestEntry>,
+        wanted: Vec<(ManifestEntry, Place<'_>)>,
         progress: &Progress,
         lane: &Lane<'_>,
         stop: &Stop,
     ) -> (Vec<(ManifestEntry, Result<()>)>, Option<Error>) {
-        let mut left: u64 = entries.iter().map(framed).sum();
+        let mut left: u64 = wanted.iter().map(|(entry, _)| framed(entry)).sum();
         let (mut done, mut trouble) = (Vec::new(), None);
         let mut storing = FuturesUnordered::new();
         let mut buffer = BytesMut::new();
-        for entry in entries {
+        'wanted: for (entry, place) in wanted {
             // What has come is stored while more comes.
             let frame = loop {
                 tokio::select! {
                     frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)), if storing.len() < AT_ONCE => {
                         break frame.unwrap_or(Err(Error::Stopped));
                     }
-                    Some(stored) = storing.next() => done.push(stored),
+                    Some((entry, stored)) = storing.next() => {
+                        let all = concerns_all(&stored);
+                        done.push((entry, stored));
+                        if all {
+                            break 'wanted;
+                        }
+                    }
                 }
             };
             left = left.saturating_sub(framed(&entry));
@@ -126,7 +142,7 @@ impl Worker {
                     progress.received(bytes.len());
                     let paid = stop.run_until_cancelled(self.copier.pace.pay(bytes.len())).await;
                     storing.push(async move {
-                        let stored = self.store(&entry, &bytes, progress).await;
+                        let stored = self.store(&entry, place, &bytes, progress).await;
                         (entry, stored)
                     });
                     if paid.is_none() {
@@ -149,8 +165,13 @@ impl Worker {
         (done, trouble)
     }
 
-    async fn store(&self, entry: &ManifestEntry, bytes: &Bytes, progress: &Progress) -> Result<()> {
-        let place = self.copier.room.take(entry.size)?;
+    async fn store(
+        &self,
+        entry: &ManifestEntry,
+        place: Place<'_>,
+        bytes: &Bytes,
+        progress: &Progress,
+    ) -> Result<()> {
         let stored = self.copier.volume.put(&entry.hash, bytes).await;
         stored.map_err(|source| self.copier.bad(source))?;
         place.fill();
@@ -160,6 +181,12 @@ impl Worker {
         portion.keep();
         Ok(())
     }
+}
+
+/// Whether what went wrong with one object goes wrong with others.
+fn concerns_all(stored: &Result<()>) -> bool {
+    let one = |error: &Error| matches!(error.concerns(), Concerns::Asset | Concerns::Room);
+    stored.as_ref().is_err_and(|error| !one(error))
 }
 
 /// The bytes of an entry's frame.

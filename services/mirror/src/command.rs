@@ -1,13 +1,21 @@
 //! What one command has seen, so that nothing is done twice and nothing is tried for ever.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
 
 use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
 use crate::batch::small;
 use crate::depot::Depot;
+use crate::listing::Listing;
+
+/// What is known of an entry.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    standing: Standing,
+    /// In which reading of the manifest it was named last.
+    reading: u32,
+}
 
 /// How an entry stands in this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,65 +31,22 @@ enum Standing {
 /// The entries of one command, from the word to start until nothing is left.
 #[derive(Debug)]
 pub(crate) struct Command {
-    entries: HashMap<RequestId, Standing>,
+    entries: HashMap<RequestId, Known>,
     tries: u32,
     /// When it was given, in milliseconds since 1970: what is mirrored since then is its own.
     pub(crate) given_at: i64,
     /// What was listed and not worked on yet: after a cut the manifest is not read again.
     pub(crate) queue: Queue,
+    /// What there was no room for: it is tried again without being listed again.
+    no_room: Vec<ManifestEntry>,
     pub(crate) listing: Listing,
     /// The connections of the last round, if nothing was wrong with them; else the next makes its own, with the
     /// certificates as they are then.
     pub(crate) depot: Option<Depot>,
 }
 
-/// How far the manifest was read.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    begun_at: Option<Instant>,
-    after: Option<String>,
-    pages: u32,
-    size: usize,
-}
-
-/// For how long a listing is good.
-const LISTING_AGE: Duration = Duration::from_secs(600);
-/// Entries of the first page. A page that came soon is followed by a larger one, since each costs a round trip, and one that
-/// took long by a smaller one, since a cut loses it.
-const FIRST_PAGE: usize = 100;
-const LARGEST_PAGE: usize = 5000;
-const SOON: Duration = Duration::from_secs(2);
-
-impl Listing {
-    /// Whether it was never begun, or is too old.
-    pub(crate) fn stale(&self) -> bool {
-        self.begun_at
-            .is_none_or(|begun_at| begun_at.elapsed() > LISTING_AGE)
-    }
-
-    /// Starts at the first page.
-    pub(crate) fn begin(&mut self) {
-        *self = Self {
-            begun_at: Some(Instant::now()),
-            // What the way was good for at last.
-            size: self.size.max(FIRST_PAGE),
-            ..Self::default()
-        };
-    }
-
-    /// Where the next page begins and how long it is; none when the last was read.
-    pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
-        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), self.size))
-    }
-
-    /// A page was read.
-    pub(crate) fn read(&mut self, next: Option<String>, took: Duration) {
-        self.pages += 1;
-        self.after = next.filter(|next| self.after.as_ref() != Some(next));
-        let size = if took < SOON { self.size * 4 } else { self.size / 4 };
-        self.size = size.clamp(FIRST_PAGE, LARGEST_PAGE);
-    }
-}
+/// The manifest is read on when fewer entries than this wait.
+const LISTED: usize = 10_000;
 
 impl Command {
     pub(crate) fn new(tries: u32, given_at: i64) -> Self {
@@ -90,37 +55,98 @@ impl Command {
             tries,
             given_at,
             queue: Queue::default(),
+            no_room: Vec::new(),
             listing: Listing::default(),
             depot: None,
         }
     }
 
-    /// Whether an entry is to be worked on. `first` hears of one that is seen for the first time.
-    pub(crate) fn open(&mut self, entry: &ManifestEntry, first: impl FnOnce()) -> bool {
-        let standing = self.entries.entry(entry.request_id.clone()).or_insert_with(|| {
-            first();
-            Standing::Open(0)
-        });
-        matches!(standing, Standing::Open(_))
+    /// Begins a round: has the manifest read when nothing is left of it or it is old, else what there was no room for
+    /// is tried again.
+    pub(crate) fn begin(&mut self) {
+        // As long as there is no room even for what was read, reading it again is good for nothing.
+        let stale = self.listing.stale() && self.no_room.len() < LISTED;
+        if stale || (self.waiting() == 0 && self.listing.next().is_none()) {
+            self.queue.clear();
+            self.listing.begin();
+        }
+        // Before its first page it is not known whether the manifest still names them.
+        if self.listing.begun() {
+            self.retry();
+        }
     }
 
-    /// The tag of a manifest that would bring nothing new: that of all that was seen, when nothing of it is to be done.
+    fn retry(&mut self) {
+        for entry in std::mem::take(&mut self.no_room) {
+            self.wait(entry);
+        }
+    }
+
+    /// Hears of a page of the manifest, before its entries; `unchanged` when it is still the one that was read before.
+    pub(crate) fn page(&mut self, unchanged: bool) {
+        if unchanged {
+            self.retry();
+        } else if !self.listing.begun() {
+            self.no_room.clear();
+            self.listing.names();
+        }
+    }
+
+    /// Whether an entry that a page names is to be worked on. `first` hears of one that is seen for the first time.
+    pub(crate) fn open(&mut self, entry: &ManifestEntry, first: impl FnOnce()) -> bool {
+        let known = self.entries.entry(entry.request_id.clone()).or_insert_with(|| {
+            first();
+            Known {
+                standing: Standing::Open(0),
+                reading: 0,
+            }
+        });
+        known.reading = self.listing.reading();
+        matches!(known.standing, Standing::Open(_))
+    }
+
+    /// The tag of a manifest that would bring nothing new: that of what was read last, when nothing of it is to be done
+    /// but what there is no room for.
     pub(crate) fn known(&self) -> Option<String> {
-        let settled = |standing: &Standing| !matches!(standing, Standing::Open(_));
-        (!self.entries.is_empty() && self.entries.values().all(settled)).then(|| {
-            let mut seen: Vec<_> = self.entries.keys().map(RequestId::as_str).collect();
-            seen.sort_unstable();
-            ManifestEntry::tag(seen)
-        })
+        let last = |known: &&Known| known.reading == self.listing.reading();
+        let open = |known: &&Known| matches!(known.standing, Standing::Open(_));
+        let open = self.entries.values().filter(last).filter(open).count();
+        if !self.listing.whole() || open != self.no_room.len() {
+            return None;
+        }
+        let named = self.entries.iter().filter(|(_, known)| last(known));
+        let mut named: Vec<_> = named.map(|(request_id, _)| request_id.as_str()).collect();
+        named.sort_unstable();
+        (!named.is_empty()).then(|| ManifestEntry::tag(named))
+    }
+
+    fn stands(&mut self, entry: &ManifestEntry, standing: Standing) {
+        let reading = self.listing.reading();
+        let known = self.entries.entry(entry.request_id.clone());
+        known.or_insert(Known { standing, reading }).standing = standing;
     }
 
     pub(crate) fn done(&mut self, entry: &ManifestEntry) {
-        self.entries.insert(entry.request_id.clone(), Standing::Done);
+        self.stands(entry, Standing::Done);
+    }
+
+    /// There is no room for an entry; it is tried again in the next round.
+    pub(crate) fn no_room(&mut self, entry: ManifestEntry) {
+        self.no_room.push(entry);
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.no_room.len()
+    }
+
+    /// Where the next page of the manifest begins and how long it is, if it is to be read.
+    pub(crate) fn next_page(&self) -> Option<(Option<String>, usize)> {
+        self.listing.next().filter(|_| self.waiting() < LISTED)
     }
 
     /// Forgets the failed tries of an entry that has come further since: the link is bad, not the entry.
     pub(crate) fn moved(&mut self, entry: &ManifestEntry) {
-        self.entries.insert(entry.request_id.clone(), Standing::Open(0));
+        self.stands(entry, Standing::Open(0));
     }
 
     /// Counts a failed try; whether it was the last.
@@ -132,13 +158,13 @@ impl Command {
         } else {
             Standing::Open(failed)
         };
-        self.entries.insert(entry.request_id.clone(), standing);
+        self.stands(entry, standing);
         last
     }
 
     fn failures(&self, entry: &ManifestEntry) -> u32 {
-        match self.entries.get(&entry.request_id) {
-            Some(Standing::Open(failed)) => *failed,
+        match self.entries.get(&entry.request_id).map(|known| known.standing) {
+            Some(Standing::Open(failed)) => failed,
             _ => 0,
         }
     }
@@ -147,7 +173,7 @@ impl Command {
     pub(crate) fn given_up(&self) -> usize {
         self.entries
             .values()
-            .filter(|standing| **standing == Standing::GivenUp)
+            .filter(|known| known.standing == Standing::GivenUp)
             .count()
     }
 
@@ -276,9 +302,13 @@ fn next(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use testkit::{asset_id, hash, site};
 
     use super::*;
+
+    const SLOW: Duration = Duration::from_secs(9);
 
     fn entry(number: u32, bytes: &[u8]) -> ManifestEntry {
         let asset_id: AssetId = asset_id(number);
@@ -337,16 +367,87 @@ mod tests {
         let mut command = Command::new(2, 0);
         assert!(command.known().is_none());
         let (second, first) = (entry(2, b"second"), entry(1, b"first"));
-        for entry in [&second, &first] {
-            command.open(entry, || {});
-            assert!(command.known().is_none());
-            command.done(entry);
-        }
-        let mut seen = [first.request_id.as_str(), second.request_id.as_str()];
-        seen.sort_unstable();
-        assert_eq!(command.known(), Some(ManifestEntry::tag(seen)));
+        command.begin();
+        list(&mut command, &[&second], Some("more"));
+        command.done(&second);
+        assert!(command.known().is_none(), "it was not read to its end");
+        list(&mut command, &[&first], None);
+        assert!(command.known().is_none());
+        command.done(&first);
+        assert_eq!(command.known(), Some(tag(&[&first, &second])));
         command.failed(&first);
         assert!(command.known().is_none());
+    }
+
+    /// A page comes.
+    fn list(command: &mut Command, entries: &[&ManifestEntry], next: Option<&str>) {
+        command.page(false);
+        for entry in entries {
+            if command.open(entry, || {}) {
+                command.wait((*entry).clone());
+            }
+        }
+        command.listing.read(next.map(Into::into), SLOW);
+    }
+
+    fn tag(entries: &[&ManifestEntry]) -> String {
+        let mut named: Vec<_> = entries.iter().map(|entry| entry.request_id.as_str()).collect();
+        named.sort_unstable();
+        ManifestEntry::tag(named)
+    }
+
+    fn taken(command: &mut Command) -> Vec<ManifestEntry> {
+        let taken = match command.queue.take(9) {
+            Some(Work::Many(entries)) => entries,
+            Some(Work::One(entry)) => vec![entry],
+            None => Vec::new(),
+        };
+        for entry in &taken {
+            command.queue.give_back(&entry.hash);
+        }
+        taken
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_tried_again_without_another_listing() {
+        let mut command = Command::new(2, 0);
+        let (here, first, second) = (entry(1, b"here"), entry(2, b"first"), entry(3, b"second"));
+        command.begin();
+        list(&mut command, &[&here, &first, &second], None);
+        for _ in 0..3 {
+            let tried = taken(&mut command);
+            assert_eq!(tried.last(), Some(&second));
+            command.done(&here);
+            command.no_room(first.clone());
+            command.no_room(second.clone());
+            assert_eq!(command.known(), Some(tag(&[&here, &first, &second])));
+            command.begin();
+            assert_eq!(command.next_page(), None, "nothing is read");
+        }
+        taken(&mut command);
+        command.no_room(first.clone());
+        command.no_room(second.clone());
+
+        // Asked for something, it looks whether the manifest is another.
+        command.listing.outdate();
+        command.begin();
+        assert_eq!(command.next_page(), Some((None, 100)));
+        assert_eq!(command.known(), Some(tag(&[&here, &first, &second])));
+        assert_eq!(taken(&mut command), []);
+        // It is not.
+        command.page(true);
+        command.listing.read(None, SLOW);
+        assert_eq!(taken(&mut command), [first.clone(), second.clone()]);
+        command.no_room(first);
+        command.no_room(second.clone());
+
+        // It is: what it does not name any more is not tried, and what was here before is no part of its tag.
+        command.listing.outdate();
+        command.begin();
+        list(&mut command, &[&second], None);
+        assert_eq!(taken(&mut command), std::slice::from_ref(&second));
+        command.no_room(second.clone());
+        assert_eq!(command.known(), Some(tag(&[&second])));
     }
 
     #[test]
@@ -372,19 +473,5 @@ mod tests {
             taken.push(entry);
         }
         assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));
-    }
-
-    #[test]
-    fn a_listing_goes_on_where_it_was() {
-        let mut listing = Listing::default();
-        assert!(listing.stale());
-        listing.begin();
-        assert_eq!(listing.next(), Some((None, 100)));
-        listing.read(Some("a".into()), Duration::ZERO);
-        assert_eq!(listing.next(), Some((Some("a".into()), 400)));
-        listing.read(Some("b".into()), SOON);
-        assert_eq!(listing.next(), Some((Some("b".into()), 100)));
-        listing.read(None, SOON);
-        assert!(listing.next().is_none() && !listing.stale());
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Page {
     /// Entries that cannot be read.
     pub(crate) unreadable: usize,
     pub(crate) next: Option<String>,
+    /// It is the manifest whose tag was said, and none of its entries is named.
+    pub(crate) unchanged: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,7 +206,10 @@ impl Depot {
             other => other,
         })?;
         if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Page::default());
+            return Ok(Page {
+                unchanged: true,
+                ..Page::default()
+            });
         }
         let packed = response
             .headers()
@@ -228,6 +233,7 @@ impl Depot {
             unreadable: count - entries.len(),
             entries,
             next: page.next,
+            unchanged: false,
         })
     }
 

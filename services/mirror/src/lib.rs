@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod flow;
 mod lanes;
+mod listing;
 mod pace;
 mod pass;
 mod progress;

@@ -12,7 +12,7 @@ use crate::arrival::Book;
 use crate::backoff::Backoff;
 use crate::command::Command;
 use crate::door::Door;
-use crate::error::{Concerns, Error};
+use crate::error::{Concerns, Error, Result};
 use crate::progress::Progress;
 use crate::round::Round;
 use crate::settings::Settings;
@@ -28,6 +28,46 @@ enum Ended {
     Stopped,
     /// Nothing is left to do.
     Finished,
+}
+
+/// What the volume did not take would be fetched again with each try: so it is asked first whether it takes anything, which
+/// costs nothing, and where it said so in vain the next try waits for longer and longer.
+#[derive(Debug)]
+struct Unstored {
+    doubt: bool,
+    probed: bool,
+    pauses: Backoff,
+}
+
+impl Unstored {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            doubt: false,
+            probed: false,
+            pauses: Backoff::patient(settings),
+        }
+    }
+
+    /// Asks the volume, if the last round could not store what it had.
+    async fn probe(&mut self, copier: &Copier) -> Result<()> {
+        self.probed = false;
+        if self.doubt {
+            copier.probe().await?;
+            self.doubt = false;
+        }
+        self.probed = true;
+        Ok(())
+    }
+
+    /// The volume did not take something. The pause after that; none when that was only asked.
+    fn pause(&mut self) -> Option<Duration> {
+        self.doubt = true;
+        self.probed.then(|| self.pauses.pause())
+    }
+
+    fn reset(&mut self) {
+        self.pauses.reset();
+    }
 }
 
 /// Does what it is told.
@@ -62,14 +102,25 @@ impl Worker {
         let given_at = asked_at.map_or(now, |asked_at| asked_at.min(now));
         let mut command = Command::new(self.settings.tries, given_at);
         let (mut away, mut again) = (Backoff::new(&self.settings), Backoff::new(&self.settings));
+        let mut unstored = Unstored::new(&self.settings);
+        let mut heard = asked_at;
         let mut refusals = 0;
         while !stop.is_cancelled() {
+            let told = self.control.told().borrow().asked_at;
+            if told != heard {
+                heard = told;
+                command.listing.outdate();
+            }
             let before = progress.steps();
             progress.begin();
-            let round = self.round(&mut command, progress, stop).await;
+            let round = match unstored.probe(&self.copier).await {
+                Ok(()) => self.round(&mut command, progress, stop).await,
+                Err(error) => Err(error),
+            };
             progress.end();
             if progress.steps() > before {
                 away.reset();
+                unstored.reset();
             }
             let pause = match round {
                 Ok(Round::Empty) => {
@@ -90,10 +141,10 @@ impl Worker {
                         if refusals >= self.settings.tries {
                             return Ok(Ended::Finished);
                         }
-                        if matches!(error, Error::Held { .. }) {
-                            HELD
-                        } else {
-                            away.pause()
+                        match error {
+                            Error::Held { .. } => HELD,
+                            Error::Volume { .. } => unstored.pause().unwrap_or_else(|| away.pause()),
+                            _ => away.pause(),
                         }
                     }
                 },

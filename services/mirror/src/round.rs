@@ -20,8 +20,6 @@ use crate::pass::Worker;
 use crate::progress::Progress;
 use crate::tls;
 
-/// The manifest is read on when fewer entries than this wait.
-const LISTED: usize = 10_000;
 /// How often it is looked whether an asset is still wanted, in what order they are, and whether the link is still open.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
@@ -99,10 +97,7 @@ impl Worker {
             let usage = usage.map_err(|source| Error::Volume { source })?;
             self.copier.room.holds(usage.bytes);
         }
-        if command.listing.stale() || (command.queue.len() == 0 && command.listing.next().is_none()) {
-            command.queue.clear();
-            command.listing.begin();
-        }
+        command.begin();
         command.queue.order(self.book.orders().await?);
         let mut standing = Standing {
             round: Round::Empty,
@@ -122,10 +117,9 @@ impl Worker {
             steps.push(async { Step::Shut(door.shut(LOOK).await) }.boxed());
         }
         loop {
-            if let Some((after, limit)) = command.listing.next()
+            if let Some((after, limit)) = command.next_page()
                 && !standing.reading
                 && !halt.is_cancelled()
-                && command.queue.len() < LISTED
             {
                 standing.reading = true;
                 let known = if after.is_none() { command.known() } else { None };
@@ -201,6 +195,7 @@ impl Worker {
             self.control
                 .error(format!("{unreadable} entries of the manifest cannot be read"));
         }
+        command.page(page.unchanged);
         for entry in page.entries {
             if command.open(&entry, || progress.found(entry.size)) {
                 command.wait(entry);
@@ -242,9 +237,8 @@ impl Worker {
                 }
                 Concerns::Room => {
                     standing.no_room = Some(error);
-                    if standing.refused.len() < LISTED {
-                        standing.refused.push(entry.size);
-                    }
+                    standing.refused.push(entry.size);
+                    command.no_room(entry);
                 }
                 Concerns::Nobody => command.again(entry),
                 _ => {

@@ -18,6 +18,8 @@ use crate::room::Room;
 
 /// The most copies that stay open between two tries, so that they need not be verified from the disk again.
 const UNFINISHED: usize = 16;
+/// What the volume must take before more is fetched for it: more than the list of an asset of 1 GiB.
+const PROBE: usize = 1 << 20;
 
 /// Over what a copy comes, and what ends it.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,14 @@ impl Copier {
         }
         portion.keep();
         Ok(())
+    }
+
+    /// Tries whether the volume takes bytes, with none of the depot's; nothing of it stays.
+    pub(crate) async fn probe(&self) -> Result<()> {
+        let local = |source| Error::Volume { source };
+        self.volume.ping().await.map_err(local)?;
+        let mut writer = self.volume.writer().await.map_err(local)?;
+        writer.write(&vec![0; PROBE]).await.map_err(local)
     }
 
     /// Forgets what is here of an object that is not wanted; at worst it lies in staging until it is.

@@ -2,7 +2,7 @@
 
 use bundle::{Error, Since, Wish, export, import};
 use common::broker::TopicSpec;
-use common::schemas::{Checkpoint, SiteId};
+use common::schemas::{Checkpoint, OffsetSpan, SiteId};
 use common::table::{self, Write};
 
 use crate::rig::{Rig, contents, one, record, site};
@@ -60,6 +60,11 @@ async fn the_receipt_lets_the_next_export_begin_where_the_last_import_ended() {
 }
 
 async fn link_carried(rig: &Rig, upto: usize) {
+    link_carried_at(rig, upto, 0, &[]).await;
+}
+
+/// As an edge whose clock says `carried_at` does it; with spans that it has put aside.
+async fn link_carried_at(rig: &Rig, upto: usize, carried_at: i64, backlog: &[OffsetSpan]) {
     // As the link does it: records and checkpoints in one transaction.
     let id = link::transactional_id(
         &rig.edge.site,
@@ -92,8 +97,8 @@ async fn link_carried(rig: &Rig, upto: usize) {
             source_epoch: epoch.clone(),
             ranges: Vec::new(),
             lost: Vec::new(),
-            carried_at: 0,
-            backlog: Vec::new(),
+            carried_at,
+            backlog: backlog.to_vec(),
         };
         let topic = format!("{}.checkpoints", rig.edge.site);
         let seal = |placed: &[common::broker::Placement]| {
@@ -248,6 +253,90 @@ async fn a_topic_made_again_is_carried_from_its_beginning_and_an_older_bundle_of
     assert_eq!(older.records, 0);
     assert_eq!(older.problems.len(), 3);
     assert!(older.problems[0].contains("made again"), "{:?}", older.problems);
+}
+
+async fn made_again(rig: &Rig) {
+    rig.core.broker.delete_topic(&rig.news).await.unwrap();
+    let spec = TopicSpec::new(&rig.news, 3);
+    rig.core.broker.create_topic(&spec).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_bundle_of_a_topic_that_was_made_again_is_left_out_whatever_the_clocks_say() {
+    let rig = Rig::new().await;
+    rig.send(200).await;
+    rig.export_down().await;
+    made_again(&rig).await;
+    rig.send(90).await;
+    // The link of an edge whose clock is behind that of the core.
+    link_carried_at(&rig, usize::MAX, 1_000_000, &[]).await;
+    let older = rig.import_down().await;
+    assert_eq!((older.records, older.problems.len()), (0, 3), "{older:?}");
+    assert!(
+        older.problems[0].contains("does not say whether"),
+        "{:?}",
+        older.problems
+    );
+    rig.send(10).await;
+    rig.export_down().await;
+    let next = rig.import_down().await;
+    assert_eq!((next.records, next.problems.len()), (10, 0), "{next:?}");
+    rig.export_up().await;
+    rig.import_up().await;
+    rig.all_is_carried().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_says_it_is_of_the_later_topic_is_taken_in_whatever_the_clocks_say() {
+    let rig = Rig::new().await;
+    rig.send(200).await;
+    // An edge whose clock is ahead of the core's.
+    link_carried_at(&rig, usize::MAX, i64::MAX / 2, &[]).await;
+    made_again(&rig).await;
+    rig.send(90).await;
+    // A stick on which nothing says what the edge has.
+    rig.export_down().await;
+    let first = rig.import_down().await;
+    assert_eq!((first.records, first.problems.len()), (0, 3), "{first:?}");
+    // Now the edge's receipt does.
+    rig.export_down().await;
+    let next = rig.import_down().await;
+    assert_eq!((next.records, next.problems.len()), (90, 0), "{next:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_cannot_tell_whether_it_is_the_later_one_is_taken_in_when_a_person_says_so() {
+    let rig = Rig::new().await;
+    rig.send(200).await;
+    link_carried_at(&rig, usize::MAX, 1, &[]).await;
+    made_again(&rig).await;
+    rig.send(90).await;
+    rig.export_down().await;
+    let wish = Wish { accept_loss: true };
+    let taken = one(import(&rig.edge, &mut rig.stick(), wish, &|_| {}).await);
+    assert_eq!((taken.records, taken.problems.len()), (90, 0), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_link_has_put_aside_keeps_a_bundle_from_being_whole() {
+    let rig = Rig::new().await;
+    rig.send(400).await;
+    let aside = OffsetSpan { from: 10, until: 30 };
+    link_carried_at(&rig, 70, 0, &[aside]).await;
+    rig.export_down().await;
+    let imported = rig.import_down().await;
+    assert_eq!((imported.records, imported.notes.len()), (190, 3), "{imported:?}");
+    assert!(
+        imported.notes[0].contains("about 20 records that the link has put aside"),
+        "{:?}",
+        imported.notes
+    );
+    // The receipt tells the core.
+    rig.send(10).await;
+    let exported = rig.export_down().await;
+    assert_eq!((exported.whole, exported.records_aside), (false, 60));
+    assert!(exported.notes[0].contains("put aside"), "{:?}", exported.notes);
+    assert!(!rig.import_down().await.whole);
 }
 
 pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -3,6 +3,8 @@
 
 mod faults;
 mod limits;
+mod line;
 mod pipeline;
 mod proxy;
 mod site;
+mod waste;

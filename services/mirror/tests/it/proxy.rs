@@ -23,6 +23,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     fault: watch::Sender<Fault>,
     down: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -32,13 +33,15 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (fault, down) = (watch::Sender::new(Fault::None), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
-        let (told, counted) = (fault.clone(), Arc::clone(&down));
+        let connections = Arc::new(AtomicU64::new(0));
+        let (told, counted, made) = (fault.clone(), Arc::clone(&down), Arc::clone(&connections));
         tasks.spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut carried = JoinSet::new();
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 if let Ok(far) = TcpStream::connect(depot).await {
-                    connections.spawn(carry(near, far, told.clone(), Arc::clone(&counted)));
+                    made.fetch_add(1, Ordering::SeqCst);
+                    carried.spawn(carry(near, far, told.clone(), Arc::clone(&counted)));
                 }
             }
         });
@@ -46,6 +49,7 @@ impl Proxy {
             address,
             fault,
             down,
+            connections,
             _tasks: tasks,
         }
     }
@@ -59,6 +63,11 @@ impl Proxy {
     /// Bytes that came down since then.
     pub(crate) fn down(&self) -> u64 {
         self.down.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were ever made.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) struct Sites {
     pub(crate) settings: Settings,
     pub(crate) proxy: Proxy,
     depot: depot::Settings,
+    depot_open: Option<(Stop, JoinHandle<()>)>,
     running: Option<(Stop, JoinHandle<anyhow::Result<()>>)>,
     directory: TempDir,
 }
@@ -56,6 +57,8 @@ fn host(service: &str, site: &str, stop: &Stop) -> Host {
     let settings = HostSettings {
         site: site.to_owned(),
         instance: Some("test".to_owned()),
+        // What a test stops in the middle does not finish first.
+        grace: Span::seconds(if service == "depot" { 0 } else { 25 }),
         ..HostSettings::default()
     };
     Host::new(service, settings, Telemetry::detached(), stop.clone())
@@ -136,6 +139,7 @@ impl Sites {
             settings,
             proxy,
             depot,
+            depot_open: None,
             running: None,
             directory,
         };
@@ -162,11 +166,22 @@ impl Sites {
     }
 
     /// The core opens its door.
-    pub(crate) fn open_depot(&self) {
-        let running = run_in::<depot::Depot>(host("depot", "core", &Stop::new()), self.depot.clone());
-        drop(tokio::spawn(async move {
-            running.await.expect("the depot must stay open")
-        }));
+    pub(crate) fn open_depot(&mut self) {
+        let stop = Stop::new();
+        let running = run_in::<depot::Depot>(host("depot", "core", &stop), self.depot.clone());
+        let closed = stop.clone();
+        let open = tokio::spawn(async move {
+            let ended = running.await;
+            assert!(closed.is_cancelled(), "the depot must stay open: {ended:?}");
+        });
+        self.depot_open = Some((stop, open));
+    }
+
+    /// The core's door falls shut: every connection breaks.
+    pub(crate) async fn close_depot(&mut self) {
+        let (stop, open) = self.depot_open.take().unwrap();
+        stop.cancel();
+        open.await.unwrap();
     }
 
     pub(crate) fn start(&mut self) {
@@ -230,12 +245,14 @@ impl Sites {
             .join(hash.as_str())
     }
 
+    /// Where copies are until they are whole.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.directory.path().join("north/volume/staging")
+    }
+
     /// How many bytes of a copy are in staging.
     pub(crate) fn staged(&self, hash: &Hash) -> u64 {
-        let path = self
-            .directory
-            .path()
-            .join(format!("north/volume/staging/{hash}.partial"));
+        let path = self.staging().join(format!("{hash}.partial"));
         std::fs::metadata(path).map_or(0, |file| file.len())
     }
 
@@ -262,12 +279,17 @@ impl Sites {
 
     /// Tells mirror to work, and waits until it has declared that done and says so.
     pub(crate) async fn command(&self) -> ServiceStatus {
-        let before = self.pauses().await.len();
+        let before = self.paused_last().await;
         self.tell(Desired::Running).await;
         let done_at = eventually(LIMIT, || async {
             let status = self.records::<ServiceStatus>(topic::SERVICE_STATUS).await.pop();
-            let newer = self.pauses().await.get(before).copied();
-            newer.ok_or_else(|| format!("no pause: {status:?}"))
+            let newest = self
+                .paused_last()
+                .await
+                .filter(|newest| Some(newest) > before.as_ref());
+            newest
+                .map(|(_, done_at)| done_at)
+                .ok_or_else(|| format!("no pause: {status:?}"))
         })
         .await;
         let since =
@@ -280,16 +302,16 @@ impl Sites {
             .await
     }
 
-    /// When mirror has declared commands done.
-    async fn pauses(&self) -> Vec<i64> {
-        let mut times = Vec::new();
+    /// Where mirror has declared a command done last, and when. Those before it may be tidied away at any time.
+    async fn paused_last(&self) -> Option<(i64, i64)> {
+        let mut newest = None;
         let read = self.broker.read_to_end(topic::SERVICE_CONTROL, |record| {
             if record.key.as_deref() == Some(finished_key("mirror").as_bytes()) {
-                times.push(record.timestamp);
+                newest = Some((record.offset, record.timestamp));
             }
         });
         read.await.unwrap();
-        times
+        newest
     }
 
     /// Every record of a topic, partition by partition.

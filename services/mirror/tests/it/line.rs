@@ -1,0 +1,99 @@
+//! What a copy makes of the line: it outlives the depot, and there are as many at once as the line has room for.
+
+use common::chassis::ByteSize;
+use common::schemas::{Desired, ServiceState};
+use common::volume::ManifestEntry;
+use testkit::eventually;
+
+use crate::proxy::Fault;
+use crate::site::{LIMIT, Sites, bytes};
+
+#[tokio::test]
+async fn a_depot_that_was_started_anew_goes_on_at_the_very_byte() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    let content = bytes(4_000_000, 1);
+    let entry = sites.offer(1, &content).await;
+    sites.start();
+    sites.paused().await;
+    sites.proxy.set(Fault::Hold(1_500_000));
+    sites.tell(Desired::Running).await;
+    eventually(LIMIT, || async {
+        match sites.staged(&entry.hash) {
+            1_000_000.. => Ok(()),
+            staged => Err(staged.to_string()),
+        }
+    })
+    .await;
+    sites.close_depot().await;
+    // What lies on the way is lost with it.
+    sites.proxy.set(Fault::Cut(0));
+    sites
+        .status("waiting", |status| status.state == ServiceState::Waiting)
+        .await;
+    let before = sites.staged(&entry.hash);
+    assert!(before < 4_000_000, "it was stopped in the middle");
+    sites.open_depot();
+    let status = sites.paused().await;
+    assert_eq!(sites.mirrored(&entry).await, Some(content));
+    assert_eq!(status.counters["bytes_received"], 4_000_000, "nothing came twice");
+    assert_eq!(status.last_error, None);
+    sites.stop().await;
+}
+
+/// Six assets, and a line that is held up in the middle of them.
+async fn held_up(cap: u64) -> (Sites, Vec<ManifestEntry>) {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.settings.bytes_per_second = Some(ByteSize(cap));
+    let mut entries = Vec::new();
+    for number in 1..=6 {
+        entries.push(sites.offer(number, &bytes(1_000_000, number)).await);
+    }
+    sites.start();
+    sites.paused().await;
+    sites.proxy.set(Fault::Hold(400_000));
+    sites.tell(Desired::Running).await;
+    eventually(LIMIT, || async {
+        match sites.proxy.down() {
+            400_000.. => Ok(()),
+            down => Err(down.to_string()),
+        }
+    })
+    .await;
+    (sites, entries)
+}
+
+#[tokio::test]
+async fn on_a_thin_line_one_copy_comes_after_the_other() {
+    let (mut sites, entries) = held_up(100_000).await;
+    let begun = entries
+        .iter()
+        .filter(|entry| sites.staged(&entry.hash) > 0)
+        .count();
+    assert_eq!(begun, 1);
+    // One for the copy, and one at most for the manifest.
+    assert!(sites.proxy.connections() <= 2, "{}", sites.proxy.connections());
+    sites.stop().await;
+}
+
+#[tokio::test]
+async fn on_a_fat_line_several_copies_come_at_once() {
+    let (mut sites, entries) = held_up(100_000_000).await;
+    eventually(LIMIT, || async {
+        match sites.proxy.connections() {
+            4.. => Ok(()),
+            few => Err(few.to_string()),
+        }
+    })
+    .await;
+    sites.proxy.set(Fault::None);
+    for entry in &entries {
+        eventually(LIMIT, || async {
+            let here = sites.mirrored(entry).await;
+            here.map(drop).ok_or_else(|| entry.file_name.clone())
+        })
+        .await;
+    }
+    sites.stop().await;
+}

@@ -166,7 +166,7 @@ impl Here {
                 topic: found.source_topic,
                 partition: found.partition,
                 next: found.next_offset,
-                epoch: found.source_epoch,
+                epoch: checkpoint::topic_id(&found.source_epoch).to_owned(),
             })
             .collect();
         positions.sort_by(|a, b| (&a.route, &a.topic, a.partition).cmp(&(&b.route, &b.topic, b.partition)));

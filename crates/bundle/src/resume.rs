@@ -44,7 +44,7 @@ pub(crate) fn resume(
     } = track;
     if let Some(known) = &known {
         let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
-        let other = told && known.source_epoch != topic.epoch;
+        let other = told && checkpoint::topic_id(&known.source_epoch) != topic.epoch;
         if other && manifest.created_at <= known.carried_at {
             return Err("the topic was deleted and made again since this bundle was made, and records of the new one are \
                         here: those of the old one are left out"

@@ -22,6 +22,7 @@ pub mod holder;
 mod lanes;
 mod line;
 mod lookout;
+mod lost;
 mod metrics;
 pub mod moves;
 pub mod offsets;

@@ -187,7 +187,7 @@ impl Here {
                 topic: at.source_topic.clone(),
                 partition: at.partition,
                 next: at.next_offset,
-                epoch: at.source_epoch.clone(),
+                epoch: checkpoint::topic_id(&at.source_epoch).to_owned(),
                 aside: aside(&found, at),
             })
             .collect();

@@ -44,9 +44,10 @@ pub(crate) fn resume(
     } = track;
     if let Some(known) = &known {
         let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
-        let other = told && known.source_epoch != topic.epoch;
+        let before = checkpoint::topic_id(&known.source_epoch);
+        let other = told && before != topic.epoch;
         // Ids have no order, and the clocks of two sites none that could be trusted: the source says which was before.
-        if other && !topic.former.contains(&known.source_epoch) {
+        if other && !topic.former.iter().any(|former| former == before) {
             if manifest.created_at <= known.carried_at {
                 return Err(
                     "the topic was deleted and made again since this bundle was made, and records of the new one are \

@@ -35,11 +35,26 @@ impl Bell {
     }
 }
 
-/// Forgets spans that are done, as the backlog's own checkpoint says.
-pub(crate) fn prune(live: &mut Checkpoint, backlog: Option<&Checkpoint>) {
+/// Up to where spans are done, as the backlog's own checkpoint says. What it says of offsets of another incarnation, or from
+/// before they went back, is nothing here.
+fn done_until(live: &Checkpoint, backlog: Option<&Checkpoint>) -> i64 {
     let same = backlog.filter(|backlog| backlog.source_epoch == live.source_epoch);
-    let done = same.map_or(i64::MIN, |backlog| backlog.next_offset);
+    same.map_or(i64::MIN, |backlog| backlog.next_offset)
+}
+
+/// Forgets spans that are done.
+pub(crate) fn prune(live: &mut Checkpoint, backlog: Option<&Checkpoint>) {
+    let done = done_until(live, backlog);
     live.backlog.retain(|span| span.until > done);
+}
+
+/// How many offsets of its spans are not carried.
+pub(crate) fn waits(live: &Checkpoint, backlog: Option<&Checkpoint>) -> i64 {
+    count(&left(&live.backlog, done_until(live, backlog)))
+}
+
+fn count(spans: &[OffsetSpan]) -> i64 {
+    spans.iter().map(|span| span.until - span.from).sum()
 }
 
 /// Lets what waits go behind what comes in, if it is more than `most` records; whether it does.
@@ -58,7 +73,7 @@ pub(crate) fn split(live: &mut Checkpoint, end: i64, most: i64) -> bool {
 }
 
 /// What is left of the spans behind an offset.
-fn left(spans: &[OffsetSpan], next: i64) -> Vec<OffsetSpan> {
+pub(crate) fn left(spans: &[OffsetSpan], next: i64) -> Vec<OffsetSpan> {
     let cut = |span: &OffsetSpan| OffsetSpan {
         from: span.from.max(next),
         until: span.until,
@@ -77,7 +92,8 @@ pub(crate) struct Backlog {
     pub(crate) lost: Option<LostRange>,
 }
 
-/// Decides where to go on with a partition's backlog; none when there is nothing.
+/// Decides where to go on with a partition's backlog; none when there is nothing, and none before the live lane has seen that
+/// the source ends before where it was: its spans are of records that are no more.
 pub(crate) fn resume(
     found: Option<Checkpoint>,
     live: Option<&Checkpoint>,
@@ -86,15 +102,17 @@ pub(crate) fn resume(
     epoch: &str,
     marks: Watermarks,
 ) -> Option<Backlog> {
-    let live = live.filter(|live| live.source_epoch == epoch)?;
-    let known = found.filter(|found| found.source_epoch == epoch);
-    let fresh = || checkpoint::resume(None, lane, partition, epoch, marks).checkpoint;
+    let live = live.filter(|live| checkpoint::topic_id(&live.source_epoch) == epoch)?;
+    if live.next_offset > marks.high {
+        return None;
+    }
+    let known = found.filter(|found| found.source_epoch == live.source_epoch);
+    let fresh = || checkpoint::resume(None, lane, partition, &live.source_epoch, marks).checkpoint;
     let next = known.as_ref().map_or(i64::MIN, |known| known.next_offset);
     let spans = left(&live.backlog, next);
     let mut checkpoint = known.unwrap_or_else(fresh);
     let first = spans.first()?.from;
     let there = left(&spans, marks.low);
-    let count = |spans: &[OffsetSpan]| spans.iter().map(|span| span.until - span.from).sum::<i64>();
     let gone = count(&spans) - count(&there);
     let lost = (gone > 0).then(|| LostRange {
         source: first,
@@ -295,36 +313,69 @@ mod tests {
     }
 
     proptest! {
-        /// Live lanes and backlogs that stop and go on at any point: each offset is carried by one of them, once.
+        /// Live lanes and backlogs that stop and go on at any point, and offsets that go back while the topic stays the same:
+        /// each record of what the source has is carried by one of them, once, and what was not of those before is counted.
         #[test]
-        fn each_offset_goes_one_way_once(steps in prop::collection::vec((0_u8..4, 1_i64..40), 1..120)) {
+        fn each_offset_goes_one_way_once(steps in prop::collection::vec((0_u8..6, 1_i64..40), 1..160)) {
             let (mut end, mut live, mut backlog) = (0, live(0), None::<Checkpoint>);
             let (mut went, mut behind) = (Vec::new(), Vec::new());
-            for (what, count) in steps {
+            // The backlog's session that is under way. It hears late of what the live lane finds.
+            let mut session = None::<Backlog>;
+            let begin = |found: &Option<Checkpoint>, live: &Checkpoint, end| {
+                let marks = Watermarks { low: 0, high: end };
+                resume(found.clone(), Some(live), &lane().backlog(), 0, "one", marks)
+            };
+            for (what, many) in steps {
                 match what {
                     // Records come in.
-                    0 => end += count,
-                    // A session of the live lane begins.
-                    1 => {
-                        prune(&mut live, backlog.as_ref());
-                        split(&mut live, end, 5);
-                    }
+                    0 => end += many,
+                    // Offsets go back: by what was not carried, which nobody can know, or by more.
+                    1 => end = (end - many).max(0),
                     // It carries.
                     2 => {
-                        let until = (live.next_offset + count).min(end);
+                        let until = (live.next_offset + many).min(end);
                         went.extend(live.next_offset..until);
                         live.next_offset = until;
                     }
-                    // A session of the backlog's lane carries some of its first span.
-                    _ => if let Some(found) = at(backlog.clone(), &live, 0) {
+                    // A session of the backlog's lane begins.
+                    3 => session = begin(&backlog, &live, end),
+                    // It carries some of its first span.
+                    4 => if let Some(found) = &mut session {
                         let from = found.checkpoint.next_offset;
-                        let until = (from + count).min(found.spans[0].until);
-                        behind.extend(from..until);
-                        backlog = Some(Checkpoint { next_offset: until, ..found.checkpoint });
+                        let until = (from + many).min(found.spans[0].until);
+                        found.checkpoint.next_offset = until;
+                        backlog = Some(found.checkpoint.clone());
+                        // Else it was carried once more, or is not there at all.
+                        if found.checkpoint.source_epoch == live.source_epoch {
+                            behind.extend(from..until);
+                        }
+                        if until == found.spans[0].until {
+                            session = None;
+                        }
                     },
+                    _ => {}
+                }
+                // A session of the live lane begins; before it has seen that offsets went back, none of the backlog's does.
+                let back = live.next_offset > end;
+                if back || what == 5 {
+                    prop_assert!(!back || begin(&backlog, &live, end).is_none());
+                    let waited = waits(&live, backlog.as_ref());
+                    let marks = Watermarks { low: 0, high: end };
+                    let mut resumed = checkpoint::resume(Some(live), &lane(), 0, "one", marks);
+                    prop_assert_eq!(resumed.anew, back);
+                    if back {
+                        resumed.count(Some(waited));
+                        prop_assert_eq!(resumed.checkpoint.lost.iter().map(|lost| lost.count).max(), Some(waited));
+                        // From here on the offsets are those of other records.
+                        (went, behind) = (Vec::new(), Vec::new());
+                        resumed.checkpoint.lost.clear();
+                    }
+                    live = resumed.checkpoint;
+                    prune(&mut live, backlog.as_ref());
+                    split(&mut live, end, 5);
                 }
             }
-            while let Some(found) = at(backlog.clone(), &live, 0) {
+            while let Some(found) = begin(&backlog, &live, end) {
                 let (from, until) = (found.checkpoint.next_offset, found.spans[0].until);
                 behind.extend(from..until);
                 backlog = Some(Checkpoint { next_offset: until, ..found.checkpoint });

@@ -511,6 +511,7 @@ impl Batches {
                 continue;
             };
             let lag = (end - known.next_offset).max(0);
+            carrier.report.sees(topic, *partition, &known.source_epoch, *end);
             let newest = self.newest.get(&known.route).copied().unwrap_or_default();
             routes.entry(known.route.clone()).or_insert((0, newest)).0 += lag;
             sum += lag;

@@ -15,6 +15,16 @@ use crate::routes::Lane;
 
 /// How many lost ranges a checkpoint lists; older ones are added up in one.
 const MAX_LOST: usize = 64;
+/// Why ranges are lost. After the second and third a partition begins anew: offsets before and after are not of one row.
+const TOO_OLD: &str = "the source's retention passed before they were carried";
+const MADE_AGAIN: &str = "the topic was deleted and made again: what of the old one was not carried is gone";
+const WENT_BACK: &str = "the topic's offsets went back: it is carried from its beginning again";
+const ADDED_UP: &str = "several ranges, added up";
+/// Behind one of these, when it could be counted and when not.
+const COUNTED: &str = "; counted as last seen";
+const UNSEEN: &str = "; nobody has seen how much that is";
+/// Stands between a topic's id and how often its offsets went back.
+const TURN: char = '#';
 
 /// The checkpoint's key: one for each route, source topic and partition.
 pub fn key(route: &str, topic: &str, partition: i32) -> String {
@@ -152,6 +162,30 @@ pub fn record(topic: &str, checkpoint: &Checkpoint) -> Outgoing {
     }
 }
 
+/// The id of the topic in an epoch: a checkpoint's is `id`, or `id#n` when the offsets of this very topic went back for the
+/// nth time, for then the same offsets are of other records.
+pub fn topic_id(epoch: &str) -> &str {
+    epoch.split_once(TURN).map_or(epoch, |(id, _)| id)
+}
+
+/// The epoch after offsets went back.
+fn next_turn(epoch: &str, id: &str) -> String {
+    let turn = epoch.split_once(TURN).and_then(|(_, turn)| turn.parse().ok());
+    format!("{id}{TURN}{}", turn.unwrap_or(0_u64) + 1)
+}
+
+/// Whether a partition may have begun anew behind this range.
+pub(crate) fn began_anew(lost: &LostRange) -> bool {
+    // Versions before counted nothing then.
+    let mut anew = [MADE_AGAIN, WENT_BACK, ADDED_UP].into_iter();
+    lost.count == 0 || anew.any(|reason| lost.reason.starts_with(reason))
+}
+
+/// Whether nobody knows how much of a range there was.
+pub(crate) fn uncounted(lost: &LostRange) -> bool {
+    lost.count == 0 && !lost.reason.ends_with(COUNTED)
+}
+
 /// Where to go on, and what was found on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resume {
@@ -161,6 +195,27 @@ pub struct Resume {
     pub start: Start,
     /// What cannot be carried any more; the checkpoint lists it, and must be written before anything else.
     pub lost: Option<LostRange>,
+    /// Whether the source begins anew: it is another topic, or its offsets went back.
+    pub anew: bool,
+}
+
+impl Resume {
+    /// Counts what is lost where the partition began anew: so many of the records that were seen there were not carried.
+    pub(crate) fn count(&mut self, seen: Option<i64>) {
+        let Some(lost) = self.lost.as_mut().filter(|_| self.anew) else {
+            return;
+        };
+        match seen {
+            Some(count) => {
+                lost.count = count;
+                lost.reason.push_str(COUNTED);
+            }
+            None => lost.reason.push_str(UNSEEN),
+        }
+        if let Some(listed) = self.checkpoint.lost.last_mut() {
+            *listed = lost.clone();
+        }
+    }
 }
 
 /// Decides where to go on with a partition, from its checkpoint and what the source has.
@@ -188,37 +243,29 @@ pub fn resume(
             checkpoint,
             start: Start::Beginning,
             lost: None,
+            anew: false,
         };
     };
     let next = checkpoint.next_offset;
     // A client that could not learn an id in time says nothing about incarnations; the offsets still do.
-    let told = !epoch.is_empty() && !checkpoint.source_epoch.is_empty();
-    if !epoch.is_empty() && !told {
-        checkpoint.source_epoch = epoch.to_owned();
+    let known = topic_id(&checkpoint.source_epoch);
+    let told = !epoch.is_empty() && !known.is_empty();
+    let other = told && known != epoch;
+    if !epoch.is_empty() && known.is_empty() {
+        checkpoint.source_epoch.insert_str(0, epoch);
     }
-    let lost = if told && checkpoint.source_epoch != epoch {
-        Some((
-            0,
-            "the topic was deleted and made again: what of the old one was not carried is gone, uncounted",
-        ))
+    let (count, reason) = if other {
+        (0, MADE_AGAIN)
     } else if next > marks.high {
-        Some((
-            0,
-            "the topic's offsets went back: it is carried from its beginning again",
-        ))
+        (0, WENT_BACK)
     } else if next < marks.low {
-        Some((
-            marks.low - next,
-            "the source's retention passed before they were carried",
-        ))
+        (marks.low - next, TOO_OLD)
     } else {
-        None
-    };
-    let Some((count, reason)) = lost else {
         return Resume {
             checkpoint,
             start: Start::Offset(next),
             lost: None,
+            anew: false,
         };
     };
     let lost = LostRange {
@@ -228,13 +275,18 @@ pub fn resume(
     };
     add_lost(&mut checkpoint, lost.clone());
     checkpoint.next_offset = marks.low;
-    if count == 0 {
-        // Offsets of another incarnation mean nothing here.
+    let anew = reason != TOO_OLD;
+    if anew {
+        // Offsets of another incarnation mean nothing here, and what carries a backlog by them is not to go on.
         checkpoint.ranges.clear();
         checkpoint.backlog.clear();
-        checkpoint.source_epoch = epoch.to_owned();
+        checkpoint.source_epoch = if other {
+            epoch.to_owned()
+        } else {
+            next_turn(&checkpoint.source_epoch, topic_id(&checkpoint.source_epoch))
+        };
     }
-    let start = if count == 0 {
+    let start = if anew {
         Start::Beginning
     } else {
         Start::Offset(marks.low)
@@ -243,6 +295,7 @@ pub fn resume(
         checkpoint,
         start,
         lost: Some(lost),
+        anew,
     }
 }
 
@@ -260,7 +313,7 @@ pub fn bound(lost: &mut Vec<LostRange>) {
             *first = LostRange {
                 source: oldest.source.min(first.source),
                 count: oldest.count + first.count,
-                reason: "several ranges, added up".to_owned(),
+                reason: ADDED_UP.to_owned(),
             };
         }
     }
@@ -326,11 +379,53 @@ mod tests {
     fn another_incarnation_is_written_down_and_carried_from_its_beginning() {
         let recreated = resume(Some(at(3)), &lane(), 0, "two", Watermarks { low: 0, high: 9 });
         let gone_back = resume(Some(at(30)), &lane(), 0, "one", Watermarks { low: 0, high: 9 });
+        let epochs = [&recreated, &gone_back].map(|resumed| resumed.checkpoint.source_epoch.clone());
+        assert_eq!(epochs, ["two", "one#1"]);
         for resumed in [recreated, gone_back] {
             assert_eq!(resumed.start, Start::Beginning);
             assert_eq!(resumed.checkpoint.lost.len(), 1);
             assert_eq!(resumed.checkpoint.ranges, []);
+            assert!(resumed.anew && began_anew(&resumed.checkpoint.lost[0]));
         }
+    }
+
+    #[test]
+    fn offsets_that_went_back_are_of_another_turn_of_the_same_topic() {
+        let marks = Watermarks { low: 0, high: 9 };
+        let first = resume(Some(at(30)), &lane(), 0, "one", marks);
+        let goes_on = resume(Some(first.checkpoint.clone()), &lane(), 0, "one", marks);
+        assert_eq!((goes_on.start, goes_on.lost), (Start::Offset(0), None));
+        let mut later = first.checkpoint;
+        later.next_offset = 20;
+        let second = resume(Some(later.clone()), &lane(), 0, "one", marks);
+        assert_eq!(second.checkpoint.source_epoch, "one#2");
+        // Nobody learned the id, and it went back.
+        assert_eq!(
+            resume(Some(later), &lane(), 0, "", marks).checkpoint.source_epoch,
+            "one#2"
+        );
+        let made_again = resume(Some(second.checkpoint), &lane(), 0, "two", marks);
+        assert_eq!(made_again.checkpoint.source_epoch, "two");
+    }
+
+    #[test]
+    fn what_was_seen_of_what_is_gone_is_counted() {
+        let marks = Watermarks { low: 0, high: 9 };
+        let mut resumed = resume(Some(at(3)), &lane(), 0, "two", marks);
+        resumed.count(Some(17));
+        assert_eq!(resumed.lost.unwrap().count, 17);
+        assert_eq!(resumed.checkpoint.lost[0].count, 17);
+        assert!(began_anew(&resumed.checkpoint.lost[0]));
+        let mut unseen = resume(Some(at(3)), &lane(), 0, "two", marks);
+        unseen.count(None);
+        assert!(uncounted(&unseen.checkpoint.lost[0]));
+        let mut nothing = resume(Some(at(3)), &lane(), 0, "two", marks);
+        nothing.count(Some(0));
+        assert!(!uncounted(&nothing.checkpoint.lost[0]) && began_anew(&nothing.checkpoint.lost[0]));
+        let mut gap = resume(Some(at(3)), &lane(), 0, "one", Watermarks { low: 5, high: 9 });
+        gap.count(Some(17));
+        assert_eq!(gap.checkpoint.lost[0].count, 2);
+        assert!(!began_anew(&gap.checkpoint.lost[0]));
     }
 
     #[test]

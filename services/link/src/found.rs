@@ -223,7 +223,8 @@ pub(crate) struct Finder {
     catalogue: Catalogue,
     own: Broker,
     core: Broker,
-    /// The core once more, under the link's budget.
+    /// Both once more where they are clusters; the core under the link's budget.
+    near: Option<Arc<Cluster>>,
     far: Option<Arc<Cluster>>,
     refresh: Duration,
     control: Control,
@@ -235,7 +236,7 @@ impl Finder {
         site: &SiteId,
         routes: &[Route],
         (own, core): (&Broker, &Broker),
-        far: Option<Arc<Cluster>>,
+        (near, far): (Option<Arc<Cluster>>, Option<Arc<Cluster>>),
         refresh: Duration,
         control: &Control,
     ) -> Self {
@@ -243,6 +244,7 @@ impl Finder {
             catalogue: Catalogue::new(site, routes),
             own: own.clone(),
             core: core.clone(),
+            near,
             far,
             refresh,
             control: control.clone(),
@@ -321,25 +323,24 @@ impl Finder {
 
     /// What the destinations of these lanes will not keep as their sources do.
     async fn differences(&self, lanes: &[Lane]) -> Result<Option<String>> {
-        let at_core: Vec<&str> = lanes.iter().map(|lane| lane.at(Side::Core)).collect();
-        let far: Vec<Option<Keeping>> = match &self.far {
-            Some(cluster) => {
-                let found = cluster.properties(&at_core, &KEEPING).await?.into_iter();
-                found
+        let keeps = async |side, cluster: &Option<Arc<Cluster>>, broker: &Broker| -> Result<Vec<_>> {
+            let names: Vec<&str> = lanes.iter().map(|lane| lane.at(side)).collect();
+            if let Some(cluster) = cluster {
+                let found = cluster.properties(&names, &KEEPING).await?.into_iter();
+                return Ok(found
                     .map(|values| (!values.is_empty()).then(|| Keeping::from(values)))
-                    .collect()
+                    .collect());
             }
-            None => {
-                let mut found = Vec::with_capacity(at_core.len());
-                for name in at_core {
-                    found.push(self.core.describe(name).await?.map(Keeping::from));
-                }
-                found
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                found.push(broker.describe(name).await?.map(Keeping::from));
             }
+            Ok(found)
         };
+        let near = keeps(Side::Edge, &self.near, &self.own).await?;
+        let far = keeps(Side::Core, &self.far, &self.core).await?;
         let mut problems = Vec::new();
-        for (lane, far) in lanes.iter().zip(far) {
-            let near = self.own.describe(lane.at(Side::Edge)).await?.map(Keeping::from);
+        for ((lane, near), far) in lanes.iter().zip(near).zip(far) {
             let (Some(near), Some(far)) = (near, far) else {
                 continue;
             };

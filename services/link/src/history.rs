@@ -40,6 +40,15 @@ pub enum Place {
     Nothing,
 }
 
+/// The source offsets around a position at the destination.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Around {
+    /// Behind the last record that was seen.
+    pub(crate) seen: Option<i64>,
+    /// Of the first record that was carried and not seen.
+    pub(crate) next: Option<i64>,
+}
+
 impl History {
     /// What one checkpoint tells.
     pub fn of(checkpoint: Checkpoint) -> Self {
@@ -138,6 +147,34 @@ impl History {
                 range.source + (destination - range.destination)
             }
             _ => seen,
+        })
+    }
+}
+
+impl History {
+    /// What who would read `destination` next has seen, and has not; none when that is before what is remembered.
+    pub(crate) fn around(&self, destination: i64) -> Option<Around> {
+        let Some(first) = self.ranges.first() else {
+            return Some(Around::default());
+        };
+        if destination < first.destination && !self.whole {
+            return None;
+        }
+        let at = self
+            .ranges
+            .partition_point(|range| range.destination + range.count <= destination);
+        let before = at.checked_sub(1).and_then(|before| self.ranges.get(before));
+        let before = before.map(|before| before.source + before.count);
+        let next = self
+            .ranges
+            .get(at)
+            .map(|range| (range.source, (destination - range.destination).max(0)));
+        Some(Around {
+            seen: next
+                .filter(|(_, within)| *within > 0)
+                .map(|(source, within)| source + within)
+                .or(before),
+            next: next.map(|(source, within)| source + within),
         })
     }
 }

@@ -135,9 +135,14 @@ fn enrolment_makes(lane: &Lane, site: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keeping {
     compacted: bool,
-    /// None is for ever.
+    /// None is for ever, unless it is hidden from us.
     retention: Option<Duration>,
+    hidden: bool,
+    /// The most bytes of a partition; none is no limit.
+    most: Option<u64>,
     largest: Option<u32>,
+    /// Whether records get the time of their arrival there in place of their own.
+    stamps: bool,
 }
 
 impl Keeping {
@@ -148,14 +153,24 @@ impl Keeping {
 }
 
 /// Kafka's names of what [`Keeping`] is made of.
-pub(crate) const KEEPING: [&str; 3] = ["cleanup.policy", "retention.ms", "max.message.bytes"];
+pub(crate) const KEEPING: [&str; 5] = [
+    "cleanup.policy",
+    "retention.ms",
+    "max.message.bytes",
+    "retention.bytes",
+    "message.timestamp.type",
+];
 
 impl From<TopicDescription> for Keeping {
     fn from(topic: TopicDescription) -> Self {
         Self {
             compacted: topic.cleanup == Cleanup::Compact,
             retention: topic.retention,
+            hidden: false,
+            most: topic.retention_bytes,
             largest: topic.max_message_bytes,
+            // The broker in this process does not; of a Kafka nothing says so here.
+            stamps: false,
         }
     }
 }
@@ -168,6 +183,9 @@ impl From<HashMap<String, String>> for Keeping {
             retention: value(KEEPING[1])
                 .and_then(|millis| millis.parse().ok())
                 .map(Duration::from_millis),
+            hidden: value(KEEPING[1]).is_none(),
+            most: value(KEEPING[3]).and_then(|bytes| bytes.parse().ok()),
+            stamps: value(KEEPING[4]) == Some("LogAppendTime"),
             largest: value(KEEPING[2]).and_then(|bytes| bytes.parse().ok()),
         }
     }
@@ -198,6 +216,18 @@ pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<Stri
             "{source} takes records of {most} bytes and {destination} of {takes}: larger ones become dead letters"
         ));
     }
+    if to.stamps {
+        found.push(format!(
+            "{destination} gives records the time of their arrival there: their own is not kept"
+        ));
+    }
+    if let Some(most) = to.most.filter(|_| !from.compacted && !to.compacted)
+        && from.most.is_none_or(|bytes| most < bytes)
+    {
+        found.push(format!(
+            "{destination} keeps at most {most} bytes of a partition, {source} more"
+        ));
+    }
     if let Some(keeps) = to.retention.filter(|_| !from.compacted && !to.compacted)
         && from.retention.is_none_or(|retention| keeps < retention)
     {
@@ -210,14 +240,20 @@ pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<Stri
 }
 
 /// The topic that receives what one with so many partitions, that keeps so much, has. It keeps records longer than the
-/// longest outage.
+/// longest outage, and for ever where the source does: a Kafka goes by the records' own time, and would take old ones at once.
 fn like(partitions: i32, keeping: &Keeping, name: &str, retention: Duration) -> TopicSpec {
     let mut spec = TopicSpec::new(name, partitions);
     spec.max_message_bytes = spec.max_message_bytes.max(keeping.largest.unwrap_or_default());
     if keeping.compacted {
-        spec.compacted()
-    } else {
-        spec.retention(keeping.retention.unwrap_or_default().max(retention))
+        return spec.compacted();
+    }
+    match keeping.retention {
+        None if !keeping.hidden => {
+            // Without a word a Kafka has a retention of its own.
+            spec.config.insert(KEEPING[1].to_owned(), "-1".to_owned());
+            spec
+        }
+        kept => spec.retention(kept.unwrap_or_default().max(retention)),
     }
 }
 
@@ -269,5 +305,31 @@ mod tests {
         let day = like("delete", 24, 1000);
         assert!(tell(&day, &for_ever).is_empty());
         assert_eq!(tell(&for_ever, &day).len(), 1);
+        let stamps = Keeping {
+            stamps: true,
+            ..usual
+        };
+        assert!(tell(&usual, &stamps)[0].contains("their own is not kept"));
+        let of = |most| Keeping { most, ..usual };
+        assert!(tell(&of(None), &of(Some(9)))[0].contains("at most 9 bytes"));
+        assert!(tell(&of(Some(8)), &of(Some(9))).is_empty() && tell(&of(Some(8)), &of(None)).is_empty());
+    }
+
+    #[test]
+    fn destination_keeps_records_as_long_as_the_source_and_the_longest_outage() {
+        let outage = Duration::from_secs(7200);
+        let made = |retention: Option<&str>| {
+            let values = retention.map(|millis| (KEEPING[1].to_owned(), millis.to_owned()));
+            like(3, &Keeping::from(HashMap::from_iter(values)), "t", outage)
+        };
+        assert_eq!(made(Some("3600000")).retention, Some(outage));
+        assert_eq!(
+            made(Some("36000000")).retention,
+            Some(Duration::from_secs(36_000))
+        );
+        // Who may not see it takes no disk for ever.
+        assert_eq!((made(None).retention, made(None).config.len()), (Some(outage), 0));
+        let for_ever = made(Some("-1"));
+        assert_eq!((for_ever.retention, &*for_ever.config[KEEPING[1]]), (None, "-1"));
     }
 }

@@ -23,6 +23,7 @@ mod kept;
 mod lanes;
 mod line;
 mod lookout;
+mod lost;
 mod metrics;
 pub mod moves;
 pub mod offsets;

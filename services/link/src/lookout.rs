@@ -131,6 +131,7 @@ impl Lookout {
             self.tell(&memory, &behind);
             self.metrics.tell(
                 &behind,
+                &self.board.lost(),
                 &memory.losses[..memory.losses.len().min(TOPICS)],
                 &status,
                 contact,
@@ -217,12 +218,15 @@ impl Lookout {
                 None => return Ok(0),
             };
         }
-        let partitions = seen.described.as_ref().map_or(0, |(_, found)| found.partitions);
+        let (partitions, id) = seen.described.as_ref().map_or((0, String::new()), |(_, found)| {
+            (found.partitions, found.id.clone())
+        });
         let backlog = lane.backlog().route;
         let (mut made, mut waits, mut since) = (0, 0, None);
         for partition in 0..partitions {
             let marks = self.own.watermarks(&lane.source, partition).await?;
             made += marks.high;
+            self.board.sees(&lane.source, partition, &id, marks.high);
             let of = |route: &str| {
                 reached
                     .get(&format!("{route}/{}/{partition}", lane.source))
@@ -280,6 +284,9 @@ impl Lookout {
     fn tell(&self, memory: &Memory, behind: &BTreeMap<String, Behind>) {
         let losses = &memory.losses;
         let mut told = Figures::new();
+        for (route, sum) in self.board.lost() {
+            told.insert(format!("route.{route}.lost_records"), sum.records as f64);
+        }
         for (route, behind) in behind {
             let mut gauge = |what: &str, value: f64| told.insert(format!("route.{route}.{what}"), value);
             gauge("lag_records", behind.records as f64);

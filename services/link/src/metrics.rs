@@ -7,6 +7,7 @@ use prometheus::{Gauge, GaugeVec, Opts, Registry};
 
 use crate::behind::Behind;
 use crate::buffer::Loss;
+use crate::lost::Sum;
 
 /// Records that wait to be carried, by route.
 pub(crate) const LAG_RECORDS: &str = "fieldline_link_lag_records";
@@ -18,6 +19,10 @@ pub(crate) const LAG_SECONDS: &str = "fieldline_link_lag_seconds";
 pub(crate) const CATCH_UP_SECONDS: &str = "fieldline_link_catch_up_seconds";
 /// How long the site's broker holds what is not carried, by what would go then: a topic, or `disk`.
 pub(crate) const BUFFER_SECONDS: &str = "fieldline_link_buffer_seconds";
+/// Records that are lost to the other site, as far as they could be counted, by route.
+pub(crate) const LOST_RECORDS: &str = "fieldline_link_lost_records";
+/// In how many ranges, which are there also where nobody could count; by route.
+pub(crate) const LOST_RANGES: &str = "fieldline_link_lost_ranges";
 /// Bytes that crossed today, by class.
 pub(crate) const DAY_BYTES: &str = "fieldline_link_day_bytes";
 /// Bytes that crossed this month, by class.
@@ -32,6 +37,7 @@ pub(crate) const CONTACT: &str = "fieldline_link_last_contact_timestamp_seconds"
 pub(crate) struct Metrics {
     routes: [GaugeVec; 4],
     buffer: GaugeVec,
+    lost: [GaugeVec; 2],
     day: GaugeVec,
     month: GaugeVec,
     limit: GaugeVec,
@@ -70,6 +76,14 @@ impl Metrics {
                 "How long this site's broker holds what is not carried",
                 "first",
             )?,
+            lost: [
+                by(LOST_RECORDS, "Records that are lost to the other site", "route")?,
+                by(
+                    LOST_RANGES,
+                    "Ranges of offsets that are lost to the other site",
+                    "route",
+                )?,
+            ],
             day: by(DAY_BYTES, "Bytes that crossed today", "class")?,
             month: by(MONTH_BYTES, "Bytes that crossed this month", "class")?,
             limit: by(LIMIT_BYTES, "The most bytes that may cross", "span")?,
@@ -82,6 +96,7 @@ impl Metrics {
     pub(crate) fn tell(
         &self,
         routes: &BTreeMap<String, Behind>,
+        lost: &BTreeMap<String, Sum>,
         losses: &[Loss],
         status: &Status,
         contact: Option<i64>,
@@ -95,6 +110,11 @@ impl Metrics {
             }
             if let Some(seconds) = behind.catch_up {
                 self.routes[3].with_label_values(&[route]).set(seconds);
+            }
+        }
+        for (route, sum) in lost {
+            for (gauge, figure) in self.lost.iter().zip([sum.records as f64, sum.ranges as f64]) {
+                gauge.with_label_values(&[route]).set(figure);
             }
         }
         self.buffer.reset();

@@ -4,18 +4,21 @@
 //! position that is known to skip nothing is taken and said to be that. Positions are committed for a group that has
 //! no members on either side, and for no other: a member would overwrite them, or read what it has read.
 
+mod waited;
+
 use std::collections::{BTreeMap, HashMap};
 
 use common::broker::{self, Broker};
 use common::schemas::{SiteId, at_core, topic};
 use serde::Serialize;
 
-use crate::checkpoint::key;
+use crate::checkpoint::{key, topic_id};
 use crate::error::Result;
 use crate::far::Far;
 use crate::history::{self, History, Place};
 use crate::place::Place as Reach;
 use crate::routes::{Direction, Lane};
+use waited::Waited;
 
 /// A side of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -145,6 +148,7 @@ pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&st
             }
         }
     }
+    let mut others = Vec::new();
     // Checkpoints are read after the commits: what a group has seen at a destination, they vouch for.
     for direction in [Direction::Down, Direction::Up] {
         let lanes = lanes.iter().filter(|lane| lane.direction == direction);
@@ -155,23 +159,21 @@ pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&st
         };
         let histories = sides.histories(direction).await?;
         for found in [first].into_iter().chain(moves) {
-            if let Some(lane) = lanes.get(found.topic.as_str()) {
-                let history = histories.get(&key(&lane.route, &lane.source, found.partition));
-                let backlog = key(&lane.backlog().route, &lane.source, found.partition);
-                if lane.live_first || histories.contains_key(&backlog) {
-                    found.note = Some(
-                        "what waited from an outage is in a topic of its own: there is no one position"
-                            .to_owned(),
-                    );
-                    continue;
-                }
-                locate(sides, lane, from, history, found).await?;
+            let Some(lane) = lanes.get(found.topic.as_str()) else {
+                continue;
+            };
+            let history = histories.get(&key(&lane.route, &lane.source, found.partition));
+            locate(sides, lane, from, history, found).await?;
+            let behind = histories.get(&key(&lane.backlog().route, &lane.source, found.partition));
+            if let Some(waited) = history.and_then(|history| Waited::of(history, behind)) {
+                others.extend(also(sides, lane, from, &waited, found).await?);
             }
         }
     }
-    found
-        .moves
-        .sort_by(|a, b| (&a.group, &a.topic, a.partition).cmp(&(&b.group, &b.topic, b.partition)));
+    found.moves.extend(others);
+    found.moves.sort_by(|a, b| {
+        (&a.group, &a.other_topic, a.partition).cmp(&(&b.group, &b.other_topic, b.partition))
+    });
     for side in [from, from.other()] {
         for group in sides.of(side).groups().await? {
             if !group.members.is_empty() && found.moves.iter().any(|found| found.group == group.name) {
@@ -200,11 +202,8 @@ async fn locate(
     found: &mut Move,
 ) -> Result<()> {
     let (here, there) = (sides.of(from), sides.of(from.other()));
-    let low_there = async || match there.watermarks(&found.other_topic, found.partition).await {
-        Ok(marks) => Ok(Some(marks.low)),
-        Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => Ok(None),
-        Err(error) => Err(error),
-    };
+    let other = (found.other_topic.clone(), found.partition);
+    let low_there = async || low_of(there, &other.0, other.1).await;
     let Some(history) = history else {
         found.position = low_there().await?;
         found.note = Some("nothing of this partition was carried yet: the beginning".to_owned());
@@ -216,8 +215,8 @@ async fn locate(
         .await?
         .map(|topic| topic.id)
         .unwrap_or_default();
-    let carried = &history.checkpoint().source_epoch;
-    if !id.is_empty() && !carried.is_empty() && id != *carried {
+    let carried = topic_id(&history.checkpoint().source_epoch);
+    if !id.is_empty() && !carried.is_empty() && id != carried {
         found.note = Some(format!(
             "{} was made again, and the link has not carried the new one yet",
             lane.source
@@ -254,6 +253,81 @@ async fn locate(
         }
     }
     Ok(())
+}
+
+/// Heeds what waited from outages and went to a topic of its own: who moves to the destination has a position there too,
+/// which is returned; who moves to the source goes on where neither topic was read.
+async fn also(
+    sides: &Sides,
+    lane: &Lane,
+    from: Side,
+    waited: &Waited<'_>,
+    found: &mut Move,
+) -> Result<Option<Move>> {
+    // Nothing is known of it.
+    if found.position.is_none() {
+        return Ok(None);
+    }
+    let (here, there) = (sides.of(from), sides.of(from.other()));
+    let topic = lane.backlog().destination;
+    if at_source(lane, from) {
+        let low = here.watermarks(&found.topic, found.partition).await?.low;
+        let (place, again) = waited.to_backlog(found.committed.max(low));
+        let (position, note) = match place {
+            Place::Exact(position) => (Some(position), None),
+            Place::Ahead(position) => {
+                let note =
+                    format!("{again} records that wait for it are not carried yet and will be seen again");
+                (Some(position), Some(note))
+            }
+            Place::Forgotten => (
+                low_of(there, &topic, found.partition).await?,
+                Some("before what the offset map remembers: the beginning".to_owned()),
+            ),
+            Place::Nothing => (
+                low_of(there, &topic, found.partition).await?,
+                (again > 0).then(|| format!("{again} records will be seen again: the beginning")),
+            ),
+        };
+        return Ok(Some(Move {
+            other_topic: topic,
+            exact: position.is_some() && note.is_none(),
+            position,
+            note,
+            ..found.clone()
+        }));
+    }
+    let committed = here.committed(&found.group, &topic).await?;
+    let read = committed.into_iter().find(|(at, _)| *at == found.partition);
+    let read = match read {
+        Some((_, read)) => read,
+        None => low_of(here, &topic, found.partition).await?.unwrap_or_default(),
+    };
+    let low = here.watermarks(&found.topic, found.partition).await?.low;
+    match waited.to_source(found.committed.max(low), read) {
+        Some((position, exact)) => {
+            found.position = Some(position);
+            found.exact = exact;
+            found.note = (!exact).then(|| {
+                format!("not all of {topic} was read: from there on some records will be seen again")
+            });
+        }
+        None => {
+            found.position = low_of(there, &found.other_topic, found.partition).await?;
+            found.exact = false;
+            found.note = Some("before what the offset map remembers: the beginning".to_owned());
+        }
+    }
+    Ok(None)
+}
+
+/// Where a partition begins; none where it is not.
+async fn low_of(broker: &Broker, topic: &str, partition: i32) -> Result<Option<i64>> {
+    match broker.watermarks(topic, partition).await {
+        Ok(marks) => Ok(Some(marks.low)),
+        Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Commits the positions on the other side, for groups that have no members. Returns how many.

@@ -181,5 +181,7 @@ fn settings(spec: &TopicSpec) -> Vec<(&str, String)> {
             settings.push(("segment.bytes", COMPACTED_SEGMENT_BYTES.into()));
         }
     }
+    let further = spec.config.iter();
+    settings.extend(further.map(|(key, value)| (key.as_str(), value.clone())));
     settings
 }

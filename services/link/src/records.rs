@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::carrier::{Carrier, Trouble};
 use crate::error::{Error, Result};
+use crate::routes::Direction;
 use crate::session::Progress;
 use crate::{checkpoint, offsets, paths};
 
@@ -96,8 +97,14 @@ impl Records {
             checkpoint.carried_at = now_ms();
             if trouble.refused.as_ref().is_some_and(|refused| refused.is(record)) {
                 if let Some(refused) = trouble.refused.take() {
-                    refused.bury(&carrier.source, record).await?;
-                    carrier.report.refused(&refused);
+                    let at_home = match carrier.direction {
+                        Direction::Up => refused.bury(&carrier.source, record).await.map(|()| false)?,
+                        Direction::Down => {
+                            let edge = (&carrier.destination, checkpoint.destination_topic.as_str());
+                            refused.bury_for(&carrier.source, edge, record).await?
+                        }
+                    };
+                    carrier.report.refused(&refused, at_home);
                 }
                 continue;
             }

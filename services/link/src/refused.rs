@@ -1,8 +1,10 @@
-//! Records that the destination will not take: put among the source site's dead letters, so that the rest goes on.
+//! Records that the destination will not take: put among the source site's dead letters, so that the rest goes on; among this
+//! edge's own where the core does not let an edge write its dead letters.
 
 use bytes::Bytes;
 
 use common::broker::{self, Broker, Outgoing, Record, TopicSpec, dead_letter_topic};
+use common::telemetry;
 
 use crate::error::Result;
 
@@ -28,15 +30,41 @@ impl Refused {
     /// Puts the record aside at the site it comes from. A crash before the checkpoint moves on repeats it: the copy
     /// names the same origin.
     pub async fn bury(&self, source: &Broker, record: &Record) -> Result<()> {
-        let topic = dead_letter_topic(&record.topic);
+        Ok(self.put(source, &record.topic, record).await?)
+    }
+
+    /// The same, but where the core does not let this edge write its dead letters, among those of the edge's own topic that
+    /// the record was for: says so by true.
+    pub(crate) async fn bury_for(
+        &self,
+        core: &Broker,
+        edge: (&Broker, &str),
+        record: &Record,
+    ) -> Result<bool> {
+        match self.put(core, &record.topic, record).await {
+            Err(error) if forbidden(&error) => {
+                tracing::info!(error = %telemetry::chain(&error), "the core takes no dead letters of this site");
+                self.put(edge.0, edge.1, record).await?;
+                Ok(true)
+            }
+            put => Ok(put.map(|()| false)?),
+        }
+    }
+
+    async fn put(&self, broker: &Broker, origin: &str, record: &Record) -> broker::Result<()> {
+        let topic = dead_letter_topic(origin);
         let mut spec = TopicSpec::new(&topic, 1);
         spec.max_message_bytes = spec.max_message_bytes.saturating_add(HEADER_ROOM);
-        source.create_topic(&spec).await?;
-        let mut letter = self.letter(topic, record);
-        let producer = source.producer()?;
+        match broker.create_topic(&spec).await {
+            // Who may not make it may yet write it.
+            Err(error) if forbidden(&error) && matches!(broker.describe(&topic).await, Ok(Some(_))) => {}
+            made => drop(made?),
+        }
+        let mut letter = self.letter(topic, origin, record);
+        let producer = broker.producer()?;
         if let Err(error) = producer.send(letter.clone()).await {
             let broker::Error::TooLarge { size, .. } = error else {
-                return Err(error.into());
+                return Err(error);
             };
             letter.value = None;
             letter
@@ -47,12 +75,12 @@ impl Refused {
         Ok(())
     }
 
-    fn letter(&self, topic: String, record: &Record) -> Outgoing {
+    fn letter(&self, topic: String, origin: &str, record: &Record) -> Outgoing {
         let mut headers = record.headers.clone();
         for (name, value) in [
             ("error", self.reason.clone()),
             ("service", "link".to_owned()),
-            ("origin-topic", record.topic.to_string()),
+            ("origin-topic", origin.to_owned()),
             ("origin-partition", record.partition.to_string()),
             ("origin-offset", record.offset.to_string()),
         ] {
@@ -68,6 +96,13 @@ impl Refused {
             headers,
         }
     }
+}
+
+/// Whether a Kafka's rules are in the way, in the words of its client.
+fn forbidden(error: &broker::Error) -> bool {
+    telemetry::chain(error)
+        .to_ascii_lowercase()
+        .contains("authorization failed")
 }
 
 #[cfg(test)]
@@ -92,7 +127,7 @@ mod tests {
             reason: "too large".into(),
         };
         assert!(refused.is(&record));
-        let letter = refused.letter("ASSET_REQUEST.dead-letter".into(), &record);
+        let letter = refused.letter("ASSET_REQUEST.dead-letter".into(), "ASSET_REQUEST", &record);
         let read = Record {
             headers: letter.headers,
             value: letter.value,

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::budget::Class;
 use common::chassis::now_ms;
 use common::control::Control;
-use common::schemas::LostRange;
+use common::schemas::{Checkpoint, LostRange};
 use tokio::time::Instant;
 
 use crate::behind::Routes;
 use crate::checkpoint;
+use crate::lost::{Ends, Losses, Sum};
 use crate::refused::Refused;
 use crate::routes::Direction;
 use crate::session::Progress;
@@ -41,6 +42,11 @@ struct Known {
     contact: Option<i64>,
     /// Whether another instance is at work.
     stands_by: bool,
+    /// What is lost to the other site, and where what is carried was seen to end.
+    losses: Losses,
+    ends: Ends,
+    /// What stands in every status, by what it is about.
+    remarks: BTreeMap<&'static str, String>,
 }
 
 /// All carriers' word on the one state that a service has.
@@ -77,6 +83,49 @@ impl Board {
     /// Says whether another instance is at work, so that this one has nothing to tell of the routes.
     pub(crate) fn stand_by(&self, stands_by: bool) {
         self.known().stands_by = stands_by;
+    }
+
+    /// Has something stand in every status, whatever the state; none when there is nothing to say about it any more.
+    pub(crate) fn remark(&self, about: &'static str, text: Option<String>) {
+        self.remarked(&mut self.known(), about, text);
+    }
+
+    fn remarked(&self, known: &mut Known, about: &'static str, text: Option<String>) {
+        match text {
+            Some(text) => drop(known.remarks.insert(about, text)),
+            None => drop(known.remarks.remove(about)),
+        }
+        let all: Vec<&str> = known.remarks.values().map(String::as_str).collect();
+        self.control.remark((!all.is_empty()).then(|| all.join("; ")));
+    }
+
+    /// Takes how much of what is lost somebody says is known.
+    pub(crate) fn know(&self, lost: Option<String>) {
+        let mut known = self.known();
+        known.losses.know(lost);
+        self.tell_lost(&mut known);
+    }
+
+    /// What is lost to the other site, by route.
+    pub(crate) fn lost(&self) -> BTreeMap<String, Sum> {
+        self.known().losses.routes()
+    }
+
+    /// Where a partition of this site ends, as somebody sees who does not carry it.
+    pub(crate) fn sees(&self, topic: &str, partition: i32, id: &str, end: i64) {
+        self.known().ends.see(Direction::Up, topic, partition, id, end);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn tell_lost(&self, known: &mut Known) {
+        let (sum, unknown) = (known.losses.sum(), known.losses.unknown());
+        if sum.ranges > 0 {
+            self.control.gauge("lost_records", sum.records as f64);
+            self.control.gauge("lost_ranges", sum.ranges as f64);
+            self.control.gauge("lost_unknown", unknown.ranges as f64);
+        }
+        let remark = known.losses.remark();
+        self.remarked(known, "lost", remark);
     }
 
     /// Whether another instance is at work.
@@ -213,21 +262,67 @@ impl Report {
         }
     }
 
-    /// Records are gone before they were carried.
+    /// Records are gone before they were carried. What its checkpoint lists is counted.
     pub(crate) fn lost(&self, topic: &str, partition: i32, range: &LostRange) {
-        self.board.control.count("lost", range.count);
-        self.board.control.error(format!(
-            "{} records of {topic}/{partition} from offset {} are lost to the other site: {}",
-            range.count, range.source, range.reason
-        ));
+        let LostRange {
+            source,
+            count,
+            reason,
+        } = range;
+        let text = match count {
+            0 if checkpoint::uncounted(range) => {
+                format!(
+                    "records of {topic}/{partition} from offset {source} on may be lost to the other site: {reason}"
+                )
+            }
+            0 => format!("nothing of {topic}/{partition} is lost, though {reason}"),
+            _ => format!(
+                "{count} records of {topic}/{partition} from offset {source} are lost to the other site: {reason}"
+            ),
+        };
+        self.board.control.error(text);
     }
 
-    /// A record went to the dead letters.
-    pub(crate) fn refused(&self, refused: &Refused) {
+    /// Takes what a checkpoint lists of what is lost.
+    pub(crate) fn losses(&self, checkpoint: &Checkpoint) {
+        let mut known = self.board.known();
+        let news = known.losses.take(checkpoint);
+        if news > 0 {
+            self.board.control.count("lost", news);
+        }
+        if news > 0 || !checkpoint.lost.is_empty() {
+            self.board.tell_lost(&mut known);
+        }
+    }
+
+    /// Where a source partition was seen to end, while it was the one that is carried.
+    pub(crate) fn seen(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.board.known().ends.of(self.place.0, topic, partition)
+    }
+
+    /// A carrier begins with a partition that ends here.
+    pub(crate) fn begin(&self, topic: &str, partition: i32, epoch: &str, end: i64) {
+        let mut known = self.board.known();
+        known.ends.begin(self.place.0, topic, partition, epoch, end);
+    }
+
+    /// A source partition ends here now.
+    pub(crate) fn sees(&self, topic: &str, partition: i32, epoch: &str, end: i64) {
+        let mut known = self.board.known();
+        known.ends.see(self.place.0, topic, partition, epoch, end);
+    }
+
+    /// A record went to the dead letters of its site, or to this edge's instead of the core's.
+    pub(crate) fn refused(&self, refused: &Refused, at_home: bool) {
         let (topic, partition, offset) = &refused.at;
+        let whose = if at_home {
+            "this site's dead letters, for the core does not let it write there"
+        } else {
+            "the dead letters"
+        };
         self.board.control.count("refused", 1);
         self.board.control.error(format!(
-            "{topic}/{partition}/{offset} is among the dead letters: {}",
+            "{topic}/{partition}/{offset} is among {whose}: {}",
             refused.reason
         ));
     }

@@ -1,8 +1,9 @@
 //! What the site wants of its link: as configured, and above that what was set while it runs.
 //!
 //! Each thing is a record of its own in `service-control` (see `common::control::set`), so it is in force again after a
-//! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, and `allow` lets
-//! so many bytes of bulk cross a metered link, once. What cannot be understood is told and changes nothing.
+//! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, `allow` lets
+//! so many bytes of bulk cross a metered link, once, and `lost` says how much of what is lost somebody knows of
+//! (`"records/ranges"`), which is remarked no more. What cannot be understood is told and changes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +16,16 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::report::Board;
 use crate::routes::Direction;
 use crate::settings::Settings;
 
 /// How often it is told how the budget stands.
 const TOLD: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What stands in every status where limits are set that cannot be kept.
+const UNCOUNTED: &str = "what the link carries is neither counted nor held to its budget: it goes by librdkafka \
+                         (whole_batches = false, or settings for it), which has connections of its own";
 
 /// The names of routes that carry nothing.
 pub(crate) type Paused = Arc<BTreeSet<String>>;
@@ -31,16 +37,18 @@ pub(crate) struct Rule {
     budget: Budget,
     paused: watch::Sender<Paused>,
     control: Control,
+    board: Arc<Board>,
 }
 
 impl Rule {
     /// Takes what was set before; whoever works from here on keeps to it.
-    pub(crate) fn new(settings: Arc<Settings>, budget: Budget, control: Control) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, budget: Budget, control: Control, board: Arc<Board>) -> Self {
         let rule = Self {
             settings,
             budget,
             paused: watch::Sender::default(),
             control,
+            board,
         };
         rule.apply(&rule.control.settings().borrow());
         rule
@@ -94,6 +102,13 @@ impl Rule {
         {
             tracing::info!(bytes, "bulk may cross");
         }
+        self.board.know(wanted.lost);
+        let budget = self.budget.settings();
+        let limited =
+            budget.metered || budget.cap.is_some() || budget.per_day.is_some() || budget.per_month.is_some();
+        let uncounted = self.settings.uncounted() && limited;
+        self.board
+            .remark("budget", uncounted.then(|| UNCOUNTED.to_owned()));
         self.paused.send_if_modified(|paused| {
             let change = **paused != wanted.paused;
             if change {
@@ -164,6 +179,8 @@ struct Wanted {
     paused: BTreeSet<String>,
     /// By which order how many bytes of bulk may cross.
     allow: Option<(i64, u64)>,
+    /// How much of what is lost is known.
+    lost: Option<String>,
     problems: Vec<String>,
 }
 
@@ -197,6 +214,7 @@ fn take(wanted: &mut Wanted, key: &str, setting: &ServiceSetting) -> Result<(), 
                 .ok_or_else(|| format!("{key}: a number of bytes"))?;
             wanted.allow = Some((setting.asked_at, bytes));
         }
+        (None, Value::String(known)) if key == "lost" => wanted.lost = Some(known.clone()),
         _ => return Err(format!("{key}: {value} is nothing that can be set")),
     }
     Ok(())
@@ -231,6 +249,7 @@ mod tests {
             &settings,
             &set(&[
                 ("allow", "20000000"),
+                ("lost", "\"7/2\""),
                 ("budget/cap", "\"32KB\""),
                 ("budget/metered", "false"),
                 ("budget/per_day", "null"),
@@ -242,6 +261,7 @@ mod tests {
         assert_eq!(wanted.budget.cap.map(|cap| cap.bytes()), Some(32_000));
         assert!(!wanted.budget.metered);
         assert_eq!(wanted.allow, Some((7, 20_000_000)));
+        assert_eq!(wanted.lost.as_deref(), Some("7/2"));
         assert_eq!(wanted.paused, ["broadcasts", "sensors"].map(String::from).into());
     }
 

@@ -73,7 +73,12 @@ impl chassis::Service for Link {
         let control = Control::attach(host, &own).await?;
         let settings = Arc::new(settings);
         let budget = line::open(&settings).context("the link's budget")?;
-        let rule = Rule::new(settings.clone(), budget.clone(), control.clone());
+        let board = Arc::new(Board::new(control.clone()));
+        board.remark(
+            "certificates",
+            settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()),
+        );
+        let rule = Rule::new(settings.clone(), budget.clone(), control.clone(), board.clone());
         let paused = rule.paused();
         host.spawn("rule", rule.follow(host.stop()));
         // Commands that read the core's records come this way too.
@@ -92,8 +97,6 @@ impl chassis::Service for Link {
             let broker = ping.clone();
             async move { broker.ping().await.map_err(|error| telemetry::chain(&error)) }
         });
-        control.remark(settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()));
-        let board = Arc::new(Board::new(control.clone()));
         let line = Line {
             budget: budget.clone(),
             class: Class::Requests,
@@ -102,8 +105,19 @@ impl chassis::Service for Link {
             Some(End::Kafka(cluster)) => Some(cluster),
             _ => None,
         };
-        let refresh = *settings.refresh;
-        let finder = Finder::new(&site, &settings.routes(), (&own, &core), far, refresh, &control);
+        let near = match end(&settings.broker, Arc::new(Tcp)) {
+            Some(End::Kafka(cluster)) => Some(cluster),
+            _ => None,
+        };
+        let (refresh, clusters) = (*settings.refresh, (near, far));
+        let finder = Finder::new(
+            &site,
+            &settings.routes(),
+            (&own, &core),
+            clusters,
+            refresh,
+            &control,
+        );
         let found = finder.found();
         host.spawn("topics", finder.follow(host.stop()));
         let up = lanes.iter().filter(|lane| lane.direction == Direction::Up);

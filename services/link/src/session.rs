@@ -129,6 +129,7 @@ impl<'a> Session<'a> {
         let Carrier { site, settings, .. } = self.carrier;
         let sides = self.carrier.sides();
         let (mut positions, mut lost, mut waits) = (Vec::new(), Vec::new(), false);
+        let mut begun = Vec::new();
         let mut ways = self.ways().await?;
         for lane in &self.carrier.lanes {
             let seen = match &self.carriage {
@@ -155,8 +156,12 @@ impl<'a> Session<'a> {
             let live_first = self.live_first(lane, topic.partitions, trouble).await?;
             for partition in 0..topic.partitions {
                 let known = found.remove(&checkpoint::key(&lane.route, &lane.source, partition));
-                // Only a checkpoint of this very topic can be ahead of it by accident.
-                let next = known.as_ref().filter(|known| known.source_epoch == topic.id);
+                // Only a checkpoint of this very topic can be ahead of it by accident. Of a backlog that of its lane is never
+                // behind it.
+                let of = lane.backlog_of.as_ref();
+                let live = of.and_then(|route| found.get(&checkpoint::key(route, &lane.source, partition)));
+                let next = live.or(known.as_ref());
+                let next = next.filter(|known| checkpoint::topic_id(&known.source_epoch) == topic.id);
                 let next = next.map_or(0, |known| known.next_offset);
                 let seen = match &self.carriage {
                     Carriage::Batches(batches) => batches.marks(&lane.source, partition),
@@ -166,17 +171,27 @@ impl<'a> Session<'a> {
                     Some(seen) => seen,
                     None => lanes::settled(sides.0, &lane.source, partition, next).await?,
                 };
-                if let Some(route) = &lane.backlog_of {
-                    let live = found.get(&checkpoint::key(route, &lane.source, partition));
+                if of.is_some() {
                     let resumed = backlog::resume(known, live, lane, partition, &topic.id, marks);
                     if let Some(backlog) = resumed {
                         lost.extend(self.begin_backlog(backlog, &mut positions));
                     }
                     continue;
                 }
+                let behind = found.get(&checkpoint::key(&lane.backlog().route, &lane.source, partition));
+                let waited = known.as_ref().map_or(0, |known| backlog::waits(known, behind));
                 let mut resumed = checkpoint::resume(known, lane, partition, &topic.id, marks);
-                let behind = checkpoint::key(&lane.backlog().route, &lane.source, partition);
-                backlog::prune(&mut resumed.checkpoint, found.get(&behind));
+                if resumed.anew {
+                    let seen = self.carrier.report.seen(&lane.source, partition);
+                    let from = resumed.lost.as_ref().map_or(0, |lost| lost.source);
+                    let seen = seen.map(|end| (end - from).max(0));
+                    let spans = (waited > 0).then_some(0);
+                    resumed.count(seen.or(spans).map(|seen| seen + waited));
+                    // What goes on with the backlog of before is to hear of it.
+                    waits = true;
+                }
+                begun.push(((lane.source.clone(), partition), marks.high));
+                backlog::prune(&mut resumed.checkpoint, behind);
                 let most = i64::try_from(settings.backlog_after).unwrap_or(i64::MAX);
                 if live_first && backlog::split(&mut resumed.checkpoint, marks.high, most) {
                     tracing::info!(
@@ -201,6 +216,7 @@ impl<'a> Session<'a> {
                     self.carrier.report.lost(&lane.source, partition, &range);
                     lost.push(checkpoint::record(&self.carrier.checkpoints, &resumed.checkpoint));
                 }
+                self.carrier.report.losses(&resumed.checkpoint);
                 self.progress
                     .insert((lane.source.clone(), partition), resumed.checkpoint);
             }
@@ -211,6 +227,12 @@ impl<'a> Session<'a> {
             match &mut self.carriage {
                 Carriage::Records(records) => records.note(lost).await?,
                 Carriage::Batches(batches) => batches.note(lost).await?,
+            }
+        }
+        // Until it is written down what of another incarnation is lost, its end is the one that is known.
+        for (at, end) in begun {
+            if let Some(known) = self.progress.get(&at) {
+                self.carrier.report.begin(&at.0, at.1, &known.source_epoch, end);
             }
         }
         if waits {
@@ -310,6 +332,7 @@ impl<'a> Session<'a> {
             lost,
         } = backlog;
         let (topic, partition) = (checkpoint.source_topic.clone(), checkpoint.partition);
+        self.carrier.report.losses(&checkpoint);
         let lost = lost.map(|range| {
             self.carrier.report.lost(&topic, partition, &range);
             checkpoint::record(&self.carrier.checkpoints, &checkpoint)
@@ -427,10 +450,12 @@ async fn look(carrier: &Carrier, progress: &Progress) -> Result<()> {
             }
             epochs.insert(topic, found.id);
         }
-        if epochs.get(topic.as_str()) != Some(&checkpoint.source_epoch) {
+        let id = checkpoint::topic_id(&checkpoint.source_epoch);
+        if epochs.get(topic.as_str()).is_none_or(|known| known != id) {
             return Err(Error::Changed { topic: topic.clone() });
         }
         let marks = carrier.source.watermarks(topic, *partition).await?;
+        carrier.report.sees(topic, *partition, id, marks.high);
         let wait = (marks.high - checkpoint.next_offset).max(0);
         lag += wait;
         routes.entry(checkpoint.route.clone()).or_insert((0, 0)).0 += wait;

@@ -84,6 +84,15 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Whether what crosses to and from the core is not counted, and so held to no cap and no byte budget: librdkafka's
+    /// connections are its own.
+    pub(crate) fn uncounted(&self) -> bool {
+        let told = |broker: &broker::Settings| !broker.librdkafka.is_empty();
+        self.core.url.starts_with("kafka:") && (!self.whole_batches || told(&self.core) || told(&self.broker))
+    }
+}
+
 impl chassis::Settings for Settings {
     fn validate(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
@@ -135,6 +144,21 @@ mod tests {
     use common::chassis::Settings as _;
 
     use super::*;
+
+    #[test]
+    fn what_librdkafka_carries_is_not_counted() {
+        let mut settings = Settings::default();
+        settings.core.url = "kafka://core:9092".into();
+        assert!(!settings.uncounted());
+        settings.whole_batches = false;
+        assert!(settings.uncounted());
+        settings.whole_batches = true;
+        let set = ("client.id".to_owned(), "x".to_owned());
+        settings.broker.librdkafka.extend([set]);
+        assert!(settings.uncounted());
+        settings.core.url = "sqlite:///tmp/core.db".into();
+        assert!(!settings.uncounted(), "nothing crosses a line");
+    }
 
     #[test]
     fn both_brokers_must_be_named_and_differ() {

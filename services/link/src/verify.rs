@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use common::broker::{DeadLetter, Watermarks, dead_letter_topic};
 use serde::Serialize;
 
-use crate::checkpoint::key;
-use crate::error::Result;
+use crate::checkpoint::{began_anew, key, topic_id};
+use crate::error::{Error, Result};
 use crate::history::{History, Place};
 use crate::moves::{Side, Sides};
 use crate::place::Place as Reach;
@@ -172,8 +172,8 @@ pub async fn spans(
             history,
         };
         if span.history.as_ref().is_some_and(|history| {
-            let epoch = &history.checkpoint().source_epoch;
-            !epoch.is_empty() && !at_source.id.is_empty() && *epoch != at_source.id
+            let epoch = topic_id(&history.checkpoint().source_epoch);
+            !epoch.is_empty() && !at_source.id.is_empty() && epoch != at_source.id
         }) {
             span.unsure = Some(format!(
                 "{} was made again, and the link has not carried the new one yet",
@@ -226,10 +226,7 @@ impl Span {
             {
                 self.source.0 = from.min(self.source.1);
             }
-        } else if self.source.0 == 0
-            && low == 0
-            && history.checkpoint().lost.iter().all(|lost| lost.count > 0)
-        {
+        } else if self.source.0 == 0 && low == 0 && !history.checkpoint().lost.iter().any(began_anew) {
             // Both still have all they ever had.
             self.destination.0 = Some(0);
         }
@@ -354,18 +351,28 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
     }
 }
 
-/// The offsets of the source that were put among its dead letters by the link.
-async fn refused(source: Reach<'_>, span: &Span) -> Result<Vec<i64>> {
+/// The offsets of the source that were put among its dead letters by the link, or among the edge's when the core did not
+/// let it.
+async fn refused(source: Reach<'_>, destination: Reach<'_>, span: &Span) -> Result<Vec<i64>> {
     let mut found = Vec::new();
-    let take = |record| {
-        if let Some(letter) = DeadLetter::of(&record)
-            && letter.service == "link"
-            && letter.topic == span.lane.source
-            && letter.partition == span.partition
-        {
-            found.push(letter.offset);
+    let lane = &span.lane;
+    let edge = (destination, lane.destination.as_str());
+    let edge = (lane.direction == Direction::Down).then_some(edge);
+    for (place, topic) in [(source, lane.source.as_str())].into_iter().chain(edge) {
+        let take = |record| {
+            if let Some(letter) = DeadLetter::of(&record)
+                && letter.service == "link"
+                && letter.topic == topic
+                && letter.partition == span.partition
+            {
+                found.push(letter.offset);
+            }
+        };
+        match place.each(&dead_letter_topic(topic), take).await {
+            // Who may not see them did not write there.
+            Err(Error::Wire(error)) if error.hides() => {}
+            read => read?,
         }
-    };
-    source.each(&dead_letter_topic(&span.lane.source), take).await?;
+    }
     Ok(found)
 }

@@ -40,7 +40,7 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
         } else if let Some((offset, _)) = left {
             let aside = span.passed_by(offset) || {
                 if letters.is_none() {
-                    letters = Some(refused(source, span).await?);
+                    letters = Some(refused(source, destination, span).await?);
                 }
                 letters.as_ref().is_some_and(|letters| letters.contains(&offset))
             };

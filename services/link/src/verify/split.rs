@@ -229,7 +229,7 @@ pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Sp
             last = way;
         } else {
             if letters.is_none() {
-                letters = Some(refused(source, span).await?);
+                letters = Some(refused(source, destination, span).await?);
             }
             let refused = letters.as_ref().is_some_and(|letters| letters.contains(&offset));
             if refused || said == [Told::PassedBy; 2] {

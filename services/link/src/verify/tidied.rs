@@ -71,7 +71,7 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
         let (left, right) = (here.records.get(key), there.records.get(key));
         if let Some((offset, _)) = left.filter(|left| right.is_none_or(|right| left.1 != right.1)) {
             if letters.is_none() {
-                letters = Some(refused(source, span).await?);
+                letters = Some(refused(source, destination, span).await?);
             }
             let known = letters.as_ref().is_some_and(|letters| letters.contains(offset));
             if known || span.passed_by(*offset) {

@@ -60,7 +60,7 @@ pub(super) async fn compare(
             .position(|head| head.is_some_and(|head| head.1 == *digest));
         if at.is_none() {
             if letters.is_none() {
-                letters = Some(refused(source, span).await?);
+                letters = Some(refused(source, destination, span).await?);
             }
             let known = letters.as_ref().is_some_and(|letters| letters.contains(offset));
             let said = [span.history.as_ref(), behind.history()].map(|map| told(map, *offset));

@@ -1,12 +1,134 @@
 //! Certificates towards the core: wrong ones are named, and new files are taken up.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use common::broker;
 use common::schemas::ServiceState;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::kafka::url;
 use crate::rig::Rig;
+
+const PAST: i32 = 2021;
+const FUTURE: i32 = 2090;
+
+/// An authority, and what it signs.
+struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self {
+            certificate: params.self_signed(&key).unwrap().pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate for a name that ends with a year's beginning, and its key.
+    fn sign(&self, name: &str, until: i32) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A server with such a certificate, which nobody gets further with than the handshake.
+    async fn serve(&self, name: &str, until: i32) -> String {
+        let ca = CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
+        let (certificate, key) = self.sign(name, until);
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).unwrap();
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(acceptor.accept(stream).await);
+            }
+        });
+        format!("kafka://{address}")
+    }
+
+    /// What a link waits for whose own certificate ends so, at this server.
+    async fn waits(&self, server: &str, until: i32, unverified: bool) -> String {
+        let directory = testkit::temp_dir();
+        let mut rig = Rig::embedded().await;
+        let put = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let (certificate, key) = self.sign(rig.site.as_str(), until);
+        rig.settings.core = broker::Settings::url(server);
+        rig.settings.core.tls = broker::Tls {
+            ca: put("ca.crt", &self.certificate),
+            certificate: put("own.crt", &certificate),
+            key: put("own.key", &key),
+            unverified,
+        };
+        let running = rig.start();
+        let waits = rig
+            .reports("one", |status| {
+                status.state == ServiceState::Waiting && status.detail.is_some()
+            })
+            .await;
+        running.stop().await;
+        waits.detail.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_certificates_and_those_of_another_name_are_named_as_such() {
+    let signer = Signer::new();
+    let own = signer
+        .waits(&signer.serve("127.0.0.1", FUTURE).await, PAST, false)
+        .await;
+    assert!(own.contains("own.crt has expired"), "{own}");
+    assert!(
+        own.contains("refuses this client's certificate: it has expired"),
+        "{own}"
+    );
+    let late = signer.serve("127.0.0.1", PAST).await;
+    let server = signer.waits(&late, FUTURE, false).await;
+    assert!(server.contains("certificate expired"), "{server}");
+    assert!(!server.contains("this site's certificate"), "{server}");
+    let other = signer.serve("core.example", FUTURE).await;
+    let named = signer.waits(&other, FUTURE, false).await;
+    assert!(
+        named.contains("not valid for name") && named.contains("core.example"),
+        "{named}"
+    );
+    // Whoever takes anybody is told so while he waits, too.
+    let taken = signer.waits(&other, PAST, true).await;
+    assert!(
+        taken.contains("core.tls.unverified is set") && taken.contains("has expired"),
+        "{taken}"
+    );
+}
 
 /// A rig whose core is reached by mutual TLS with files of its own, which are not yet right.
 async fn encrypted() -> (Rig, testkit::TempDir) {

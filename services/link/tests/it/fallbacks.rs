@@ -46,6 +46,7 @@ rules! {
     topic_made_again_while_it_is_carried_is_noticed_by_its_id
     checkpoint_in_the_middle_of_a_batch_is_gone_on_from
     one_record_among_many_that_the_destination_refuses_is_found_and_put_aside
+    what_retention_took_at_the_source_is_a_counted_gap
 }
 
 /// Makes the news anew at the core, before a link has seen them.
@@ -185,6 +186,44 @@ async fn records_of_aborted_transactions_and_markers_stay_behind(rig: Rig) {
     let wanted: usize = contents(&rig.core, &rig.news).await.values().map(Vec::len).sum();
     assert_eq!(wanted, 4 * 60);
     same(&rig).await;
+    running.stop().await;
+}
+
+async fn what_retention_took_at_the_source_is_a_counted_gap(rig: Rig) {
+    // Records are of an hour ago, so this is some seconds from now.
+    news(&rig, &[("retention.ms", "3612000")]).await;
+    let running = rig.start();
+    rig.runs("one").await;
+    send(&rig, 0, 30).await;
+    let carried = async |wanted: usize| {
+        eventually(LIMIT, || async {
+            let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+            (found == wanted)
+                .then_some(())
+                .ok_or_else(|| format!("{found} of {wanted}"))
+        })
+        .await;
+    };
+    carried(30).await;
+    running.stop().await;
+    send(&rig, 30, 20).await;
+    eventually(LIMIT, || async {
+        let left: usize = contents(&rig.core, &rig.news).await.values().map(Vec::len).sum();
+        (left == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{left} are left"))
+    })
+    .await;
+    // Of this test alone, for an edge that tests share remembers what others said.
+    let instance = testkit::unique("two");
+    let running = rig.start_as(&instance);
+    let told = rig
+        .reports(&instance, |status| status.counters.get("lost") == Some(&20))
+        .await;
+    let remark = format!("lost to the other site: 20 records of {}", rig.news);
+    assert_eq!(told.detail.as_deref(), Some(&*remark));
+    send(&rig, 50, 10).await;
+    carried(40).await;
     running.stop().await;
 }
 

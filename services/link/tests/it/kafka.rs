@@ -15,7 +15,7 @@ pub(crate) fn url(name: &str) -> String {
 }
 
 /// The one port at which the core's clients are told to go through a line: one test at a time has it.
-static LINE: Mutex<()> = Mutex::const_new(());
+pub(crate) static LINE: Mutex<()> = Mutex::const_new(());
 
 /// A line to the core, to be used as its address.
 pub(crate) async fn line() -> (MutexGuard<'static, ()>, Proxy) {

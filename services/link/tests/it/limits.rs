@@ -319,3 +319,27 @@ async fn what_is_counted_is_what_crosses_also_when_topics_are_made() {
     .await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn limits_that_cannot_be_kept_because_librdkafka_carries_stand_in_every_status() {
+    let mut rig = Rig::small_edge().await;
+    rig.settings.whole_batches = false;
+    let running = rig.start();
+    rig.send(0, 50).await;
+    rig.all_is_carried().await;
+    let told = rig
+        .reports("one", |status| status.state == ServiceState::Running)
+        .await;
+    assert_eq!(told.detail, None, "no limit is set");
+    set(&rig, "budget/cap", Some("\"32KB\"")).await;
+    let told = rig.reports("one", |status| status.detail.is_some()).await;
+    assert!(
+        told.detail
+            .unwrap()
+            .contains("neither counted nor held to its budget")
+    );
+    set(&rig, "budget/cap", None).await;
+    rig.reports("one", |status| status.detail.is_none()).await;
+    running.stop().await;
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::broker::{DeadLetter, TopicSpec};
+use common::control;
 use common::schemas::ServiceState;
 use testkit::eventually;
 
@@ -61,6 +62,67 @@ async fn what_retention_took_is_a_counted_gap() {
         .unwrap();
     assert_eq!(checkpoint.lost.len(), 1);
     assert_eq!((checkpoint.lost[0].source, checkpoint.lost[0].count), (10, 7));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_to_wait_in_a_topic_made_again_is_counted_and_told_until_somebody_knows() {
+    let rig = Rig::embedded().await;
+    let set = async |key: &str, value: &str| {
+        control::set(&rig.edge, "link", key, Some(value.to_owned()), None)
+            .await
+            .unwrap();
+    };
+    let running = rig.start();
+    rig.send(0, 30).await;
+    rig.all_is_carried().await;
+    rig.reports("one", |status| {
+        let is = |name: &str, value: f64| status.gauges.get(name) == Some(&value);
+        is("route.readings.carried_records", 30.0) && is("route.readings.lag_records", 0.0)
+    })
+    .await;
+    set("route/readings", "\"paused\"").await;
+    rig.send(30, 20).await;
+    rig.reports("one", |status| {
+        status.gauges.get("route.readings.lag_records") == Some(&20.0)
+    })
+    .await;
+    rig.edge.delete_topic(&rig.readings).await.unwrap();
+    rig.edge
+        .create_topic(&TopicSpec::new(&rig.readings, 3))
+        .await
+        .unwrap();
+    set("route/readings", "\"running\"").await;
+    let told = rig
+        .reports("one", |status| status.counters.get("lost") == Some(&20))
+        .await;
+    let remark = format!("lost to the other site: 20 records of {}", rig.readings);
+    assert_eq!(told.detail.as_deref(), Some(&*remark));
+    eventually(LIMIT, || async {
+        let found = running.metrics("fieldline_link_lost_records");
+        (found.get("readings") == Some(&20.0))
+            .then_some(())
+            .ok_or_else(|| format!("{found:?}"))
+    })
+    .await;
+    running.stop().await;
+
+    // Also after a restart, as long as nobody has said that it is known.
+    let running = rig.start_as("two");
+    let told = rig
+        .reports("two", |status| {
+            status.counters.get("lost") == Some(&20) && status.gauges.contains_key("lost_ranges")
+        })
+        .await;
+    assert_eq!(told.detail.as_deref(), Some(&*remark));
+    let known = format!(
+        "\"{}/{}\"",
+        told.gauges["lost_records"], told.gauges["lost_ranges"]
+    );
+    set("lost", &known).await;
+    let told = rig.reports("two", |status| status.detail.is_none()).await;
+    assert_eq!(told.gauges["lost_unknown"], 0.0);
+    assert_eq!(told.counters["lost"], 20);
     running.stop().await;
 }
 

@@ -9,6 +9,7 @@ use link::moves::{self, Side, Sides};
 use testkit::eventually;
 
 use crate::kafka::url;
+use crate::live_first::{all_is_placed, live_first};
 use crate::rig::{LIMIT, Rig};
 
 /// Remembers what a group has read.
@@ -105,6 +106,80 @@ async fn groups_move(rig: &Rig) {
     assert!(of_group().any(|found| !found.exact && found.note.as_ref().unwrap().contains("seen again")));
     let marks = rig.core.watermarks(&at_core, 0).await.unwrap();
     assert!(of_group().all(|found| found.partition != 0 || found.position.unwrap() <= marks.high));
+}
+
+/// A group reads what came in and what waited, on one side and the other, both ways: each record once.
+async fn groups_move_beside_a_backlog(rig: Rig) {
+    let rig = live_first(rig);
+    let sides = Sides {
+        site: rig.site.clone(),
+        edge: rig.edge.clone(),
+        core: rig.core.clone(),
+        far: None,
+    };
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
+    let behind = format!("{at_core}.backlog");
+    let move_from = async |side, wanted: usize| {
+        let survey = moves::survey(&sides, &lanes, side, Some(&group)).await.unwrap();
+        assert_eq!(survey.moves.len(), wanted, "{survey:?}");
+        assert!(survey.moves.iter().all(|found| found.exact), "{survey:?}");
+        assert_eq!(moves::apply(&sides, side, &survey).await.unwrap(), wanted);
+    };
+    rig.send(0, 300).await;
+    let running = rig.start();
+    all_is_placed(&rig).await;
+    rig.send(300, 60).await;
+    assert_eq!(all_is_placed(&rig).await, (120, 600));
+    let mut seen: BTreeSet<_> = read(&rig.edge, &rig.readings, &group, 360)
+        .await
+        .into_iter()
+        .collect();
+    assert_eq!(seen.len(), 360);
+    move_from(Side::Edge, 6).await;
+    running.stop().await;
+    rig.send(360, 90).await;
+    let running = rig.start();
+    all_is_placed(&rig).await;
+    rig.send(450, 30).await;
+    all_is_placed(&rig).await;
+    for (topic, count) in [(&behind, 90), (&at_core, 30)] {
+        for record in read(&rig.core, topic, &group, count).await {
+            assert!(seen.insert(record.clone()), "{record:?} came twice");
+        }
+    }
+    move_from(Side::Core, 3).await;
+    rig.send(480, 20).await;
+    for record in read(&rig.edge, &rig.readings, &group, 20).await {
+        assert!(seen.insert(record.clone()), "{record:?} came twice");
+    }
+    assert_eq!(seen.len(), 500);
+    // Who has not read what waited goes back to that.
+    let other = testkit::unique("other");
+    all_is_placed(&rig).await;
+    read(&rig.core, &at_core, &other, 110).await;
+    let survey = moves::survey(&sides, &lanes, Side::Core, Some(&other))
+        .await
+        .unwrap();
+    assert!(
+        survey
+            .moves
+            .iter()
+            .all(|found| found.position == Some(0) && !found.exact),
+        "{survey:?}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_move_beside_a_backlog_see_each_record_once() {
+    groups_move_beside_a_backlog(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn groups_that_move_beside_a_backlog_from_an_embedded_edge_to_kafka_see_each_record_once() {
+    groups_move_beside_a_backlog(Rig::small_edge().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -237,10 +237,13 @@ const waiting = (value) => (known(value) ? (value === 0 ? "nothing" : records(va
 const carried = (value) => (value ? `${records(value)} since it started` : "nothing since it started");
 
 // What did not come across, and why; where that is nothing, in a word.
-function Missing({ counters }) {
+function Missing({ counters, gauges, may }) {
   const { lost = 0, refused = 0 } = counters ?? {};
-  if (!lost && !refused) return html`<div><dt>Lost or refused</dt><dd>nothing</dd></div>`;
-  return html`${lost ? html`<div><dt>Lost</dt><dd class="bad-text">${records(lost)}, gone before they were carried</dd></div>` : null}
+  const { lost_records = 0, lost_ranges = 0, lost_unknown = 0 } = gauges ?? {};
+  if (!lost && !lost_ranges && !refused) return html`<div><dt>Lost or refused</dt><dd>nothing</dd></div>`;
+  const known = () => post("/api/link", { lost: `${lost_records}/${lost_ranges}` });
+  return html`${lost || lost_ranges ? html`<div><dt>Lost</dt><dd class="bad-text" data-testid="lost">${lost ? records(lost) : "an unknown number of records"}, gone before they were carried${" "}
+      ${lost_unknown && may ? html`<${Action} kind="small" testid="lost-known" run=${known} done="It stays counted, and is told no more.">I know<//>` : null}</dd></div>` : null}
     ${refused ? html`<div><dt>Refused</dt><dd class="bad-text">${records(refused)}, kept as dead letters</dd></div>` : null}`;
 }
 
@@ -282,7 +285,7 @@ export function Link({ session }) {
             <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>
             <div><dt>Carried to this site</dt><dd>${carried(instance.counters?.carried_down)}</dd></div>
             <div><dt>Carried to headquarters</dt><dd>${carried(instance.counters?.carried_up)}</dd></div>
-            <${Missing} counters=${instance.counters} />
+            <${Missing} counters=${instance.counters} gauges=${instance.gauges} may=${may} />
           </dl>`
         : null}
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}

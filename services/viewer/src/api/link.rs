@@ -243,6 +243,8 @@ pub(crate) struct LinkSettings {
     allow: Option<String>,
     /// Routes by name: paused or running.
     routes: BTreeMap<String, String>,
+    /// How much of what is lost to the other site is known, as "records/ranges": it is remarked no more.
+    lost: Option<String>,
     /// What is to be as the settings file says, by key: budget/cap, route/news …
     as_configured: Vec<String>,
     /// Who says so; counts from the command line alone.
@@ -280,9 +282,19 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
         let bytes: ByteSize = allow.parse().map_err(|error| format!("allow: {error}"))?;
         set.insert("allow".to_owned(), Some(bytes.bytes().into()));
     }
+    if let Some(lost) = wanted.lost {
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !lost
+            .split_once('/')
+            .is_some_and(|(records, ranges)| number(records) && number(ranges))
+        {
+            return Err("lost: records and ranges, as 20/3".to_owned());
+        }
+        set.insert("lost".to_owned(), Some(lost.into()));
+    }
     if set.is_empty() || set.len() > MOST {
         return Err(format!(
-            "name what is to be set: 1 to {MOST} of budget, routes, allow, as_configured"
+            "name what is to be set: 1 to {MOST} of budget, routes, allow, lost, as_configured"
         ));
     }
     match set.keys().find(|key| !named(key)) {
@@ -319,10 +331,10 @@ mod tests {
 
     #[test]
     fn what_is_set_is_checked_first() {
-        let text = r#"{"budget": {"cap": "32KB", "per_day": null}, "allow": "20MB", "routes": {"news": "paused"},
+        let text = r#"{"budget": {"cap": "32KB", "per_day": null}, "allow": "20MB", "routes": {"news": "paused"}, "lost": "20/3",
             "as_configured": ["budget/share"]}"#;
         let set = wanted(text).unwrap();
-        assert_eq!(set.len(), 5);
+        assert_eq!(set.len(), 6);
         assert_eq!(set["allow"], Some(20_000_000.into()));
         assert_eq!(
             (&set["budget/per_day"], &set["budget/share"]),
@@ -335,6 +347,7 @@ mod tests {
             r#"{"routes": {"news": "off"}}"#,
             r#"{"routes": {"NEWS": "paused"}}"#,
             r#"{"allow": "much"}"#,
+            r#"{"lost": "20"}"#,
         ] {
             assert!(wanted(text).is_err(), "{text}");
         }

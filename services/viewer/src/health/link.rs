@@ -35,6 +35,20 @@ pub(super) fn held(service: &Service, now: i64) -> Option<Trouble> {
     })
 }
 
+/// What there is to say of what is lost to the other site, until somebody says that it is known.
+pub(super) fn lost(service: &Service) -> Option<Trouble> {
+    let gauge = |name: &str| service.gauges.get(name).copied().unwrap_or_default();
+    if service.service != "link" || gauge("lost_unknown") <= 0.0 {
+        return None;
+    }
+    let what = match gauge("lost_records") {
+        0.0 => "records are lost to the other site, nobody knows how many".to_owned(),
+        records => format!("{records} records are lost to the other site"),
+    };
+    let remedy = "Link says of which topics, and lets you say that you know; give topics a longer retention, or the link more of the line";
+    Some(error(what, remedy))
+}
+
 /// A link that carries nothing now.
 pub(super) fn idle(why: &str) -> Trouble {
     warning(
@@ -63,6 +77,21 @@ mod tests {
         assert!(!unanswered(&link, CONTACT_MS) && unanswered(&link, CONTACT_MS + 10_000));
         link.state = "paused";
         assert!(!unanswered(&link, CONTACT_MS + 10_000));
+    }
+
+    #[test]
+    fn what_is_lost_is_told_until_somebody_knows() {
+        let mut link = service("link", "a", "running");
+        assert!(lost(&link).is_none());
+        let gauges = [
+            ("lost_records", 20.0),
+            ("lost_ranges", 3.0),
+            ("lost_unknown", 3.0),
+        ];
+        link.gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
+        assert_eq!(lost(&link).unwrap().what, "20 records are lost to the other site");
+        link.gauges.insert("lost_unknown".into(), 0.0);
+        assert!(lost(&link).is_none());
     }
 
     #[test]

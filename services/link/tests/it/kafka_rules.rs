@@ -1,0 +1,106 @@
+//! At a core whose Kafka has rules, and lets an edge do no more than the set-up tells.
+
+use std::path::Path;
+
+use common::broker::{self, DeadLetter, TopicSpec};
+use common::identity::Authority;
+use common::schemas::ServiceState;
+use testkit::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::kafka::url;
+use crate::rig::{LIMIT, Rig, contents, record};
+
+/// Denies a principal all of a topic, as an administrator does (CreateAcls, version 1).
+async fn deny(server: &str, principal: &str, topic: &str) {
+    let mut request = vec![0, 30, 0, 1, 0, 0, 0, 7];
+    let text = |into: &mut Vec<u8>, text: &str| {
+        into.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        into.extend(text.as_bytes());
+    };
+    text(&mut request, "test");
+    // One rule, for a topic of this very name; from any host; all operations; deny.
+    request.extend([0, 0, 0, 1, 2]);
+    text(&mut request, topic);
+    request.push(3);
+    text(&mut request, principal);
+    text(&mut request, "*");
+    request.extend([2, 2]);
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream
+        .write_u32(u32::try_from(request.len()).unwrap())
+        .await
+        .unwrap();
+    stream.write_all(&request).await.unwrap();
+    let mut answer = vec![0; usize::try_from(stream.read_u32().await.unwrap()).unwrap()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer[12..], [0, 0, 0, 0], "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
+async fn record_refused_by_an_edge_that_may_write_no_dead_letters_at_the_core_is_one_at_the_edge() {
+    let mut rig = Rig::small_edge().await;
+    let directory = testkit::temp_dir();
+    let ca = url("ENGINES_TLS_CA");
+    for name in ["ca.crt", "ca.key"] {
+        let from = Path::new(&ca).with_file_name(name);
+        std::fs::copy(from, directory.path().join(name)).unwrap();
+    }
+    let own = Authority::load(directory.path())
+        .unwrap()
+        .issue_site(&rig.site)
+        .unwrap();
+    rig.settings.core = broker::Settings::url(url("KAFKA_TLS_URL"));
+    rig.settings.core.tls = broker::Tls {
+        ca: Some(ca.into()),
+        certificate: Some(own.certificate),
+        key: Some(own.key),
+        unverified: false,
+    };
+    let letters = format!("{}.dead-letter", rig.news);
+    let server = url("KAFKA_URL").replace("kafka://", "");
+    deny(&server, &format!("User:CN={}", rig.site), &letters).await;
+
+    let mut spec = TopicSpec::new(&rig.news, 3);
+    spec.max_message_bytes = 2000;
+    rig.edge.create_topic(&spec).await.unwrap();
+    let mut records: Vec<_> = (0..60).map(|number| record(&rig.news, number)).collect();
+    records[31].value = Some(vec![b'x'; 5000].into());
+    rig.core.producer().unwrap().send_all(records).await.unwrap();
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+        (found == 59)
+            .then_some(())
+            .ok_or_else(|| format!("{found} of 59"))
+    })
+    .await;
+    let told = rig
+        .reports("one", |status| {
+            status.state == ServiceState::Running && status.counters.get("refused") == Some(&1)
+        })
+        .await;
+    let said = told.last_error.unwrap();
+    assert!(said.contains("this site's dead letters"), "{said}");
+    let found = contents(&rig.edge, &letters).await;
+    let found: Vec<_> = found
+        .values()
+        .flatten()
+        .map(|record| DeadLetter::of(record).unwrap())
+        .collect();
+    assert_eq!(
+        (found.len(), &found[0].topic, &*found[0].service),
+        (1, &rig.news, "link")
+    );
+    assert_eq!(
+        contents(&rig.core, &letters)
+            .await
+            .values()
+            .map(Vec::len)
+            .sum::<usize>(),
+        0
+    );
+    running.stop().await;
+}

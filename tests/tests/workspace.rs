@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// A crate may know crates of lower levels only, and those of its own level not at all.
 const LEVELS: &[(&str, u32)] = &[
@@ -263,5 +264,37 @@ fn every_service_has_a_readme_and_a_main_of_one_line() {
             ));
         }
     }
+    none(problems);
+}
+
+/// The third-party files of the page are those that were looked at: the README beside them says what each was.
+#[test]
+fn third_party_files_of_the_page_are_what_their_readme_says() {
+    let dir = root().join("services/viewer/page/vendor");
+    let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+    let mut said: BTreeMap<&str, &str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.split_once("  "))
+        .map(|(hash, name)| (name, hash))
+        .collect();
+    let mut problems = Vec::new();
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        let digest = Sha256::digest(std::fs::read(dir.join(&name)).unwrap());
+        let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        if said.remove(name.as_str()) != Some(&hash) {
+            problems.push(format!("{name} is not what README.md says: it has {hash}"));
+        }
+        if !readme.contains(&format!("`{name}`")) {
+            problems.push(format!("README.md does not say where {name} is from"));
+        }
+    }
+    problems.extend(
+        said.keys()
+            .map(|name| format!("{name} is in README.md and not there")),
+    );
     none(problems);
 }

@@ -74,7 +74,7 @@ pub(crate) struct AuditPage {
 
 /// Searches who did what, newest first, at most 31 days at once.
 #[utoipa::path(get, path = "/api/audit", params(AuditQuery),
-    responses((status = 200, body = AuditPage), (status = 400, body = ProblemBody)))]
+    responses((status = 200, body = AuditPage), (status = 400, body = ProblemBody), (status = 403, body = ProblemBody)))]
 pub(crate) async fn list(State(app): Site, Params(query): Params<AuditQuery>) -> Result<Json<AuditPage>> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let wrong = || Problem::bad_request("before is no time in milliseconds and not the `next` of a page");

@@ -43,7 +43,7 @@ async fn ask(
 
 /// Asks the core for an asset (edge). Asking again for what is asked for says the same.
 #[utoipa::path(post, path = "/api/assets/{id}/request", params(("id" = String, Path)), request_body = By,
-    responses((status = 200, body = AskedView), (status = 409, body = ProblemBody)))]
+    responses((status = 200, body = AskedView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn request(
     State(app): Site,
     identity: Identity,
@@ -55,7 +55,7 @@ pub(crate) async fn request(
 
 /// Takes a request back (edge).
 #[utoipa::path(post, path = "/api/assets/{id}/cancel", params(("id" = String, Path)), request_body = By,
-    responses((status = 200, body = AskedView), (status = 409, body = ProblemBody)))]
+    responses((status = 200, body = AskedView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn cancel(
     State(app): Site,
     identity: Identity,
@@ -128,7 +128,7 @@ pub(crate) struct ExpiryView {
 
 /// Sets when an asset expires (core); every edge is told.
 #[utoipa::path(post, path = "/api/assets/{id}/expiry", params(("id" = String, Path)), request_body = Expiry,
-    responses((status = 200, body = ExpiryView), (status = 409, body = ProblemBody)))]
+    responses((status = 200, body = ExpiryView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn expiry(
     State(app): Site,
     Path(id): Path<String>,

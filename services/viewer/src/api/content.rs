@@ -36,7 +36,7 @@ fn shown(media_type: &str) -> bool {
 /// Sends an asset's bytes.
 #[utoipa::path(get, path = "/api/assets/{id}/content", params(("id" = String, Path), ContentQuery),
     responses((status = 200, description = "the bytes"), (status = 206, description = "a range of them"),
-        (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
+        (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 416, body = ProblemBody)))]
 pub(crate) async fn content(
     State(app): Site,
     Path(id): Path<String>,

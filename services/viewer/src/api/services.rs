@@ -133,7 +133,7 @@ async fn tell(
 
 /// Lets a service work.
 #[utoipa::path(post, path = "/api/services/{name}/start", params(("name" = String, Path)), request_body = Command,
-    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn start(
     State(app): Site,
     identity: Identity,
@@ -145,7 +145,7 @@ pub(crate) async fn start(
 
 /// Lets a service finish what it holds, and wait.
 #[utoipa::path(post, path = "/api/services/{name}/stop", params(("name" = String, Path)), request_body = Command,
-    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn stop(
     State(app): Site,
     identity: Identity,
@@ -211,7 +211,8 @@ async fn edge_tell(
 }
 
 /// Lets the mirror fetch what is ready (edge).
-#[utoipa::path(post, path = "/api/mirror/start", request_body = By, responses((status = 200, body = CommandView)))]
+#[utoipa::path(post, path = "/api/mirror/start", request_body = By,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn mirror_start(
     State(app): Site,
     identity: Identity,
@@ -221,7 +222,8 @@ pub(crate) async fn mirror_start(
 }
 
 /// Stops the mirror after the chunks in hand (edge).
-#[utoipa::path(post, path = "/api/mirror/stop", request_body = By, responses((status = 200, body = CommandView)))]
+#[utoipa::path(post, path = "/api/mirror/stop", request_body = By,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn mirror_stop(
     State(app): Site,
     identity: Identity,
@@ -231,7 +233,8 @@ pub(crate) async fn mirror_stop(
 }
 
 /// Carries nothing until resumed (edge).
-#[utoipa::path(post, path = "/api/link/pause", request_body = By, responses((status = 200, body = CommandView)))]
+#[utoipa::path(post, path = "/api/link/pause", request_body = By,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn link_pause(
     State(app): Site,
     identity: Identity,
@@ -241,7 +244,8 @@ pub(crate) async fn link_pause(
 }
 
 /// Carries again (edge).
-#[utoipa::path(post, path = "/api/link/resume", request_body = By, responses((status = 200, body = CommandView)))]
+#[utoipa::path(post, path = "/api/link/resume", request_body = By,
+    responses((status = 200, body = CommandView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn link_resume(
     State(app): Site,
     identity: Identity,

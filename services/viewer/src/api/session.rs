@@ -190,8 +190,8 @@ pub(crate) struct NewPassword {
 /// Changes one's own password. All other sessions of the user end; the caller's goes on under a new cookie.
 #[utoipa::path(post, path = "/api/session/password", request_body = NewPassword,
     responses((status = 200, body = SessionView), (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
-        (status = 403, body = ProblemBody, description = "the old password is wrong"), (status = 409, body = ProblemBody),
-        (status = 429, body = ProblemBody)))]
+        (status = 403, body = ProblemBody, description = "the old password is wrong, or another site's page could have sent this"),
+        (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 429, body = ProblemBody)))]
 pub(crate) async fn password(
     State(app): Site,
     identity: Identity,

@@ -111,7 +111,7 @@ pub(crate) async fn reports(app: &App) -> Result<Vec<(String, Option<i64>)>> {
 }
 
 /// Lists the edges (core).
-#[utoipa::path(get, path = "/api/sites", responses((status = 200, body = SitesView)))]
+#[utoipa::path(get, path = "/api/sites", responses((status = 200, body = SitesView), (status = 404, body = ProblemBody)))]
 pub(crate) async fn list(State(app): Site) -> Result<Json<SitesView>> {
     app.only(Kind::Core)?;
     Ok(Json(edges(&app).await?))
@@ -162,7 +162,8 @@ pub(crate) struct EnrolledView {
 /// Enrols an edge (core): its topics, and its right to use the depot with this certificate. One that was revoked is
 /// enrolled anew.
 #[utoipa::path(post, path = "/api/sites", request_body = Enrolment,
-    responses((status = 201, body = EnrolledView), (status = 200, body = EnrolledView), (status = 400, body = ProblemBody)))]
+    responses((status = 201, body = EnrolledView), (status = 200, body = EnrolledView), (status = 400, body = ProblemBody),
+        (status = 404, body = ProblemBody)))]
 pub(crate) async fn enrol(
     State(app): Site,
     Input(enrolment): Input<Enrolment>,
@@ -309,7 +310,7 @@ pub(crate) struct RequestsView {
 
 /// Lists what an edge asked for and what became of it (core).
 #[utoipa::path(get, path = "/api/requests", params(RequestsQuery),
-    responses((status = 200, body = RequestsView), (status = 400, body = ProblemBody)))]
+    responses((status = 200, body = RequestsView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(crate) async fn requests(
     State(app): Site,
     Params(query): Params<RequestsQuery>,

@@ -44,7 +44,8 @@ pub(crate) struct UsersView {
 }
 
 /// Lists the users.
-#[utoipa::path(get, path = "/api/users", responses((status = 200, body = UsersView)))]
+#[utoipa::path(get, path = "/api/users",
+    responses((status = 200, body = UsersView), (status = 403, body = ProblemBody)))]
 pub(crate) async fn list(State(app): Site) -> Result<Json<UsersView>> {
     let users = sign_in::users(&app).await?;
     Ok(Json(UsersView {
@@ -64,7 +65,8 @@ pub(crate) struct NewUser {
 
 /// Adds a user.
 #[utoipa::path(post, path = "/api/users", request_body = NewUser,
-    responses((status = 201, body = UserView), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody)))]
+    responses((status = 201, body = UserView), (status = 400, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody)))]
 pub(crate) async fn add(
     State(app): Site,
     Input(new): Input<NewUser>,
@@ -97,7 +99,8 @@ pub(crate) struct UserEdit {
 
 /// Changes a user, whose sessions end.
 #[utoipa::path(post, path = "/api/users/{name}", params(("name" = String, Path)), request_body = UserEdit,
-    responses((status = 200, body = UserView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
+    responses((status = 200, body = UserView), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody)))]
 pub(crate) async fn set(
     State(app): Site,
     identity: Identity,

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::rejection::RawPathParamsRejection::InvalidUtf8InPathParam;
+use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -43,6 +44,11 @@ pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         Ok(identity) => identity,
         Err(problem) => return refused(problem),
     };
+    // Handlers read text from paths, and what axum answers where there is none is no problem document.
+    let open = RawPathParams::from_request_parts(&mut parts, &()).await;
+    if let (Some(_), Err(InvalidUtf8InPathParam(_))) = (&identity, open) {
+        return refused(Problem::bad_request("the path is not UTF-8"));
+    }
     let allowed = allowed(identity.as_ref(), needs);
     if let Some(identity) = &identity {
         parts.extensions.insert(identity.clone());

@@ -61,6 +61,9 @@ async fn wrong_calls_are_told_what_is_right() {
     assert!(problem["detail"].as_str().unwrap().contains("nam"));
     let (status, _) = rig.answer(Method::DELETE, "/api/site", None).await;
     assert_eq!(status, 405);
+    for path in ["/api/assets/%FF", "/api/topics/%C3%28/records"] {
+        assert_eq!(rig.answer(Method::GET, path, None).await.0, 400, "{path}");
+    }
     let (status, _) = rig.post("/api/services/nobody/start", json!({})).await;
     assert_eq!(status, 404);
 }
@@ -71,13 +74,6 @@ async fn description_of_the_api_names_every_route() {
     let description = rig.get("/api/openapi.json").await;
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() >= 27, "{} paths", paths.len());
-    let list = &paths["/api/assets"]["get"]["responses"];
-    for refusal in ["400", "default"] {
-        assert!(
-            list[refusal]["content"]["application/problem+json"].is_object(),
-            "{list}"
-        );
-    }
     assert_eq!(paths["/api/session"]["post"]["security"], serde_json::json!([]));
     for path in [
         "/api/assets/{id}/request",

@@ -14,6 +14,7 @@ mod link;
 mod logs;
 mod mirror_order;
 mod people;
+mod promised;
 mod rig;
 mod rights;
 mod set_up;

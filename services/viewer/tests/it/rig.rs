@@ -114,12 +114,14 @@ impl Rig {
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let mut request = self
             .http
-            .request(method, format!("{}{path}", self.url))
+            .request(method.clone(), format!("{}{path}", self.url))
             .header("x-fieldline", "1");
         if let Some(body) = body {
             request = request.json(&body);
         }
-        request.send().await.unwrap()
+        let response = request.send().await.unwrap();
+        promised(&method, path, &response);
+        response
     }
 
     /// The answer's status and JSON.
@@ -164,6 +166,12 @@ impl Rig {
         })
         .await
     }
+}
+
+fn promised(method: &Method, path: &str, response: &Response) {
+    let kind = response.headers().get("content-type");
+    let kind = kind.map(|kind| kind.to_str().unwrap());
+    crate::promised::check(method, path, response.status().as_u16(), kind);
 }
 
 async fn serve(settings: &Settings, site: &str, stop: &Stop) -> String {
@@ -212,7 +220,7 @@ impl Rig {
     ) -> Answer {
         let mut request = self
             .stranger
-            .request(method, format!("{url}{path}"))
+            .request(method.clone(), format!("{url}{path}"))
             .header("x-fieldline", "1");
         if !cookie.is_empty() {
             request = request.header("cookie", cookie);
@@ -221,6 +229,7 @@ impl Rig {
             request = request.json(&body);
         }
         let response = request.send().await.unwrap();
+        promised(&method, path, &response);
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         // A stream of events has no end to wait for.
         let stream = headers

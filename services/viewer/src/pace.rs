@@ -163,9 +163,10 @@ impl Moved {
         newest(&mut self.noted);
     }
 
-    /// The last minute in which anything was moved, as far as it was heard.
-    pub(crate) fn last(&self) -> Option<Minute> {
-        self.minutes.values().next_back().copied()
+    /// The minutes in which anything was moved after a time, as far as it was heard.
+    pub(crate) fn since(&self, at: i64) -> Vec<Minute> {
+        let later = self.minutes.values().filter(|minute| minute.last_at > at);
+        later.copied().collect()
     }
 
     /// The rate over the newest of them; none when nothing was ever moved.
@@ -274,7 +275,8 @@ mod tests {
             &word(199 * 60_000 + 5_000, "bytes_received", 5_000),
         );
         assert_eq!(moved.measured(), Some(measured));
-        let last = moved.last().unwrap();
-        assert_eq!((last.ms, last.bytes), (5_000, 5_000));
+        let last = moved.since(199 * 60_000);
+        assert_eq!((last.len(), last[0].ms, last[0].bytes), (1, 5_000, 5_000));
+        assert!(moved.since(last[0].last_at).is_empty());
     }
 }

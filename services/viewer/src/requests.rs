@@ -214,7 +214,9 @@ async fn walk_one(app: &App, site: &SiteId, bucket: i32) -> Result<(), table::Er
         let rows = app.table.select(select).await?;
         for row in &rows {
             let asset_id = row.text("asset_id").and_then(|id| id.parse().ok());
-            let at = row.timestamp("requested_at").or_else(|| row.timestamp("responded_at"));
+            let at = row
+                .timestamp("requested_at")
+                .or_else(|| row.timestamp("responded_at"));
             if let (Some(asset_id), Some(attempt), Some(at)) = (asset_id, row.int("attempt"), at) {
                 let id = RequestId::new(site, &asset_id, attempt);
                 app.requests.note(id, at, row.text("requested_by"));

@@ -162,9 +162,9 @@ impl Services {
         self.known().moved.measured()
     }
 
-    /// The last minute in which the mirror moved bytes, as far as this process heard.
-    pub(crate) fn moved_last(&self) -> Option<Minute> {
-        self.known().moved.last()
+    /// The minutes in which the mirror moved bytes after a time, as far as this process heard.
+    pub(crate) fn moved_since(&self, at: i64) -> Vec<Minute> {
+        self.known().moved.since(at)
     }
 
     /// Takes in what an earlier process noted of that.

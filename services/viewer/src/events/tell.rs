@@ -125,7 +125,7 @@ fn log(result: Result<()>, what: &str) {
 
 /// Notes what the mirror moved since it was noted last.
 async fn note(app: &App, noted: &mut i64) -> Result<()> {
-    if let Some(minute) = app.services.moved_last().filter(|last| last.last_at() > *noted) {
+    for minute in app.services.moved_since(*noted) {
         app.broker.producer()?.send(minute.note()?).await?;
         *noted = minute.last_at();
     }

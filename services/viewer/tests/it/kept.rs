@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::broker::{Outgoing, TopicSpec};
 use common::chassis::{Span, now_ms};
-use common::schemas::{ServiceState, ServiceStatus, topic};
+use common::schemas::{ServiceHistory, ServiceState, ServiceStatus, decode, topic};
 use common::table::Write;
 use serde_json::{Value, json};
 use testkit::eventually;
@@ -70,22 +70,28 @@ async fn what_a_request_takes_is_told_at_the_last_rate_also_when_status_is_compa
         )
         .await;
     }
-    let known = |estimate: &Value| estimate["bytes_per_second"] == 2_000.0;
+    let known = |estimate: &Value| estimate["measured_over_s"] == 10;
     let before = rig.shows("/api/mirror/estimate", known).await;
     assert_eq!(
-        (&before["seconds"], &before["measured_over_s"], &before["as_of"]),
-        (&json!(1.5), &json!(10), &json!(began + 11_000))
+        (&before["seconds"], &before["bytes_per_second"], &before["as_of"]),
+        (&json!(1.5), &json!(2_000.0), &json!(began + 11_000))
     );
     eventually(LIMIT, || async {
-        let mut noted = 0;
-        let count = |record: common::broker::Record| {
-            noted += usize::from(record.key.is_some_and(|key| key.starts_with(b"viewer/moved/")));
+        let mut newest = 0;
+        let look = |record: common::broker::Record| {
+            if record.key.is_some_and(|key| key.starts_with(b"viewer/moved/")) {
+                newest = decode::<ServiceHistory>(&record.value.unwrap()).unwrap().at;
+            }
         };
         rig.broker
-            .read_to_end(topic::SERVICE_HISTORY, count)
+            .read_to_end(topic::SERVICE_HISTORY, look)
             .await
             .unwrap();
-        if noted > 0 { Ok(()) } else { Err("not noted yet") }
+        if newest == began + 11_000 {
+            Ok(())
+        } else {
+            Err(newest)
+        }
     })
     .await;
     // Compaction leaves the last word alone, or nothing once the service has gone.

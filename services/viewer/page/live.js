@@ -1,7 +1,7 @@
 // What the site pushes. One EventSource; views listen to the kinds of events they show.
 import { get } from "./api.js";
 
-const KINDS = ["hello", "reset", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror", "volume", "history"];
+const KINDS = ["hello", "reset", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror", "volume", "history", "dead_letters", "audit"];
 const listeners = new Map();
 let source = null;
 let connected = false;

@@ -88,9 +88,9 @@ export function Chip({ state, label, testid, calm }) {
 
 const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 
-// A small picture: an edge has previews; headquarters has the pictures themselves, once they are downloaded.
+// A small picture: the preview. Headquarters has the pictures themselves too, and small ones cost no more than a preview.
 export function Thumb({ asset }) {
-  const whole = asset && !("has_preview" in asset) && ["downloaded", "broadcast"].includes(asset.state) && PICTURE.test(asset.media_type ?? "");
+  const whole = asset?.size <= 8192 && ["downloaded", "broadcast"].includes(asset.state) && PICTURE.test(asset.media_type ?? "");
   const source = asset?.has_preview ? "preview" : whole ? "content" : null;
   return html`<span class="thumb" aria-hidden="true">${source ? html`<img key=${asset.asset_id} src="/api/assets/${asset.asset_id}/${source}" alt="" loading="lazy" decoding="async" />` : null}</span>`;
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::index::{Index, pack};
 use crate::problem::{Problem, Result};
+use crate::requests::Requests;
 use crate::services::Services;
 use crate::settings::Settings;
 use crate::sign_in::SignIn;
@@ -53,6 +54,8 @@ pub(crate) struct App {
     pub(crate) index: Index,
     /// Where the core's newest record of each asset lies; empty at an edge.
     pub(crate) places: crate::headquarters::Places,
+    /// Where the core's previews lie; empty at an edge.
+    pub(crate) previews: crate::previews::Previews,
     pub(crate) services: Services,
     /// Their last log lines.
     pub(crate) logs: crate::logs::Logs,
@@ -61,10 +64,16 @@ pub(crate) struct App {
     /// What is told to the pages that are open.
     pub(crate) hub: crate::events::Hub,
     pub(crate) lanes: crate::events::Lanes,
+    /// What edges asked for last; empty at an edge.
+    pub(crate) requests: Requests,
     pub(crate) usage: crate::events::Usage,
     pub(crate) settings: Settings,
     pub(crate) page: crate::page::Page,
     pub(crate) sign_in: SignIn,
+    /// Whether anything was written into the audit since pages were told.
+    pub(crate) audited: std::sync::atomic::AtomicBool,
+    /// Which dead letters were sent again.
+    pub(crate) letters: crate::letters::Letters,
     pub(crate) strangers: crate::audit::Strangers,
     pub(crate) turns: Turns,
     /// Held while a site is enrolled or revoked, or bytes are given back.
@@ -106,6 +115,16 @@ impl App {
             "{} is a site of kind {own}; this is there at a site of kind {other}",
             self.site
         )))
+    }
+
+    /// Waits until it is known what edges asked for.
+    pub(crate) async fn requested(&self) -> Result<&Requests> {
+        match tokio::time::timeout(INDEX_LIMIT, self.requests.ready()).await {
+            Ok(()) => Ok(&self.requests),
+            Err(_) => {
+                Err(Problem::unavailable("the requests are still being read").hint("try again in a moment"))
+            }
+        }
     }
 
     /// Waits for the index's first reading.

@@ -4,6 +4,7 @@
 //! that stays `asked` is of a change that a crash cut off, which may have happened.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -130,6 +131,7 @@ async fn write(app: &App, deed: Deed, outcome: &str) -> Result<Entry, table::Err
         .set("detail", deed.detail)
         .set("outcome", cut(outcome));
     app.table.upsert(write.ttl(*app.settings.audit_retention)).await?;
+    app.audited.store(true, Ordering::Relaxed);
     Ok(entry)
 }
 
@@ -146,6 +148,7 @@ pub(crate) async fn finish(app: &App, entry: Entry, outcome: &str) {
         .set("id", &entry.id)
         .set("outcome", cut(outcome));
     let written = app.table.upsert(write.ttl(*app.settings.audit_retention)).await;
+    app.audited.store(true, Ordering::Relaxed);
     if let Err(error) = written {
         tracing::warn!(id = entry.id, error = %telemetry::chain(&error), "audit entry stays as asked");
     }
@@ -187,6 +190,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// When what lies here was written down.
+    pub(crate) fn at(&self) -> i64 {
+        self.at
+    }
+
     /// Reads `<at>` or `<at>.<id>`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (at, id) = text.split_once('.').unwrap_or((text, ""));

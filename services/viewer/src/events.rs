@@ -28,9 +28,21 @@ const MAX_BYTES: usize = 1024 * 1024;
 const QUEUE: usize = 64;
 
 /// The kinds of events.
-pub(crate) const NAMES: [&str; 12] = [
-    "hello", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror",
-    "volume", "history",
+pub(crate) const NAMES: [&str; 14] = [
+    "hello",
+    "assets",
+    "services",
+    "logs",
+    "problems",
+    "sites",
+    "requests",
+    "lanes",
+    "link",
+    "mirror",
+    "volume",
+    "history",
+    "dead_letters",
+    "audit",
 ];
 /// Tells a listener to read anew what it shows.
 pub(crate) const RESET: &str = "reset";

@@ -171,6 +171,7 @@ pub(crate) async fn listed(app: &App, id: &AssetId, now: i64) -> Result<Option<C
         hash: place.hash.map(Into::into),
         announced_at: entry.at,
         expires_at: entry.expires_at,
+        has_preview: app.previews.has(id),
         deliveries: deliveries(app, id).await?,
         ..CoreView::default()
     }))
@@ -206,6 +207,7 @@ pub(crate) async fn whole(app: &App, id: &AssetId, now: i64) -> Result<CoreView>
         downloaded_at: asset.downloaded_at,
         broadcast_at: at("broadcast_at"),
         withdrawn_at: at("withdrawn_at"),
+        has_preview: app.previews.has(id),
         deliveries: deliveries(app, id).await?,
     })
 }

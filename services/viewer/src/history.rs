@@ -1,4 +1,5 @@
-//! The link's past as it wrote it down in `service-history`, in memory: two rings of figures.
+//! The link's past as it wrote it down in `service-history`, in memory: two rings of figures. And what the mirror moved, as
+//! this service noted it there.
 //!
 //! The topic is read from its beginning at start, which is some thousand small records, and followed. A point's place is
 //! told by its time, so what comes twice or late is put where it belongs.
@@ -12,6 +13,7 @@ use common::schemas::{self, ServiceHistory, topic};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::pace::Minute;
 use crate::tape;
 
 /// More figures than a link with many routes has; beyond it none is added.
@@ -154,6 +156,9 @@ pub(crate) async fn follow(app: &App) -> Result<(), broker::Error> {
     let mut reader = tape::from_the_beginning(&app.broker, topic::SERVICE_HISTORY).await?;
     loop {
         for record in reader.next(500, Duration::from_secs(10)).await? {
+            if let Some(minute) = Minute::noted(&record) {
+                app.services.remember(minute);
+            }
             if let Some(at) = app.history.hear(&record)
                 && at >= app.started_at - MINUTE_MS
             {

@@ -1,8 +1,12 @@
 //! How fast services work, from what they count in their own words.
+//!
+//! What the mirror moved is also noted, by the minute, in `service-history`: `service-status` is compacted, and after a
+//! restart has no more than the last word. A minute's note lies under the key of its slot, so that there are sixty at most.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use common::schemas::ServiceStatus;
+use common::broker::{Outgoing, Record};
+use common::schemas::{self, ServiceHistory, ServiceStatus, topic};
 
 /// Over how long a rate is taken.
 const SPAN_MS: i64 = 60_000;
@@ -12,6 +16,9 @@ const APART_MS: i64 = 2_000;
 const GAP_MS: i64 = 15_000;
 /// How many minutes of work are kept.
 const MINUTES: usize = 60;
+const SLOTS: i64 = 60;
+/// What the keys of notes begin with.
+const NOTE: &str = "viewer/moved/";
 
 /// One instance's counters over the last minute.
 #[derive(Debug, Default)]
@@ -70,18 +77,64 @@ pub(crate) struct Measured {
     pub(crate) as_of: i64,
 }
 
-#[derive(Debug)]
-struct Minute {
-    minute: i64,
+/// What was moved in a minute, and how much of it that took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Minute {
     ms: i64,
     bytes: i64,
     last_at: i64,
 }
 
+impl Minute {
+    /// Reads a note.
+    pub(crate) fn noted(record: &Record) -> Option<Self> {
+        let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
+        key.strip_prefix(NOTE)?;
+        let note = schemas::decode::<ServiceHistory>(record.value.as_deref()?).ok()?;
+        #[expect(clippy::cast_possible_truncation, reason = "was whole, and below 2^53")]
+        let figure = |name: &str| note.figures.get(name).map(|figure| *figure as i64);
+        let minute = Self {
+            ms: figure("ms")?,
+            bytes: figure("bytes")?,
+            last_at: note.at,
+        };
+        (minute.ms > 0 && minute.bytes > 0 && minute.last_at > 0).then_some(minute)
+    }
+
+    /// The note of it.
+    #[expect(clippy::cast_precision_loss, reason = "bytes of a minute stay below 2^53")]
+    pub(crate) fn note(&self) -> Result<Outgoing, schemas::Error> {
+        let figures = [("ms", self.ms as f64), ("bytes", self.bytes as f64)];
+        let note = ServiceHistory {
+            service: "viewer".to_owned(),
+            at: self.last_at,
+            every_s: 0,
+            figures: figures.map(|(name, figure)| (name.to_owned(), figure)).into(),
+        };
+        let key = format!("{NOTE}{}", self.number() % SLOTS);
+        Ok(Outgoing::new(
+            topic::SERVICE_HISTORY,
+            key,
+            schemas::encode(&note)?,
+        ))
+    }
+
+    /// When it last moved anything.
+    pub(crate) fn last_at(&self) -> i64 {
+        self.last_at
+    }
+
+    fn number(&self) -> i64 {
+        self.last_at / 60_000
+    }
+}
+
 /// The minutes in which the mirror moved bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
-    minutes: VecDeque<Minute>,
+    minutes: BTreeMap<i64, Minute>,
+    /// The same as an earlier process noted it.
+    noted: BTreeMap<i64, Minute>,
 }
 
 impl Moved {
@@ -97,42 +150,55 @@ impl Moved {
         if !(1..=GAP_MS).contains(&ms) || moved <= 0 {
             return;
         }
-        let minute = status.reported_at / 60_000;
-        if self.minutes.back().is_none_or(|last| last.minute != minute) {
-            self.minutes.push_back(Minute {
-                minute,
-                ms: 0,
-                bytes: 0,
-                last_at: 0,
-            });
-        }
-        if let Some(last) = self.minutes.back_mut() {
-            last.ms += ms;
-            last.bytes = last.bytes.saturating_add(moved);
-            last.last_at = status.reported_at;
-        }
-        while self.minutes.len() > MINUTES {
-            self.minutes.pop_front();
-        }
+        let minute = self.minutes.entry(status.reported_at / 60_000).or_default();
+        minute.ms += ms;
+        minute.bytes = minute.bytes.saturating_add(moved);
+        minute.last_at = minute.last_at.max(status.reported_at);
+        newest(&mut self.minutes);
     }
 
-    /// The rate over all of them; none when nothing was ever moved.
+    /// Takes a note in.
+    pub(crate) fn remember(&mut self, minute: Minute) {
+        self.noted.insert(minute.number(), minute);
+        newest(&mut self.noted);
+    }
+
+    /// The minutes in which anything was moved after a time, as far as it was heard.
+    pub(crate) fn since(&self, at: i64) -> Vec<Minute> {
+        let later = self.minutes.values().filter(|minute| minute.last_at > at);
+        later.copied().collect()
+    }
+
+    /// The rate over the newest of them; none when nothing was ever moved.
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     pub(crate) fn measured(&self) -> Option<Measured> {
-        let ms: i64 = self.minutes.iter().map(|minute| minute.ms).sum();
-        let bytes: i64 = self.minutes.iter().map(|minute| minute.bytes).sum();
+        let mut all = self.noted.clone();
+        for (number, minute) in &self.minutes {
+            let known = all.entry(*number).or_default();
+            // Of the same minute, whoever listened longer knows more.
+            if minute.ms >= known.ms {
+                *known = *minute;
+            }
+        }
+        newest(&mut all);
+        let ms: i64 = all.values().map(|minute| minute.ms).sum();
+        let bytes: i64 = all.values().map(|minute| minute.bytes).sum();
         Some(Measured {
             bytes_per_second: bytes as f64 * 1000.0 / ms as f64,
             over_s: (ms + 999) / 1000,
-            as_of: self.minutes.back()?.last_at,
+            as_of: all.values().next_back()?.last_at,
         })
+    }
+}
+
+fn newest(minutes: &mut BTreeMap<i64, Minute>) {
+    while minutes.len() > MINUTES {
+        minutes.pop_first();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use common::schemas::ServiceState;
 
     use super::*;
@@ -187,5 +253,30 @@ mod tests {
             (measured.bytes_per_second, measured.over_s, measured.as_of),
             (1000.0, 10, 15_000)
         );
+    }
+
+    #[test]
+    fn what_was_noted_counts_where_nothing_more_was_heard() {
+        let minute = |number: i64, ms: i64, bytes: i64| Minute {
+            ms,
+            bytes,
+            last_at: number * 60_000 + ms,
+        };
+        let mut moved = Moved::default();
+        for number in 0..200 {
+            moved.remember(minute(number, 10_000, 20_000));
+        }
+        let measured = moved.measured().unwrap();
+        assert_eq!((measured.bytes_per_second, measured.over_s), (2_000.0, 600));
+        // A process that began within a minute has heard a part of it.
+        let before = word(199 * 60_000, "bytes_received", 0);
+        moved.hear(
+            Some(&before),
+            &word(199 * 60_000 + 5_000, "bytes_received", 5_000),
+        );
+        assert_eq!(moved.measured(), Some(measured));
+        let last = moved.since(199 * 60_000);
+        assert_eq!((last.len(), last[0].ms, last[0].bytes), (1, 5_000, 5_000));
+        assert!(moved.since(last[0].last_at).is_empty());
     }
 }

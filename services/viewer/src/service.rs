@@ -84,11 +84,13 @@ impl chassis::Service for Viewer {
             volume,
             index: Index::new(settings.max_assets),
             places: headquarters::Places::default(),
+            previews: crate::previews::Previews::default(),
             services: Services::default(),
             logs: crate::logs::Logs::default(),
             history: crate::history::History::default(),
             hub: events::Hub::new(host.started_at()),
             lanes: events::Lanes::default(),
+            requests: crate::requests::Requests::default(),
             usage: events::Usage::default(),
             turns: Default::default(),
             asking: tokio::sync::Mutex::new(()),
@@ -97,6 +99,8 @@ impl chassis::Service for Viewer {
             stop: host.stop(),
             page: crate::page::Page::load(),
             sign_in,
+            audited: Default::default(),
+            letters: Default::default(),
             strangers: Default::default(),
             settings,
         });
@@ -125,10 +129,10 @@ impl chassis::Service for Viewer {
             Ok(())
         });
         if self.app.kind == Kind::Core {
-            self.host.spawn(
-                "requests",
-                follow(Follow::Requests, self.app.clone(), stop.clone()),
-            );
+            for (name, what) in [("requests", Follow::Requests), ("previews", Follow::Previews)] {
+                self.host
+                    .spawn(name, follow(what, self.app.clone(), stop.clone()));
+            }
         }
         if self.app.kind == Kind::Edge {
             self.host
@@ -159,6 +163,8 @@ enum Follow {
     History,
     /// At the core: what edges ask for, and what becomes of it.
     Requests,
+    /// At the core: the small pictures.
+    Previews,
 }
 
 impl Follow {
@@ -169,6 +175,7 @@ impl Follow {
             (Self::History, _) => Ok(crate::history::follow(app).await?),
             (Self::Assets, Kind::Edge) => edge::follow(app).await,
             (Self::Assets, Kind::Core) => headquarters::follow(app).await,
+            (Self::Previews, _) => Ok(crate::previews::follow(app).await?),
             (Self::Requests, _) => events::follow_requests(app).await,
         }
     }

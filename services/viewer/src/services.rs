@@ -8,7 +8,7 @@ use common::broker::{self, Broker, Position, Record};
 use common::control::{self, Told, setting, subject};
 use common::schemas::{self, Desired, ServiceControl, ServiceSetting, ServiceState, ServiceStatus, topic};
 
-use crate::pace::{Measured, Moved, Pace};
+use crate::pace::{Measured, Minute, Moved, Pace};
 use crate::view::Service;
 
 /// How long a service may say nothing before that is said of it.
@@ -148,17 +148,28 @@ impl Services {
         .collect()
     }
 
-    /// Counts a dead letter.
-    pub(crate) fn letter(&self, service: &str) {
+    /// Counts a dead letter, or with -1 one less.
+    pub(crate) fn letter(&self, service: &str, more: i64) {
         let mut known = self.known();
         if known.letters.len() < MAX_INSTANCES || known.letters.contains_key(service) {
-            *known.letters.entry(service.to_owned()).or_default() += 1;
+            let count = known.letters.entry(service.to_owned()).or_default();
+            *count = (*count + more).max(0);
         }
     }
 
     /// The mirror's rate while it moved bytes, over the last hour of that.
     pub(crate) fn moved(&self) -> Option<Measured> {
         self.known().moved.measured()
+    }
+
+    /// The minutes in which the mirror moved bytes after a time, as far as this process heard.
+    pub(crate) fn moved_since(&self, at: i64) -> Vec<Minute> {
+        self.known().moved.since(at)
+    }
+
+    /// Takes in what an earlier process noted of that.
+    pub(crate) fn remember(&self, minute: Minute) {
+        self.known().moved.remember(minute);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -100,16 +100,19 @@ pub(crate) struct CoreView {
     pub(crate) downloaded_at: Option<i64>,
     pub(crate) broadcast_at: Option<i64>,
     pub(crate) withdrawn_at: Option<i64>,
+    pub(crate) has_preview: bool,
     /// Who asked for it, and what became of that.
     pub(crate) deliveries: Vec<RequestView>,
 }
 
 /// One attempt of a site to get an asset.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct RequestView {
     pub(crate) request_id: Option<String>,
     pub(crate) site: Option<String>,
     pub(crate) asset_id: Option<String>,
+    /// The asset's title; null among an asset's own `deliveries`.
+    pub(crate) title: Option<String>,
     pub(crate) attempt: Option<i32>,
     pub(crate) requested_at: Option<i64>,
     pub(crate) requested_by: Option<String>,
@@ -128,6 +131,7 @@ impl RequestView {
             request_id: text("request_id"),
             site: text("site"),
             asset_id: text("asset_id"),
+            title: None,
             attempt: row.int("attempt"),
             requested_at: row.timestamp("requested_at"),
             requested_by: text("requested_by"),
@@ -186,7 +190,7 @@ pub(crate) struct Service {
     pub(crate) rate: Option<f64>,
     /// How many records it is behind; null where it does not say.
     pub(crate) lag: Option<f64>,
-    /// Records that it could not process, since they are kept.
+    /// Records that it could not process, since they are kept, but those that were sent again.
     pub(crate) dead_letters: i64,
     /// How long it has run; null when it does not.
     pub(crate) uptime_s: Option<i64>,

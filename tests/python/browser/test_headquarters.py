@@ -1,8 +1,15 @@
 """What headquarters does: looks on as assets pass, sees who asked and got what, takes an asset back."""
+import hashlib
+import json
+import re
+from pathlib import Path
+
 from playwright.sync_api import Page, expect
 
+import installation
+import stored
 from api import eventually
-from conftest import OpenPage
+from conftest import OpenPage, make_users
 from installation import Installation
 
 STAGES = ("feed", "downloader", "broadcaster", "responder")
@@ -30,10 +37,132 @@ def test_assets_pass_the_lanes_and_who_got_what_is_told(main: Installation, open
     told = page.get_by_role("row").filter(has=page.locator(f"a[href='#/assets/{asset_id}']"))
     expect(told).to_contain_text("edge-1")
     expect(told).to_contain_text("Delivered", timeout=30_000)
+    # What was asked for last stands first, also when the page is read anew.
+    for _ in range(2):
+        expect(page.locator("tbody tr").first).to_contain_text(newest_request(main))
+        page.reload()
     page.get_by_test_id("nav-edges").click()
-    expect(page.get_by_test_id("site-edge-1")).to_be_visible()
+    edge = page.get_by_test_id("site-edge-1")
+    cell = lambda name: edge.locator(f"td[data-label='{name}']")  # noqa: E731
+    expect(cell("Last word")).to_have_text(re.compile(r"just now|ago"))
+    holds = str(main.edge.get("/api/mirror")["mirrored"]["assets"])
+    expect(cell("Holds")).to_have_text(holds, timeout=30_000)
+    expect(cell("Lag")).to_have_text(re.compile(r"^[\d,]+$"))
     page.goto(f"/#/assets/{asset_id}")
-    expect(page.get_by_role("region", name="Who asked for it")).to_contain_text("edge-1")
+    asked = page.get_by_role("region", name="Who asked for it")
+    expect(asked.locator("td[data-label=Edge]")).to_have_text("edge-1")
+    expect(asked.locator("td[data-label=By]")).to_have_text("command line")
+    for name in ("Asked", "Delivered"):
+        expect(asked.locator(f"td[data-label={name}] time")).to_be_visible()
+
+
+def test_the_life_of_an_asset_is_told_with_times_at_both_sites(main: Installation, open_page: OpenPage) -> None:
+    asset_id = delivered(main)
+    core = open_page(main.core, "ada", f"#/assets/{asset_id}")
+    edge = open_page(main.edge, "fred", f"#/assets/{asset_id}")
+    when = re.compile(r"20\d\d.*\d:\d\d")
+
+    def fact(page: Page, name: str):
+        return page.locator("dl.facts > div").filter(has=page.locator("dt", has_text=re.compile(f"^{name}$"))).locator("dd")
+
+    for name in ("Announced", "Downloaded", "Broadcast"):
+        expect(fact(core, name)).to_have_text(when)
+    for name in ("Broadcast", "Requested", "Sent to headquarters", "Answered", "Arrived"):
+        expect(fact(edge, name)).to_have_text(when)
+    expect(fact(edge, "Requested")).to_contain_text("by command line")
+
+
+def newest_request(main: Installation) -> str:
+    """Which asset was asked for last, as all the requests of the edge have it."""
+    requests = main.core.get("/api/requests?site=edge-1")["requests"]
+    newest = max(requests, key=lambda one: one["requested_at"])
+    return main.core.get(f"/api/assets/{newest['asset_id']}")["title"]
+
+
+def test_the_lanes_cost_no_more_than_their_previews(main: Installation, open_page: OpenPage) -> None:
+    eventually(60, "pictures have passed", lambda: sum(one["has_preview"] for one in main.core.get("/api/lanes")["lanes"]["broadcaster"]) > 3)
+    page = open_page(main.core, "ada", "#/")
+    answers = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.get_by_test_id("nav-lanes").click()
+    expect(page.get_by_test_id("lane-broadcaster").locator("img").first).to_be_visible()
+    page.wait_for_load_state("load")
+    pictures = page.locator(".lanes img")
+    eventually(20, "the pictures are drawn", lambda: all(pictures.evaluate_all("all => all.filter((one) => one.getBoundingClientRect().top < innerHeight).map((one) => one.complete)")))
+    read = [answer for answer in answers if "/api/assets/" in answer.url]
+    assert read and all(answer.url.endswith("/preview") for answer in read), [answer.url for answer in read]
+    # Four lanes of twelve, some of the same assets: a picture of 6 KiB at most for each.
+    assert sum(len(answer.body()) for answer in read) < 4 * 12 * 6 * 1024
+
+
+def test_more_requests_than_a_page_has_are_read_on_demand(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.core, "vera", "#/lanes")
+    [one, *_] = main.core.get("/api/requests?site=edge-1")["requests"] or [None]
+    assert one or delivered(main)
+    one = one or main.core.get("/api/requests?site=edge-1")["requests"][0]
+
+    def answer(route) -> None:
+        limit = int(route.request.url.split("limit=")[1])
+        many = [{**one, "request_id": f"edge-1.{number:032x}.1", "title": f"Number {number}", "requested_at": 1_700_000_000_000 + number} for number in range(600)]
+        some = many[::-1][:limit]
+        route.fulfill(body=json.dumps({"requests": some, "next": "x" if limit < 600 else None, "older": True}), content_type="application/json")
+
+    page.route("**/api/requests?*", answer)
+    page.get_by_test_id("nav-requests").click()
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(100)
+    expect(rows.first).to_contain_text("Number 599")
+    expect(page.get_by_test_id("requests-known")).to_have_text("the newest 100")
+    for count in (300, 500, 600):
+        page.get_by_test_id("earlier-requests").click()
+        expect(rows).to_have_count(count)
+    expect(rows.last).to_contain_text("Number 0")
+    expect(page.get_by_text("Older requests are not listed here")).to_be_visible()
+
+
+def test_a_service_tells_how_long_it_is_up_and_how_fast_it_works(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.core, "vera", "#/services")
+    card = page.get_by_test_id("service-downloader")
+    expect(card).to_contain_text(re.compile(r"up for \d+ (s|min|h)"))
+    expect(card).to_contain_text(re.compile(r"\d+\.\d records/s"), timeout=60_000)
+
+
+def test_a_dead_letter_is_sent_again_on_the_page_and_what_comes_of_it_is_pushed(directory: Path, open_page: OpenPage) -> None:
+    # A newer program wrote them, or a disk has damaged them: they fail again.
+    place = directory / "letters"
+    first = installation.demo(place)
+    asked = lambda core: sum(one["high"] - one["low"] for one in core.get("/api/topics/edge-1.ASSET_REQUEST")["offsets"])  # noqa: E731
+    try:
+        first.core.post("/api/services/responder/stop")
+        eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] > 4)
+        eventually(20, "responder pauses", lambda: first.core.service("responder")[0]["state"] == "paused")
+        for asset in first.edge.get("/api/assets?limit=2")["assets"]:
+            first.edge.post(f"/api/assets/{asset['asset_id']}/request")
+        eventually(30, "the requests are at headquarters", lambda: asked(first.core) == 2)
+    finally:
+        first.stop()
+    newer = hashlib.sha256(b"a schema of the next version").digest()[:4]
+    assert stored.change(place / "data/core", "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:]) > 0
+    second = installation.demo(place, port=first.port)
+    try:
+        core = second.core
+        make_users(core)
+        page = open_page(core, "olga", "#/dead-letters")
+        letters = page.get_by_test_id("dead-letter")
+        expect(page.get_by_text("No dead letters.")).to_be_visible()
+        core.post("/api/services/responder/start")
+        expect(letters).to_have_count(2, timeout=30_000)
+        assert core.get("/api/status")["dead_letters"] == 2
+        page.get_by_test_id("redrive").first.click()
+        expect(page.get_by_test_id("toast")).to_contain_text("on its way again")
+        expect(page.get_by_test_id("redriven")).to_have_count(1)
+        # It fails again, which is a dead letter of its own, and comes by itself.
+        expect(letters).to_have_count(3, timeout=30_000)
+        expect(page.get_by_test_id("letters-known")).to_have_text("3 dead letters")
+        expect(page.get_by_test_id("redriven")).to_contain_text("by olga")
+        assert core.get("/api/status")["dead_letters"] == 2
+    finally:
+        second.stop()
 
 
 def test_an_edge_that_was_never_heard_of_is_told_first_and_a_revoked_one_last(main: Installation, open_page: OpenPage) -> None:
@@ -94,5 +223,9 @@ def test_the_audit_tells_the_operator_who_did_what_from_where(main: Installation
     page: Page = open_page(main.core, "olga", "#/audit")
     expect(page.get_by_test_id("audit-row").first).to_be_visible()
     expect(page.get_by_test_id("audit-row").first).to_contain_text("127.0.0.1")
+    # What somebody does meanwhile comes by itself.
+    main.core.post("/api/services/feed/log-level", {"level": None})
+    expect(page.get_by_test_id("audit-row").first).to_contain_text("service.log_level")
+    expect(page.get_by_test_id("audit-row").first).to_contain_text("done")
     page.get_by_role("searchbox").fill("nobody did this")
     expect(page.get_by_test_id("audit-row")).to_have_count(0)

@@ -4,7 +4,7 @@ import { post } from "../api.js";
 import * as live from "../live.js";
 import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
 import { Answer } from "./core.js";
-import { bytes, moment } from "../format.js";
+import { bytes, moment, span } from "../format.js";
 
 const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 
@@ -26,6 +26,8 @@ export function Asset({ session, rest }) {
   const { data: asset, problem, reload } = useLive(`/api/assets/${encodeURIComponent(id)}`, null);
   useEffect(() => live.on("assets", ({ assets }) => (assets ?? []).some((one) => one.asset_id === id) && reload()), [id, reload]);
   const may = (right) => session.rights.includes(right);
+  const askable = session.kind === "edge" && ["available", "refused", "cancelled"].includes(asset?.state);
+  const { data: cost } = useLive(askable ? `/api/mirror/estimate?ids=${encodeURIComponent(id)}` : null, null);
   if (!asset) return html`<${Head} title="Asset" /><${Notice} problem=${problem} onRetry=${reload} />`;
   const edge = session.kind === "edge";
   const whole = edge ? asset.state === "mirrored" : asset.hash && asset.state !== "failed";
@@ -66,6 +68,7 @@ export function Asset({ session, rest }) {
           ${edge && may("evict") && ["requesting", "requested", "ready", "mirrored"].includes(asset.state) ? html`<${Action} testid="pin" title="What is pinned is never evicted to make room" run=${change(asset.pinned_at ? "unpin" : "pin")} done=${asset.pinned_at ? "Unpinned." : "Pinned."}>${asset.pinned_at ? "Unpin" : "Pin"}<//>` : null}
           ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//><${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
         </div>
+        ${askable && cost?.assets && may("request") ? html`<p class="quiet" data-testid="cost">It will cost ${bytes(cost.bytes)}${cost.seconds === null ? ", time not known yet" : html`, ${span(cost.seconds)} at ${bytes(cost.bytes_per_second)}/s, measured <${Age} at=${cost.as_of} />`}.</p>` : null}
         ${asset.description ? html`<p class="description">${asset.description}</p>` : null}
         <${Facts} facts=${[
           ["Size", bytes(asset.size)], ["Type", asset.media_type], ["File", asset.file_name], ["Credit", asset.credit], ["Created", moment(asset.created_at)],

@@ -180,7 +180,8 @@ function Cost({ chosen, mirror }) {
   const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
   const rate = mirror?.bytes_per_second;
   const time = rate ? `, ${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
-  return html`<span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>`;
+  return html`<span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>
+    ${askable.length && rate ? html`<span class="quiet">measured <${Age} at=${mirror.as_of} /></span>` : null}`;
 }
 
 export function Assets({ session }) {

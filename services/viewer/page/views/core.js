@@ -1,5 +1,5 @@
 // Headquarters: assets as they pass, who asked for what, and how the edges are.
-import { html, useEffect, useState } from "../html.js";
+import { html, useCallback, useState } from "../html.js";
 import { get, query } from "../api.js";
 import * as live from "../live.js";
 import { Age, Chip, Empty, Head, Notice, Thumb, useLive, useTime } from "../ui.js";
@@ -12,37 +12,11 @@ const STAGES = [
   ["responder", "Responder", "requests answered"],
 ];
 
-// What is known of assets that are only named: read once each, and kept while the page is open.
-const MANY = 2000;
-const known = new Map();
-const note = (asset) => {
-  if (known.size >= MANY) known.delete(known.keys().next().value);
-  known.set(asset.asset_id, asset);
-};
-
-export function useAssets(ids) {
-  const [, draw] = useState(0);
-  const missing = [...new Set(ids)].filter((id) => !known.has(id)).slice(0, 50);
-  useEffect(() => {
-    if (!missing.length) return undefined;
-    let gone = false;
-    const one = (id) => get(`/api/assets/${id}`).then(note, () => note({ asset_id: id }));
-    Promise.all(missing.map(one)).then(() => gone || draw((number) => number + 1));
-    return () => (gone = true);
-  }, [missing.join()]);
-  useEffect(() => live.on("assets", ({ assets }) => {
-    const shown = (assets ?? []).filter((asset) => known.has(asset.asset_id));
-    shown.forEach((asset) => known.set(asset.asset_id, { ...known.get(asset.asset_id), ...asset }));
-    if (shown.length) draw((number) => number + 1);
-  }), []);
-  return known;
-}
-
 // What is as it should be needs no colour.
 const USUAL = new Set(["announced", "downloaded", "broadcast", "ready"]);
 
-function Tile({ tile, asset }) {
-  return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}"><${Thumb} asset=${asset} /><div>
+function Tile({ tile }) {
+  return html`<li><a class="lane-tile" href="#/assets/${tile.asset_id}"><${Thumb} asset=${tile} /><div>
     <b>${tile.title || tile.asset_id}</b>
     <div class="quiet parts">${USUAL.has(tile.state) ? html`<span>${stateName(tile.state)}</span>` : html`<${Chip} state=${tile.state} />`}${tile.site && html`<span>${tile.site}</span>`}<${Age} at=${tile.at} /></div>
   </div></a></li>`;
@@ -50,30 +24,29 @@ function Tile({ tile, asset }) {
 
 export function Lanes() {
   const { data, problem, reload } = useLive("/api/lanes", "lanes");
-  const assets = useAssets(Object.values(data?.lanes ?? {}).flatMap((tiles) => tiles.map((tile) => tile.asset_id)));
   return html`<${Head} title="Lanes" />
     <${Notice} problem=${problem} onRetry=${reload} />
     <div class="lanes">
       ${STAGES.map(([id, name, what]) => html`<section key=${id} data-testid="lane-${id}" aria-label=${name}>
         <h2>${name}</h2><p class="quiet">${what}</p>
-        <ul>${(data?.lanes?.[id] ?? []).map((tile) => html`<${Tile} key=${`${tile.asset_id}${tile.site ?? ""}`} tile=${tile} asset=${assets.get(tile.asset_id)} />`)}</ul>
+        <ul>${(data?.lanes?.[id] ?? []).map((tile) => html`<${Tile} key=${`${tile.asset_id}${tile.site ?? ""}`} tile=${tile} />`)}</ul>
         ${data && !(data.lanes?.[id] ?? []).length ? html`<p class="quiet">Nothing has passed yet.</p>` : null}
       </section>`)}
     </div>`;
 }
 
-const SITES = 50;
+const PAGE = 100;
 
-// The requests of all edges, each edge's newest.
-async function readRequests() {
-  const { sites } = await get("/api/sites");
-  const pages = await Promise.all(sites.slice(0, SITES).map((one) => get(`/api/requests${query({ site: one.site, limit: 500 })}`)));
-  return { requests: pages.flatMap((page) => page.requests), next: pages.some((page) => page.next) || sites.length > SITES };
-}
-
-function putRequests(old, { requests }) {
-  const changed = new Set(requests.map((one) => one.request_id));
-  return old && { ...old, requests: [...requests, ...old.requests.filter((one) => !changed.has(one.request_id))] };
+// Newest first, as the site lists them. Of what is pushed, that which is older than those shown stays among the rest.
+function putRequests(old, { requests }, most) {
+  if (!old) return undefined;
+  const shown = new Map(old.requests.map((one) => [one.request_id, one]));
+  const oldest = old.requests.at(-1)?.requested_at ?? 0;
+  for (const one of requests) {
+    if (shown.has(one.request_id) || !old.next || (one.requested_at ?? 0) >= oldest) shown.set(one.request_id, one);
+  }
+  const all = [...shown.values()].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
+  return { ...old, requests: all.slice(0, most), next: all.length > most ? "more" : old.next };
 }
 
 // What headquarters has answered to a request.
@@ -83,19 +56,23 @@ export function Answer({ one }) {
 }
 
 export function Requests() {
-  const { data, problem, reload } = useLive(readRequests, "requests", putRequests);
-  const requests = [...(data?.requests ?? [])].sort((a, b) => (b.requested_at ?? 0) - (a.requested_at ?? 0));
-  const assets = useAssets(requests.slice(0, MANY).map((one) => one.asset_id));
-  return html`<${Head} title="Requests"><span class="quiet">${data?.next ? `the newest ${count(requests.length)}` : many(requests.length, "request")}</span><//>
+  const [most, setMost] = useState(PAGE);
+  const read = useCallback(() => get(`/api/requests${query({ limit: most })}`), [most]);
+  const { data, problem, loading, reload } = useLive(read, "requests", (old, pushed) => putRequests(old, pushed, most));
+  const requests = data?.requests ?? [];
+  const known = !data ? "" : data.next || data.older ? `the newest ${count(requests.length)}` : many(requests.length, "request");
+  return html`<${Head} title="Requests"><span class="quiet" data-testid="requests-known">${known}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && requests.length === 0 ? html`<${Empty} title="Nobody has asked for anything yet.">Requests of the edges appear here, with what became of them.<//>` : null}
     ${requests.length ? html`<div class="scroll cards" tabindex="0" role="region" aria-label="Requests"><table>
       <thead><tr><th>Edge</th><th>Asset</th><th>Asked</th><th>By</th><th>Answer</th><th>Delivered</th></tr></thead>
       <tbody>${requests.map((one) => html`<tr key=${one.request_id}>
-        <td data-label="Edge">${one.site}</td><td data-label="Asset"><a href="#/assets/${one.asset_id}">${assets.get(one.asset_id)?.title || one.asset_id}</a></td><td data-label="Asked"><${Age} at=${one.requested_at} /></td><td data-label="By">${one.requested_by}</td>
+        <td data-label="Edge">${one.site}</td><td data-label="Asset"><a href="#/assets/${one.asset_id}">${one.title || one.asset_id}</a></td><td data-label="Asked"><${Age} at=${one.requested_at} /></td><td data-label="By">${one.requested_by}</td>
         <td data-label="Answer"><${Answer} one=${one} /></td>
         <td data-label="Delivered">${one.delivered_at ? html`<span><${Chip} state="delivered" /> <${Age} at=${one.delivered_at} /></span>` : "–"}</td></tr>`)}</tbody>
-    </table></div>` : null}`;
+    </table></div>` : null}
+    ${data?.next ? html`<button type="button" data-testid="earlier-requests" disabled=${loading} onClick=${() => setMost((old) => old + 2 * PAGE)}>Earlier</button>`
+      : data?.older ? html`<p class="quiet">Older requests are not listed here; each asset tells who asked for it.</p>` : null}`;
 }
 
 // As the site itself judges it: an edge with nothing to say says so every quarter of an hour.
@@ -126,7 +103,7 @@ export function Edges() {
   const { data, problem, reload } = useLive("/api/sites", "sites");
   const now = live.now();
   const sites = [...(data?.sites ?? [])].sort((a, b) => place(a, now) - place(b, now) || NAMES.compare(a.site, b.site));
-  return html`<${Head} title="Edges"><span class="quiet">${many(sites.length, "edge")}</span><//>
+  return html`<${Head} title="Edges"><span class="quiet">${data ? many(sites.length, "edge") : ""}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && sites.length === 0 ? html`<${Empty} title="No edge is enrolled."><code>fieldline site add NAME</code> enrols one.<//>` : null}
     ${sites.length ? html`<p class="quiet">What each edge last said of itself. It knows, holds and waits for assets; its lag is records that waited for its link, both ways.</p>

@@ -53,7 +53,7 @@ export function Mirror({ session }) {
     <${Notice} problem=${mirror.problem} onRetry=${mirror.reload} />
     <section class="card wide">
       ${cost && cost.assets > 0
-        ? html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${cost.seconds !== null ? html`, ${cost.seconds < 1 ? "" : "about "}<b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s` : ", the time is not known before some bytes have moved"}.</p>`
+        ? html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${cost.seconds !== null ? html`, ${cost.seconds < 1 ? "" : "about "}<b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s, measured <${Age} at=${cost.as_of} />` : ", the time is not known before some bytes have moved"}.</p>`
         : html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`}
       <p class="quiet">Bytes move only after you start, and until everything that is ready is here. Stopping keeps what has arrived.</p>
       ${total > 0 && (working || done < total)

@@ -1,9 +1,9 @@
 // What an operator needs: services, what could not be processed, who did what, who may.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
+import * as live from "../live.js";
 import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, useLive } from "../ui.js";
-import { useAssets } from "./core.js";
-import { bytes, clock, count, day, moment } from "../format.js";
+import { bytes, clock, count, day, many, moment } from "../format.js";
 
 const LOUD = new Set(["error", "warn"]);
 
@@ -129,7 +129,7 @@ async function redriven() {
 }
 
 export function DeadLetters({ session }) {
-  const { data, problem, reload } = useLive("/api/dead-letters?limit=200", null);
+  const { data, problem, reload } = useLive("/api/dead-letters?limit=200", "dead_letters", () => undefined);
   const [again, setAgain] = useState(new Map());
   const letters = data?.dead_letters ?? [];
   const may = session.rights.includes("dead_letters");
@@ -137,19 +137,19 @@ export function DeadLetters({ session }) {
   useEffect(() => {
     // Without it the list is the same but for this word.
     look().catch(() => {});
-  }, []);
+  }, [data]);
   const redrive = (one) => async () => {
     await post(`/api/dead-letters/${encodeURIComponent(one.topic)}/${one.partition}/${one.offset}/redrive`);
-    await Promise.all([reload(), look()]);
+    await reload();
   };
   const shown = letters.map((one) => ({ ...one, id: `${one.topic}/${one.partition}/${one.offset}` }));
-  return html`<${Head} title="Dead letters"><button type="button" onClick=${reload}>Read again</button><//>
+  return html`<${Head} title="Dead letters"><span class="quiet" data-testid="letters-known">${!data ? "" : data.more ? `the newest ${count(letters.length)}` : many(letters.length, "dead letter")}</span><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     ${data && letters.length === 0 ? html`<${Empty} title="No dead letters.">Records that a service cannot process are kept here with the reason, and hold up nothing.<//>` : null}
     <ul class="rows">${shown.map((one) => html`<li key=${one.id} class="card wide" data-testid="dead-letter">
       <div class="row spread"><div><b>${one.error}</b><div class="quiet">${one.service ?? "?"} · ${one.origin ? `${one.origin.topic} ${one.origin.partition}:${one.origin.offset}` : one.topic} · <${Age} at=${one.timestamp} /></div>
-        ${again.has(one.id) ? html`<div class="quiet" data-testid="redriven">Sent again <${Age} at=${again.get(one.id).at} /> by ${again.get(one.id).user}. If it fails again, that is a dead letter of its own.</div>` : null}</div>
-      ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">${again.has(one.id) ? "Redrive again" : "Redrive"}<//>` : null}</div></li>`)}</ul>`;
+        ${one.redriven_at ? html`<div class="quiet" data-testid="redriven">Sent again <${Age} at=${one.redriven_at} />${again.has(one.id) ? ` by ${again.get(one.id).user}` : ""}. If it fails again, that is a dead letter of its own.</div>` : null}</div>
+      ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">${one.redriven_at ? "Redrive again" : "Redrive"}<//>` : null}</div></li>`)}</ul>`;
 }
 
 // What people ask for, as the audit calls it and in words.
@@ -164,10 +164,12 @@ const DEEDS = {
 
 const isAsset = (one) => one.action.startsWith("asset.") && one.target;
 
-function Target({ one, assets }) {
+function Target({ one }) {
   if (!isAsset(one)) return one.target;
-  return html`<a href="#/assets/${one.target}">${assets.get(one.target)?.title || one.target}</a>`;
+  return html`<a href="#/assets/${one.target}">${one.title || one.target}</a>`;
 }
+
+const entryId = (one) => `${one.at}/${one.id}`;
 
 export function Audit() {
   const [filter, setFilter] = useState({ q: "", user: "" });
@@ -175,7 +177,6 @@ export function Audit() {
   const entries = found ?? [];
   const [next, setNext] = useState(null);
   const [problem, setProblem] = useState(null);
-  const assets = useAssets(entries.filter(isAsset).map((one) => one.target));
   const read = async (before) => {
     try {
       const page = await get(`/api/audit${query({ ...filter, before, limit: 100 })}`);
@@ -186,11 +187,29 @@ export function Audit() {
       setProblem(error);
     }
   };
+  // What is new comes before what is shown; what is shown may have an outcome now.
+  const shown = useRef(null);
+  shown.current = { entries, by: query(filter) };
+  const refresh = async () => {
+    const page = await get(`/api/audit${query({ ...filter, limit: 100 })}`);
+    if (shown.current.by !== query(filter)) return;
+    const newest = new Set(page.entries.map(entryId));
+    const older = shown.current.entries.filter((one) => !newest.has(entryId(one)));
+    const joins = older.length < shown.current.entries.length;
+    setFound(joins ? [...page.entries, ...older] : page.entries);
+    if (!joins) setNext(page.next);
+  };
   useEffect(() => {
     const timer = setTimeout(() => read(null), 200);
-    return () => clearTimeout(timer);
+    // What cannot be read now is read with the next change.
+    const again = () => refresh().catch(() => {});
+    const offs = [live.on("audit", again), live.on("reset", again), live.on("connection", ({ connected }) => connected && again())];
+    return () => {
+      clearTimeout(timer);
+      offs.forEach((off) => off());
+    };
   }, [filter.q, filter.user]);
-  return html`<${Head} title="Audit"><button type="button" onClick=${() => read(null)}>Read again</button><//>
+  return html`<${Head} title="Audit" />
     <div class="toolbar">
       <input type="search" aria-label="Search the audit" placeholder="Search: a name, link.pause" value=${filter.q} onInput=${(event) => setFilter({ ...filter, q: event.target.value })} />
       <input aria-label="Only this user" placeholder="User" value=${filter.user} onInput=${(event) => setFilter({ ...filter, user: event.target.value })} />
@@ -199,8 +218,8 @@ export function Audit() {
     ${entries.length || !found ? null : html`<p class="quiet">${next ? "Nothing in the last 31 days before this; earlier may have more." : "Nothing matches."}</p>`}
     <div class="scroll cards" tabindex="0" role="region" aria-label="Audit"><table>
       <thead><tr><th>When</th><th>Who</th><th>From</th><th>What</th><th>Of</th><th>Outcome</th></tr></thead>
-      <tbody>${entries.map((one) => html`<tr key=${`${one.at}/${one.id}`} data-testid="audit-row"><td data-label="When"><${Age} at=${one.at} /></td><td data-label="Who"><span>${one.user ?? "somebody unknown"}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</span></td><td data-label="From">${one.from}</td>
-        <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} assets=${assets} />` : null}</td>
+      <tbody>${entries.map((one) => html`<tr key=${entryId(one)} data-testid="audit-row"><td data-label="When"><${Age} at=${one.at} /></td><td data-label="Who"><span>${one.user ?? "somebody unknown"}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</span></td><td data-label="From">${one.from}</td>
+        <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} />` : null}</td>
         <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${one.detail}</span>` : null}</span></td></tr>`)}</tbody>
     </table></div>
     ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;

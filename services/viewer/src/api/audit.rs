@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
 use super::input::Params;
+use crate::app::App;
 use crate::audit::{self, Place, Search};
 use crate::problem::{Problem, ProblemBody, Result};
 
@@ -42,13 +43,20 @@ pub(crate) struct EntryView {
     from: Option<String>,
     action: Option<String>,
     target: Option<String>,
+    /// The title of the asset that it is about.
+    title: Option<String>,
     /// asked, until it is done, `refused: …` or `failed: …`.
     outcome: Option<String>,
     detail: Option<String>,
 }
 
 impl EntryView {
-    fn of(row: &Row) -> Self {
+    fn of(app: &App, row: &Row) -> Self {
+        let asset = row
+            .text("action")
+            .is_some_and(|action| action.starts_with("asset."));
+        let id = row.text("target").filter(|_| asset);
+        let entry = id.and_then(|id| app.index.get(&id.parse().ok()?));
         let text = |column| row.text(column).map(str::to_owned);
         Self {
             at: row.timestamp("at").unwrap_or_default(),
@@ -58,6 +66,7 @@ impl EntryView {
             from: text("address"),
             action: text("action"),
             target: text("target"),
+            title: entry.map(|entry| entry.title.into()),
             outcome: text("outcome"),
             detail: text("detail"),
         }
@@ -89,7 +98,7 @@ pub(crate) async fn list(State(app): Site, Params(query): Params<AuditQuery>) ->
     };
     let (rows, next) = audit::search(&app, &search).await?;
     Ok(Json(AuditPage {
-        entries: rows.iter().map(EntryView::of).collect(),
+        entries: rows.iter().map(|row| EntryView::of(&app, row)).collect(),
         next: next.map(|place| place.to_string()),
     }))
 }

@@ -14,7 +14,7 @@ use super::Site;
 use super::input::Params;
 use crate::app::{App, Kind, asset_id};
 use crate::problem::{Problem, ProblemBody, Result};
-use crate::{edge, headquarters};
+use crate::{edge, headquarters, previews};
 
 /// How to get the bytes.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -36,6 +36,7 @@ fn shown(media_type: &str) -> bool {
 /// Sends an asset's bytes.
 #[utoipa::path(get, path = "/api/assets/{id}/content", params(("id" = String, Path), ContentQuery),
     responses((status = 200, description = "the bytes"), (status = 206, description = "a range of them"),
+        (status = 304, description = "they are what you have"),
         (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 416, body = ProblemBody)))]
 pub(crate) async fn content(
     State(app): Site,
@@ -47,6 +48,10 @@ pub(crate) async fn content(
     let size = app.volume.stat(&hash).await?;
     let size = size
         .ok_or_else(|| Problem::conflict(format!("the bytes of asset {id} are not in this site's volume")))?;
+    let tag = format!("\"{hash}\"");
+    if has(&headers, &tag) {
+        return Ok(unchanged(&tag));
+    }
     let asked = headers
         .get(header::RANGE)
         .and_then(|range| range.to_str().ok())
@@ -83,11 +88,7 @@ pub(crate) async fn content(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.extend(
-        HeaderValue::from_str(&format!("\"{hash}\""))
-            .ok()
-            .map(|tag| (header::ETAG, tag)),
-    );
+    headers.extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
     if asked.is_some() {
         let last = range.end.saturating_sub(1);
         let text = HeaderValue::from_str(&format!("bytes {}-{last}/{size}", range.start)).ok();
@@ -126,7 +127,27 @@ async fn find(app: &App, text: &str) -> Result<(Hash, String, String)> {
     ))
 }
 
-/// Sends an asset's preview (edge).
+/// Whether the caller has what this tag names.
+fn has(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tags| tags.to_str().ok());
+    known.is_some_and(|tags| {
+        tags.trim() == "*"
+            || tags
+                .split(',')
+                .any(|one| one.trim().trim_start_matches("W/") == tag)
+    })
+}
+
+fn unchanged(tag: &str) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    let tag = HeaderValue::from_str(tag).ok();
+    response.headers_mut().extend(tag.map(|tag| (header::ETAG, tag)));
+    response
+}
+
+/// Sends an asset's preview.
 #[utoipa::path(get, path = "/api/assets/{id}/preview", params(("id" = String, Path)),
     responses((status = 200, description = "a small picture"), (status = 304, description = "it is what you have"),
         (status = 404, body = ProblemBody)))]
@@ -135,19 +156,16 @@ pub(crate) async fn preview(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    app.only(Kind::Edge)?;
     let id = asset_id(&id)?;
     let none = || Problem::not_found(format!("asset {id} has no preview here"));
-    let (media_type, picture) = edge::preview(&app, &id)
-        .await?
-        .filter(|(kind, _)| shown(kind))
-        .ok_or_else(none)?;
+    let found = match app.kind {
+        Kind::Edge => edge::preview(&app, &id).await?,
+        Kind::Core => previews::read(&app, &id).await?,
+    };
+    let (media_type, picture) = found.filter(|(kind, _)| shown(kind)).ok_or_else(none)?;
     let tag = format!("\"{}\"", &blake3::hash(&picture).to_hex()[..32]);
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|tags| tags.to_str().ok());
-    let mut response = if known.is_some_and(|tags| tags.contains(&tag)) {
-        StatusCode::NOT_MODIFIED.into_response()
+    let mut response = if has(&headers, &tag) {
+        unchanged(&tag)
     } else {
         picture.into_response()
     };

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::broker::{DeadLetter, Position, Record, dead_letter_topic};
+use common::chassis::now_ms;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -51,6 +52,8 @@ pub(crate) struct DeadLetterView {
     origin: OriginView,
     /// False when its value was too large to be kept.
     redrivable: bool,
+    /// When it was last sent again; one that failed again is a dead letter of its own.
+    redriven_at: Option<i64>,
     /// The value's first 4 KiB in base64.
     raw: Option<String>,
 }
@@ -75,16 +78,25 @@ pub(crate) async fn topics(app: &App) -> Result<Vec<(String, i32)>> {
     Ok(topics.map(|topic| (topic.name, topic.partitions)).collect())
 }
 
-/// How many there are.
-pub(crate) async fn count(app: &App) -> Result<i64> {
-    let mut count = 0;
+/// How many dead letters there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counted {
+    pub(crate) kept: i64,
+    /// Those that were not sent again.
+    pub(crate) waiting: i64,
+}
+
+/// Counts them.
+pub(crate) async fn count(app: &App) -> Result<Counted> {
+    let mut counted = Counted::default();
     for (topic, partitions) in topics(app).await? {
         for partition in 0..partitions {
             let marks = app.broker.watermarks(&topic, partition).await?;
-            count += marks.high - marks.low;
+            counted.kept += marks.high - marks.low;
+            counted.waiting += app.letters.waiting(&topic, partition, &marks);
         }
     }
-    Ok(count)
+    Ok(counted)
 }
 
 /// Lists dead letters, newest first.
@@ -115,7 +127,7 @@ pub(crate) async fn list(
                 .is_none_or(|position| position < marks.high)
             {
                 let records = reader.next(limit, Duration::from_millis(500)).await?;
-                found.extend(records.iter().filter_map(view));
+                found.extend(records.iter().filter_map(|record| view(&app, record)));
             }
             // Of all that was read so far, only the newest stay in memory.
             found.sort_by_key(|letter| std::cmp::Reverse((letter.timestamp, letter.offset)));
@@ -129,7 +141,7 @@ pub(crate) async fn list(
     }))
 }
 
-fn view(record: &Record) -> Option<DeadLetterView> {
+fn view(app: &App, record: &Record) -> Option<DeadLetterView> {
     let letter = DeadLetter::of(record)?;
     Some(DeadLetterView {
         topic: record.topic.to_string(),
@@ -148,6 +160,9 @@ fn view(record: &Record) -> Option<DeadLetterView> {
             offset: letter.offset,
         },
         redrivable: !letter.value_dropped,
+        redriven_at: app
+            .letters
+            .again_at(&record.topic, record.partition, record.offset),
         raw: record
             .value
             .as_ref()
@@ -163,7 +178,26 @@ pub(crate) struct RedrivenView {
     offset: i64,
 }
 
-/// Sends a dead letter to the topic it came from. It stays listed; twice sends it twice.
+/// Notes that one was sent again. Whose it is only makes the service's own count right.
+async fn note(app: &App, topic: &str, partition: i32, offset: i64) {
+    if !app.letters.sent_again(topic, partition, offset, now_ms()) {
+        return;
+    }
+    let read = async {
+        let mut reader = app
+            .broker
+            .reader(&[Position::at(topic, partition, offset)])
+            .await?;
+        reader.next(1, Duration::from_secs(1)).await
+    };
+    let found = read.await.ok();
+    let letter = found.and_then(|records| records.first().and_then(DeadLetter::of));
+    if let Some(letter) = letter {
+        app.services.letter(&letter.service, -1);
+    }
+}
+
+/// Sends a dead letter to the topic it came from. It stays listed, and waits no longer; twice sends it twice.
 #[utoipa::path(post, path = "/api/dead-letters/{topic}/{partition}/{offset}/redrive",
     params(("topic" = String, Path), ("partition" = i32, Path), ("offset" = i64, Path)), request_body = By,
     responses((status = 200, body = RedrivenView), (status = 404, body = ProblemBody)))]
@@ -183,6 +217,7 @@ pub(crate) async fn redrive(
     };
     let origin = topic.strip_suffix(&suffix).ok_or_else(no_dead_letters)?;
     let placed = app.broker.redrive(&topic, partition, offset).await?;
+    note(&app, &topic, partition, offset).await;
     tracing::info!(%topic, partition, offset, by = by.by.as_deref().unwrap_or("-"), "dead letter sent again");
     Ok(Json(RedrivenView {
         topic: origin.to_owned(),

@@ -41,7 +41,7 @@ pub(crate) struct EventsQuery {
 
 /// Streams what happens: `hello` {epoch, now} at first; `assets` {assets, by_state}; `services` {services}; `logs`
 /// {service, instance, as_of}: it has new lines; `problems` {problems}; at a core `sites`, `requests` {requests} and `lanes`; at an edge `link`, `mirror` and `volume`, each as its
-/// own route answers, and `history` {at}: the link's past has a new point. `reset` says that events were lost: read anew what you show. Listen first, then read.
+/// own route answers, and `history` {at}: the link's past has a new point; `dead_letters` {kept, waiting}; `audit` {at}: it has new entries. `reset` says that events were lost: read anew what you show. Listen first, then read.
 #[utoipa::path(get, path = "/api/events", params(EventsQuery),
     responses((status = 200, description = "events", content_type = "text/event-stream", body = String),
         (status = 400, body = ProblemBody), (status = 503, body = ProblemBody, description = "too many listen")))]
@@ -195,5 +195,5 @@ impl Listener {
 pub(crate) async fn lanes(State(app): Site) -> Result<Json<LanesView>> {
     app.only(Kind::Core)?;
     app.indexed().await?;
-    Ok(Json(app.lanes.view()))
+    Ok(Json(app.lanes.view(|id| app.previews.has(id))))
 }

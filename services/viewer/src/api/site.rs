@@ -8,7 +8,8 @@ use common::chassis::{VERSION, now_ms};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Site, dead_letters, sites};
+use super::dead_letters::{self, Counted};
+use super::{Site, sites};
 use crate::app::{App, Kind};
 use crate::health::{self, Disk, Signs};
 use crate::index::Filter;
@@ -55,6 +56,7 @@ pub(crate) struct StatusView {
     problems: Vec<Trouble>,
     services: Vec<Service>,
     assets: Counts,
+    /// Records that could not be processed, and were not sent again.
     dead_letters: i64,
 }
 
@@ -74,12 +76,12 @@ pub(crate) async fn status(State(app): Site) -> Result<Json<StatusView>> {
             total: page.by_state.values().sum(),
             by_state: page.by_state,
         },
-        dead_letters,
+        dead_letters: dead_letters.waiting,
     }))
 }
 
 /// What is wrong, and how many dead letters there are.
-pub(crate) async fn troubles(app: &App, now: i64) -> Result<(Vec<Trouble>, i64)> {
+pub(crate) async fn troubles(app: &App, now: i64) -> Result<(Vec<Trouble>, Counted)> {
     let services = app.services.list(None, now);
     let dead_letters = dead_letters::count(app).await?;
     let edges = match app.kind {
@@ -90,7 +92,7 @@ pub(crate) async fn troubles(app: &App, now: i64) -> Result<(Vec<Trouble>, i64)>
     let signs = Signs {
         kind: app.kind,
         services: &services,
-        dead_letters,
+        dead_letters: dead_letters.waiting,
         index_full,
         failed: app.index.sum("failed", now).assets,
         ready_bytes: u64::try_from(app.index.sum("ready", now).bytes).unwrap_or_default(),

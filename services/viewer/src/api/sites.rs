@@ -16,13 +16,15 @@ use utoipa::{IntoParams, ToSchema};
 use super::Site;
 use super::input::{Input, Params, words};
 use crate::app::{App, Kind, site_id};
-use crate::headquarters;
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::view::RequestView;
+use crate::{headquarters, requests as asked};
 
 /// The one partition of table `sites`.
 const REALM: &str = "core";
 const MAX_REQUESTS: usize = 10_000;
+/// How many of the newest requests are listed unless told.
+const NEWEST: usize = 100;
 /// How many of a status topic's last records are looked at for the newest.
 const TAIL: i64 = 50;
 const ENTRIES: usize = 500;
@@ -35,9 +37,42 @@ pub(crate) struct SiteRow {
     enrolled_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
-    /// What it last said of itself: site, version, reported_at, assets, mirrored, pending, problems, lag.
-    #[schema(value_type = Option<Object>)]
-    status: Option<SiteStatus>,
+    /// What it last said of itself; null until it has.
+    status: Option<SiteWord>,
+}
+
+/// What an edge said of itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SiteWord {
+    site: String,
+    /// The release that it runs.
+    version: String,
+    reported_at: i64,
+    /// Assets that it knows.
+    assets: i64,
+    /// Assets whose bytes it holds.
+    mirrored: i64,
+    /// Assets that it asked for and does not hold yet.
+    pending: i64,
+    /// What is wrong there, in words.
+    problems: Vec<String>,
+    /// Records that wait for its link, both ways; null where it does not know.
+    lag: Option<i64>,
+}
+
+impl From<SiteStatus> for SiteWord {
+    fn from(status: SiteStatus) -> Self {
+        Self {
+            site: status.site.into(),
+            version: status.version,
+            reported_at: status.reported_at,
+            assets: status.assets,
+            mirrored: status.mirrored,
+            pending: status.pending,
+            problems: status.problems,
+            lag: status.lag,
+        }
+    }
 }
 
 /// The edges.
@@ -125,7 +160,7 @@ pub(crate) async fn edges(app: &App) -> Result<SitesView> {
             continue;
         };
         sites.push(SiteRow {
-            status: status(&app.broker, &site).await?,
+            status: status(&app.broker, &site).await?.map(SiteWord::from),
             site: site.into(),
             certificate_sha256: row.text("certificate_sha256").map(str::to_owned),
             enrolled_at: row.timestamp("enrolled_at"),
@@ -292,23 +327,25 @@ pub(crate) async fn revoke(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestsQuery {
-    /// The edge.
+    /// Only this edge: all that it ever asked for, in the order of the assets' ids.
     site: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
-    /// At most so many: 10,000 unless told.
+    /// At most so many: 100 unless told; 10,000 of one edge.
     limit: Option<usize>,
 }
 
-/// Requests of an edge.
+/// Requests.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RequestsView {
     requests: Vec<RequestView>,
     /// What to give as `after` for the next page; null on the last.
     next: Option<String>,
+    /// Whether there are older ones than the pages have: of all edges together only the newest 2,000 are listed.
+    older: bool,
 }
 
-/// Lists what an edge asked for and what became of it (core).
+/// Lists who asked for what, newest first, or all that one edge asked for; and what became of it (core).
 #[utoipa::path(get, path = "/api/requests", params(RequestsQuery),
     responses((status = 200, body = RequestsView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub(crate) async fn requests(
@@ -316,15 +353,33 @@ pub(crate) async fn requests(
     Params(query): Params<RequestsQuery>,
 ) -> Result<Json<RequestsView>> {
     app.only(Kind::Core)?;
-    let missing =
-        || Problem::bad_request("site is missing: whose requests?").hint("GET /api/sites lists the edges");
-    let site = site_id(&query.site.ok_or_else(missing)?)?;
     let wrong = || Problem::bad_request("after is not the `next` of a page");
     let after = query.after.filter(|after| !after.is_empty());
+    let Some(site) = query.site.filter(|site| !site.is_empty()) else {
+        let place = after.map(|after| asked::place(&after).ok_or_else(wrong));
+        let limit = query.limit.unwrap_or(NEWEST).clamp(1, asked::KEPT);
+        app.indexed().await?;
+        let newest = app.requested().await?.newest(place.transpose()?.as_ref(), limit);
+        return Ok(Json(RequestsView {
+            requests: asked::look_at_all(&app, newest.requests).await?,
+            next: newest.next.map(|(at, id)| format!("{at}.{id}")),
+            older: newest.older,
+        }));
+    };
+    let site = site_id(&site)?;
     let after = after.map(|after| cursor(&after).ok_or_else(wrong)).transpose()?;
     let limit = query.limit.unwrap_or(MAX_REQUESTS).clamp(1, MAX_REQUESTS);
-    let (requests, next) = headquarters::requests(&app, &site, after, limit).await?;
-    Ok(Json(RequestsView { requests, next }))
+    let (mut requests, next) = headquarters::requests(&app, &site, after, limit).await?;
+    for request in &mut requests {
+        let id = request.asset_id.as_deref().and_then(|id| id.parse().ok());
+        let entry = id.and_then(|id| app.index.get(&id));
+        request.title = entry.map(|entry| entry.title.into());
+    }
+    Ok(Json(RequestsView {
+        requests,
+        next,
+        older: false,
+    }))
 }
 
 fn cursor(text: &str) -> Option<(i32, AssetId, i32)> {

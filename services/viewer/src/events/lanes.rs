@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::schemas::{Asset, AssetState};
+use common::schemas::{Asset, AssetId, AssetState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,6 +21,8 @@ pub(crate) struct Passed {
     pub(crate) at: i64,
     /// The edge that asked, in the responder's lane.
     pub(crate) site: Option<String>,
+    /// Whether there is a small picture of it.
+    pub(crate) has_preview: bool,
 }
 
 /// The last assets to pass each stage, newest first.
@@ -65,8 +67,19 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn view(&self) -> LanesView {
-        self.lock().clone()
+    /// The lanes as they are; of which assets there is a preview is known elsewhere.
+    pub(crate) fn view(&self, has_preview: impl Fn(&AssetId) -> bool) -> LanesView {
+        let mut view = self.lock().clone();
+        let LanesOf {
+            feed,
+            downloader,
+            broadcaster,
+            responder,
+        } = &mut view.lanes;
+        for passed in [feed, downloader, broadcaster, responder].into_iter().flatten() {
+            passed.has_preview = passed.asset_id.parse().is_ok_and(|id| has_preview(&id));
+        }
+        view
     }
 
     /// Notes an asset's newest record: a step that it says of counts, also where the step's own record is gone.
@@ -81,6 +94,7 @@ impl Lanes {
                     state,
                     at,
                     site: None,
+                    has_preview: false,
                 },
             );
         };
@@ -135,9 +149,9 @@ mod tests {
                 lanes.hear(&asset, "announced", 0);
             }
         }
-        let feed = lanes.view().lanes.feed;
+        let feed = lanes.view(|_| false).lanes.feed;
         let times: Vec<_> = feed.iter().map(|passed| passed.at).collect();
         assert_eq!(times, [43, 42, 41, 40, 8, 7, 6, 5, 4, 3, 2, 1]);
-        assert!(lanes.view().lanes.downloader.is_empty());
+        assert!(lanes.view(|_| false).lanes.downloader.is_empty());
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use common::broker::{Position, Reader};
 use common::schemas::{
-    self, AssetId, AssetReceipt, AssetRequest, AssetResponse, Outcome, SiteId, split_site, topic,
+    self, AssetReceipt, AssetRequest, AssetResponse, Outcome, RequestAction, RequestId, SiteId, split_site,
+    topic,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -13,18 +14,19 @@ use tokio::time::Instant;
 use super::Lane;
 use super::lanes::Passed;
 use crate::app::App;
-use crate::headquarters;
 use crate::index::pack;
+use crate::requests;
 use crate::view::RequestView;
 
 /// How often edges that were enrolled since are looked for.
 const LOOK: Duration = Duration::from_secs(10);
-/// How many of each partition's last answers are read at first, for the lanes.
-const TAIL: i64 = 12;
+/// How many of each partition's last answers are read at first, for the lanes; and of its last requests, which may have
+/// no row yet.
+const TAIL: [(&str, i64); 2] = [(topic::ASSET_RESPONSE, 12), (topic::ASSET_REQUEST, 100)];
 const WAIT: Duration = Duration::from_millis(300);
 /// The responder writes its row before it answers, but after it has read a request or a receipt: looked at so late.
 const ROW: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(2000)];
-/// Rows to look at; what is beyond is seen when a page is opened.
+/// Rows to look at; what is beyond is told to nobody, and seen when a page is opened.
 const MAX_DUE: usize = 2000;
 
 /// Requests that changed.
@@ -33,15 +35,17 @@ struct Requests {
     requests: Vec<RequestView>,
 }
 
-type Due = BTreeMap<(SiteId, AssetId), Instant>;
+type Due = BTreeMap<RequestId, Instant>;
 
 /// Follows until an error.
 pub(crate) async fn follow(app: &App) -> anyhow::Result<()> {
     app.index.ready().await;
     let mut heard: BTreeMap<(String, i32), i64> = BTreeMap::new();
     let (mut due, mut again) = (Due::new(), Due::new());
+    // Where the topics end is noted before the table is walked, so nothing falls between the two.
+    let mut reader = open(app, &mut heard).await?;
+    requests::walk(app).await?;
     loop {
-        let mut reader = open(app, &mut heard).await?;
         let until = Instant::now() + LOOK;
         while Instant::now() < until {
             match reader.as_mut() {
@@ -55,6 +59,7 @@ pub(crate) async fn follow(app: &App) -> anyhow::Result<()> {
             }
             tell(app, &mut again).await?;
         }
+        reader = open(app, &mut heard).await?;
     }
 }
 
@@ -68,11 +73,8 @@ async fn open(app: &App, heard: &mut BTreeMap<(String, i32), i64>) -> anyhow::Re
         }
         for partition in 0..found.partitions {
             let marks = app.broker.watermarks(&found.name, partition).await?;
-            let tail = if found.name.ends_with(topic::ASSET_RESPONSE) {
-                TAIL
-            } else {
-                0
-            };
+            let tail = TAIL.iter().find(|(kind, _)| found.name.ends_with(kind));
+            let tail = tail.map_or(0, |(_, tail)| *tail);
             let next = heard
                 .entry((found.name.clone(), partition))
                 .or_insert(marks.high - tail);
@@ -98,24 +100,38 @@ async fn listen(
         let (Some((site, name)), Some(value)) = (split_site(&record.topic), record.value.as_deref()) else {
             continue;
         };
-        let asset_id = match name {
+        let request_id = match name {
             topic::ASSET_RESPONSE => schemas::decode::<AssetResponse>(value).ok().map(|answer| {
                 answered(app, &site, &answer);
-                answer.asset_id
+                answer.request_id
             }),
             topic::ASSET_RECEIPT => schemas::decode::<AssetReceipt>(value)
                 .ok()
-                .map(|receipt| receipt.asset_id),
+                .map(|receipt| receipt.request_id),
             _ => schemas::decode::<AssetRequest>(value)
                 .ok()
-                .map(|request| request.asset_id),
+                .and_then(|request| asked(app, &site, request)),
         };
-        if let Some(asset_id) = asset_id.filter(|_| due.len() < MAX_DUE) {
-            due.entry((site, asset_id))
-                .or_insert_with(|| Instant::now() + ROW[0]);
+        // The site is whose topic it is, whatever a record says.
+        let own = |id: &RequestId| id.as_str().split('.').next() == Some(site.as_str());
+        if let Some(id) = request_id.filter(own).filter(|_| due.len() < MAX_DUE) {
+            due.entry(id).or_insert_with(|| Instant::now() + ROW[0]);
         }
     }
     Ok(())
+}
+
+/// Notes a request, unless its id is not its own: such a one is answered, and is no attempt.
+fn asked(app: &App, site: &SiteId, request: AssetRequest) -> Option<RequestId> {
+    let id = RequestId::new(site, &request.asset_id, request.attempt);
+    if request.attempt < 1 || id != request.request_id {
+        return None;
+    }
+    if request.action == RequestAction::Request {
+        app.requests
+            .note(id.clone(), request.requested_at, request.requested_by.as_deref());
+    }
+    Some(id)
 }
 
 fn answered(app: &App, site: &SiteId, answer: &AssetResponse) {
@@ -133,6 +149,7 @@ fn answered(app: &App, site: &SiteId, answer: &AssetResponse) {
             },
             at: answer.responded_at,
             site: Some(site.to_string()),
+            has_preview: false,
         },
     );
 }
@@ -142,13 +159,15 @@ async fn tell(app: &App, due: &mut Due) -> anyhow::Result<Due> {
     let now = Instant::now();
     let come: Due = due.extract_if(.., |_, at| *at <= now).collect();
     let mut requests = Vec::new();
-    for (site, asset_id) in come.keys() {
-        let rows = headquarters::deliveries(app, asset_id).await?;
-        requests.extend(
-            rows.into_iter()
-                .filter(|row| row.site.as_deref() == Some(site.as_str())),
-        );
-        app.index.touch(pack(asset_id));
+    for id in come.keys() {
+        let Some(view) = requests::look(app, id).await? else {
+            continue;
+        };
+        let asset_id = view.asset_id.as_deref().and_then(|id| id.parse().ok());
+        if let Some(asset_id) = asset_id {
+            app.index.touch(pack(&asset_id));
+        }
+        requests.push(view);
     }
     if !requests.is_empty() {
         app.hub.publish("requests", &Requests { requests });

@@ -1,10 +1,10 @@
 //! Looks at what changed and tells it: assets at most ten times a second, what services say twice a second by this
 //! site's own clock, what must be read from engines every few seconds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::broker::Position;
 use common::chassis::now_ms;
 use common::telemetry;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::RESET;
 use crate::api::{self, LinkView, MirrorView};
 use crate::app::{App, Kind};
+use crate::letters;
 use crate::problem::Result;
 use crate::view::{AssetView, Service, Trouble};
 
@@ -25,8 +26,8 @@ const AT_ONCE: usize = 16;
 const SERVICES: Duration = Duration::from_millis(500);
 const PROBLEMS: Duration = Duration::from_secs(3);
 const VOLUME: Duration = Duration::from_secs(15);
-/// How many dead letters are read at once, to count whose they are.
-const LETTERS: usize = 200;
+/// How often it is noted what the mirror moved.
+const MOVED: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Serialize)]
 struct Assets {
@@ -44,6 +45,21 @@ struct Problems {
     problems: Vec<Trouble>,
 }
 
+/// Says that the audit has new entries: who may read it reads them there.
+#[derive(Debug, Serialize)]
+struct Audited {
+    at: i64,
+}
+
+/// Says that there are other dead letters than before.
+#[derive(Debug, Serialize)]
+struct DeadLetters {
+    /// How many there are.
+    kept: i64,
+    /// How many of them were not sent again.
+    waiting: i64,
+}
+
 /// Tells until it is dropped. What cannot be read is tried again at the next look.
 pub(crate) async fn run(app: &App) {
     let assets = async {
@@ -59,16 +75,18 @@ pub(crate) async fn run(app: &App) {
         loop {
             let now = now_ms();
             services(app, now);
+            if app.audited.swap(false, Ordering::Relaxed) {
+                app.hub.publish("audit", &Audited { at: now });
+            }
             app.index.expire(looked_at, now);
             looked_at = now;
             tokio::time::sleep(SERVICES).await;
         }
     };
     let problems = async {
-        let mut heard = HashMap::new();
         app.index.ready().await;
         loop {
-            log(letters(app, &mut heard).await, "dead letters");
+            log(letters::count(app).await, "dead letters");
             log(problems(app).await, "problems");
             tokio::time::sleep(PROBLEMS).await;
         }
@@ -86,13 +104,32 @@ pub(crate) async fn run(app: &App) {
             tokio::time::sleep(SERVICES).await;
         }
     };
-    tokio::join!(assets, services, problems, volume);
+    let moved = async {
+        // What was moved before this process began was noted then.
+        let mut noted = app.started_at;
+        if app.kind == Kind::Edge {
+            loop {
+                log(note(app, &mut noted).await, "what the mirror moved");
+                tokio::time::sleep(MOVED).await;
+            }
+        }
+    };
+    tokio::join!(assets, services, problems, volume, moved);
 }
 
 fn log(result: Result<()>, what: &str) {
     if let Err(error) = result {
         tracing::debug!(what, error = %telemetry::chain(&error), "cannot be looked at");
     }
+}
+
+/// Notes what the mirror moved since it was noted last.
+async fn note(app: &App, noted: &mut i64) -> Result<()> {
+    for minute in app.services.moved_since(*noted) {
+        app.broker.producer()?.send(minute.note()?).await?;
+        *noted = minute.last_at();
+    }
+    Ok(())
 }
 
 async fn assets(app: &App) -> Result<()> {
@@ -119,7 +156,9 @@ fn services(app: &App, now: i64) {
     let seen: Vec<_> = services.iter().map(Service::seen).collect();
     app.hub.changed_in("services", &Services { services }, &seen);
     match app.kind {
-        Kind::Core => app.hub.changed("lanes", &app.lanes.view()),
+        Kind::Core => app
+            .hub
+            .changed("lanes", &app.lanes.view(|id| app.previews.has(id))),
         Kind::Edge => {
             let (link, mirror) = (LinkView::of(app, now), MirrorView::of(app, now));
             app.hub.changed_in("link", &link, &link.seen());
@@ -129,38 +168,12 @@ fn services(app: &App, now: i64) {
 }
 
 async fn problems(app: &App) -> Result<()> {
-    let (problems, _) = api::troubles(app, now_ms()).await?;
+    let (problems, letters) = api::troubles(app, now_ms()).await?;
     app.hub.changed("problems", &Problems { problems });
+    let (kept, waiting) = (letters.kept, letters.waiting);
+    app.hub.changed("dead_letters", &DeadLetters { kept, waiting });
     if app.kind == Kind::Core {
         app.hub.changed("sites", &api::edges(app).await?);
-    }
-    Ok(())
-}
-
-/// Counts the dead letters of each service, each letter once.
-async fn letters(app: &App, heard: &mut HashMap<(String, i32), i64>) -> Result<()> {
-    for (topic, partitions) in api::dead_letter_topics(app).await? {
-        for partition in 0..partitions {
-            let marks = app.broker.watermarks(&topic, partition).await?;
-            let next = heard.entry((topic.clone(), partition)).or_insert(marks.low);
-            if *next > marks.high {
-                *next = marks.low;
-            }
-            if *next >= marks.high {
-                continue;
-            }
-            let start = (*next).max(marks.low);
-            let mut reader = app
-                .broker
-                .reader(&[Position::at(&topic, partition, start)])
-                .await?;
-            for record in reader.next(LETTERS, BATCH).await? {
-                *next = record.offset + 1;
-                if let Some(letter) = common::broker::DeadLetter::of(&record) {
-                    app.services.letter(&letter.service);
-                }
-            }
-        }
     }
     Ok(())
 }

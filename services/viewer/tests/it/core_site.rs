@@ -80,7 +80,12 @@ async fn deliveries_are_shown_by_asset_and_by_site() {
     let requests = rig.get("/api/requests?site=edge-1").await;
     assert_eq!(requests["requests"][0]["asset_id"], id.as_str());
     assert!(requests["next"].is_null());
-    assert_eq!(rig.answer(Method::GET, "/api/requests", None).await.0, 400);
+    assert_eq!(
+        rig.answer(Method::GET, "/api/requests?site=Edge%209", None)
+            .await
+            .0,
+        400
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

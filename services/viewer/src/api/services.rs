@@ -106,7 +106,7 @@ async fn tell(
     command: Command,
 ) -> Result<Json<CommandView>> {
     known(app, service)?;
-    if service == "viewer" {
+    if service == "viewer" && what == Desired::Paused {
         return Err(Problem::conflict(
             "viewer cannot be told to pause: nobody could tell it to go on",
         ));

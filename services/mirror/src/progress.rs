@@ -7,6 +7,8 @@ use common::control::Control;
 
 /// How often the rate is worked out anew.
 const RATE_EVERY: Duration = Duration::from_secs(1);
+/// The gauge of the rate.
+const RATE: &str = "bytes_per_second";
 
 /// The figures of one command.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ struct Figures {
     /// Bytes received since `since`.
     fresh: u64,
     since: Instant,
+    /// Whether any have come since the measuring began.
+    came: bool,
     rate: Option<f64>,
     /// Verified chunks and finished entries: tells whether there was any progress at all.
     steps: u64,
@@ -36,6 +40,7 @@ impl Progress {
             left: 0,
             fresh: 0,
             since: Instant::now(),
+            came: false,
             rate: None,
             steps: 0,
         };
@@ -43,6 +48,7 @@ impl Progress {
             control,
             figures: Mutex::new(figures),
         };
+        progress.forget_rate();
         progress.show(&progress.figures());
         progress
     }
@@ -80,6 +86,7 @@ impl Progress {
             .count("bytes_received", i64::try_from(bytes).unwrap_or(i64::MAX));
         let mut figures = self.figures();
         figures.fresh += bytes as u64;
+        figures.came = true;
         if figures.since.elapsed() >= RATE_EVERY {
             figures.measure();
             self.show(&figures);
@@ -91,13 +98,17 @@ impl Progress {
         let mut figures = self.figures();
         figures.fresh = 0;
         figures.since = Instant::now();
+        figures.came = false;
     }
 
-    /// Measures what is left to measure.
+    /// Measures what is left to measure. Where nothing came of what is left, the rate of before is no rate any more.
     pub(crate) fn end(&self) {
         let mut figures = self.figures();
         figures.measure();
         self.show(&figures);
+        if !figures.came && figures.left > 0 {
+            self.forget_rate();
+        }
     }
 
     /// Bytes a second, as far as it is known.
@@ -119,13 +130,17 @@ impl Progress {
         }
     }
 
+    fn forget_rate(&self) {
+        self.control.retain_gauges(|name| name != RATE);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     fn show(&self, figures: &Figures) {
         self.control.gauge("bytes_total", figures.total as f64);
         self.control.gauge("bytes_done", figures.done as f64);
         self.control.gauge("entries_left", figures.left as f64);
-        if let Some(rate) = figures.rate {
-            self.control.gauge("bytes_per_second", rate);
+        if let Some(rate) = figures.rate.filter(|_| figures.came) {
+            self.control.gauge(RATE, rate);
         }
     }
 }
@@ -227,5 +242,39 @@ mod tests {
         progress.received(1000);
         progress.end();
         assert!(gauge(&control, "bytes_per_second") > 0.0);
+    }
+
+    #[test]
+    fn a_rate_is_not_shown_when_nothing_comes_any_more_nor_in_the_next_command() {
+        let control = Control::detached();
+        let shown = |control: &Control| control.status().gauges.contains_key("bytes_per_second");
+        let progress = Progress::new(control.clone());
+        progress.found(1000);
+        progress.begin();
+        progress.received(400);
+        progress.end();
+        assert!(shown(&control));
+        progress.begin();
+        progress.found(500);
+        progress.end();
+        assert!(!shown(&control), "the depot is away");
+        assert!(
+            progress.rate().is_some(),
+            "how wide the next round works is told by it"
+        );
+        progress.begin();
+        progress.received(600);
+        progress.over();
+        progress.over();
+        progress.end();
+        progress.begin();
+        progress.end();
+        assert!(
+            shown(&control),
+            "nothing is left: it is that of the whole command"
+        );
+        drop(progress);
+        let _next = Progress::new(control.clone());
+        assert!(!shown(&control));
     }
 }

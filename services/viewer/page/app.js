@@ -66,7 +66,8 @@ function Connection({ edge, here }) {
   }, [state.connected]);
   if (!shown) return edge ? html`<${Staleness} here=${here} />` : null;
   const since = state.lastAt ? new Date(state.lastAt).toLocaleTimeString() : "the page was opened";
-  return html`<div class="banner bad" role="alert" data-testid="as-of">This page has lost its site. What you see is as of ${since}; it goes on by itself.</div>`;
+  const what = state.why ? `This page hears nothing of its site: ${state.why}.` : "This page has lost its site.";
+  return html`<div class="banner bad" role="alert" data-testid="as-of">${what} What you see is as of ${since}; it goes on by itself.</div>`;
 }
 
 function Theme() {

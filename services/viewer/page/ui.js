@@ -4,31 +4,54 @@ import { get } from "./api.js";
 import * as live from "./live.js";
 import { ago, bytes, count, lasting, moment, stateName, tone } from "./format.js";
 
-// Reads `source`, a path or a function that reads, then follows events of `kind`; after a lost connection or a gap it
-// is read again, and so it is when `merge` answers nothing. A function must stay the same from call to call.
+// How many events are kept while something is read; after more of them it is read once more.
+const MOST = 100;
+
+// Reads `source`, a path or a function that reads, then follows events of `kind`; after a gap it is read again, and so it
+// is when `merge` answers nothing. A function must stay the same from call to call.
 export function useLive(source, kind, merge = (_, pushed) => pushed) {
   const [value, setValue] = useState({ data: null, problem: null, loading: true });
   const latest = useRef(null);
+  const failed = useRef(false);
+  // What is pushed while it is read: the answer may not know of it. Null while it is not read.
+  const coming = useRef(null);
   const load = useCallback(async () => {
-    if (!source) return;
+    if (!source) return undefined;
+    const pushed = [];
+    coming.current = pushed;
     try {
-      const data = await (typeof source === "string" ? get(source) : source());
+      let data = await (typeof source === "string" ? get(source) : source());
+      // A newer reading has begun, and knows more.
+      if (coming.current !== pushed) return undefined;
+      for (const one of pushed) data = data === undefined ? data : merge(data, one);
+      if (data === undefined || pushed.length === MOST) return load();
+      coming.current = null;
       latest.current = data;
-      setValue({ data, problem: null, loading: false });
+      failed.current = false;
+      return setValue({ data, problem: null, loading: false });
     } catch (problem) {
-      setValue((old) => ({ ...old, problem, loading: false }));
+      if (coming.current !== pushed) return undefined;
+      coming.current = null;
+      failed.current = true;
+      return setValue((old) => ({ ...old, problem, loading: false }));
     }
   }, [source]);
   useEffect(() => {
     setValue((old) => ({ ...old, loading: true }));
     load();
     const hear = (pushed) => {
+      if (coming.current?.length < MOST) coming.current.push(pushed);
       const data = merge(latest.current, pushed);
-      if (data === undefined) return load();
+      if (data === undefined) return coming.current ? undefined : load();
+      // There is nothing yet that it could be put into.
+      if (data === null) return undefined;
       latest.current = data;
       return setValue((old) => ({ ...old, data, problem: null }));
     };
-    const offs = [live.on("reset", load), live.on("connection", ({ connected }) => connected && load())];
+    // Where the events that were missed come with the connection, only what has none is read again, and what was never
+    // answered.
+    const back = ({ connected, resumed }) => connected && (!resumed || !kind || failed.current || coming.current) && load();
+    const offs = [live.on("reset", load), live.on("connection", back)];
     if (kind) offs.push(live.on(kind, hear));
     return () => offs.forEach((off) => off());
   }, [load, kind]);
@@ -66,6 +89,9 @@ export function Age({ at }) {
 }
 
 const EXHAUSTED = "catalogue exhausted";
+
+// Whether its process is gone, as far as anybody knows: only where it ran can it be started again.
+export const ended = (one) => ["silent", "stopped", "failed"].includes(one?.state);
 
 // What a service says of itself.
 export const detailOf = (one) => (one.detail === EXHAUSTED ? "everything is announced" : one.detail);
@@ -106,8 +132,9 @@ export function Notice({ problem, onRetry }) {
 
 // How full the volume is, as of when it was measured.
 export function Disk() {
-  const { data: disk } = useLive("/api/volume", "volume");
-  if (!disk) return null;
+  const { data: disk, problem, reload } = useLive("/api/volume", "volume");
+  if (!disk && problem) return html`<div data-testid="disk"><${Notice} problem=${problem} onRetry=${reload} /></div>`;
+  if (!disk) return html`<p class="quiet disk" data-testid="disk">…</p>`;
   const { used_bytes: used, free_bytes: free, total_bytes: total, quota_bytes: quota } = disk;
   const whole = quota ?? total;
   const taken = quota === null ? total - free : used;

@@ -17,9 +17,9 @@ use crate::problem::Problem;
 /// The header that shows that a change is meant.
 pub(crate) const HEADER: &str = "x-fieldline";
 
-/// What the page may load: its own files, and pictures that it has as bytes.
+/// What the page may load: its own files, an asset's film or sound, and pictures that it has as bytes.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
-     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// What an answer of the API may load: nothing.
 const ANSWER_POLICY: &str = "default-src 'none'; sandbox; frame-ancestors 'none'";
 

@@ -68,7 +68,7 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
         if !by_name.contains_key(name) {
             found.push(warning(
                 format!("{name} has never reported"),
-                format!("start {name}, or see its log"),
+                format!("start {name} on its machine, or see there what keeps it from starting"),
             ));
         }
     }
@@ -183,13 +183,16 @@ fn ill(name: &str, service: &Service) -> Trouble {
     match service.state {
         "failed" => error(
             format!("{name} has failed: {}", why()),
-            format!("mend the cause and start {name}"),
+            format!("mend the cause, then start {name} on its machine"),
         ),
         "silent" => error(
             format!("{name} says nothing any more"),
-            format!("start {name}, or see its log"),
+            format!("start {name} on its machine; its last log lines are under Services"),
         ),
-        "stopped" => error(format!("{name} is stopped"), format!("start {name}")),
+        "stopped" => error(
+            format!("{name} is stopped"),
+            format!("start {name} on its machine"),
+        ),
         _ if service.detail.as_deref() == Some(EXHAUSTED) => Trouble {
             severity: "info",
             what: format!("{name} has announced everything that its catalogue has"),

@@ -11,8 +11,9 @@ use common::schemas::{self, Desired, ServiceControl, ServiceSetting, ServiceStat
 use crate::pace::{Measured, Minute, Moved, Pace};
 use crate::view::Service;
 
-/// How long a service may say nothing before that is said of it.
-const SILENT_MS: i64 = 10_000;
+/// How long a service may say nothing before that is said of it: it speaks every five seconds, and its silence is to be
+/// on the pages within ten.
+const SILENT_MS: i64 = 8_500;
 /// How long an instance that is gone is still shown.
 const FORGET_MS: i64 = 24 * 3600 * 1000;
 /// More instances than any site has; beyond it none is added.
@@ -254,7 +255,7 @@ mod tests {
             gauges: BTreeMap::new(),
         };
         assert_eq!(view(&status, None, 9_000).state, "running");
-        let silent = view(&status, None, 12_000);
+        let silent = view(&status, None, 9_600);
         assert_eq!((silent.state, silent.reported_state), ("silent", "running"));
         let stopped = ServiceStatus {
             state: ServiceState::Stopped,

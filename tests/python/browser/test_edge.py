@@ -113,3 +113,97 @@ def test_a_stopped_service_is_seen_stopped_and_started_again(main: Installation,
         page.get_by_test_id("service-requester-start").click()
     expect(page.get_by_test_id("service-requester-state")).to_have_attribute("data-state", "running")
 
+
+
+def test_the_overview_leads_to_every_service_and_says_how_it_is(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "vera", "#/home")
+    for one in main.edge.get("/api/services")["services"]:
+        tile = page.get_by_test_id(f"service-{one['service']}")
+        expect(tile).to_be_visible()
+        expect(page.get_by_test_id(f"service-{one['service']}-state")).not_to_be_empty()
+    states = main.edge.get("/api/status")["assets"]["by_state"]
+    expect(page.locator("a[href='#/assets/?state=available']")).to_contain_text("Available")
+    assert "available" in states
+    for service, title in (("listener", "Services"), ("mirror", "Mirror"), ("link", "Link")):
+        page.get_by_test_id(f"service-{service}").click()
+        expect(page.locator("h1")).to_have_text(title)
+        if title == "Services":
+            expect(page.get_by_test_id("log-listener")).to_be_visible()
+        page.get_by_test_id("nav-home").click()
+    page.locator("a[href='#/assets/?state=available']").click()
+    expect(page.get_by_test_id("filter-state")).to_have_value("available")
+
+
+def test_debug_logging_is_switched_on_and_off_also_of_the_viewer(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "olga", "#/services")
+    for service in ("listener", "viewer"):
+        button = page.get_by_test_id(f"service-{service}-debug")
+        expect(button).to_have_attribute("aria-pressed", "false")
+        button.click()
+        expect(page.get_by_test_id("toast")).to_contain_text("It logs every step")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_test_id(f"service-{service}")).to_contain_text("logs debug")
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "false")
+    # It alone is never told to pause: nobody could tell it to go on.
+    expect(page.get_by_test_id("service-viewer-stop")).to_have_count(0)
+
+
+def test_assets_are_ordered_by_the_list_and_by_the_headings_of_its_columns(main: Installation, open_page: OpenPage) -> None:
+    edge = main.edge
+    page = open_page(edge, "vera", "#/assets")
+    shown = page.locator(ROWS)
+
+    expect(shown.nth(4)).to_be_visible()
+    known = {f"asset-{one['asset_id']}": one["size"] for one in edge.assets()}
+
+    def sizes() -> list[int]:
+        known.update({f"asset-{one['asset_id']}": one["size"] for one in edge.assets()})
+        rows = shown.evaluate_all("all => all.sort((a, b) => a.dataset.index - b.dataset.index).map((one) => one.dataset.testid)")
+        return [known[name] for name in rows]
+
+    largest, smallest = max(known.values()), min(known.values())
+    page.get_by_test_id("sort").select_option("size desc")
+    eventually(10, "the largest come first", lambda: sizes() == sorted(sizes(), reverse=True) and sizes()[0] >= largest)
+    heading = page.get_by_test_id("order-by-size")
+    expect(heading).to_have_attribute("aria-pressed", "true")
+    heading.click()
+    expect(page.get_by_test_id("sort")).to_have_value("size asc")
+    eventually(10, "the smallest come first", lambda: sizes() == sorted(sizes()) and sizes()[0] <= smallest)
+    page.get_by_test_id("order-by-title").click()
+    expect(page.get_by_test_id("sort")).to_have_value("title asc")
+    page.get_by_test_id("order-by-age").click()
+    expect(page.get_by_test_id("sort")).to_have_value("")
+
+
+def test_many_are_chosen_at_once(main: Installation, open_page: OpenPage) -> None:
+    edge = main.edge
+    eventually(60, "there are assets", lambda: len(edge.assets(state="available")) >= 5)
+    page = open_page(edge, "fred", "#/assets")
+    page.get_by_test_id("sort").select_option("title asc")
+    chosen = page.locator(f"{ROWS}[aria-selected=true]")
+    at = lambda index: page.locator(f"[data-index='{index}']")  # noqa: E731
+    expect(at(4)).to_be_visible()
+    at(1).click()
+    at(3).click(modifiers=["Shift"])
+    expect(chosen).to_have_count(3)
+    expect(page.get_by_test_id("cost")).to_contain_text("3 selected")
+    page.get_by_test_id("assets").focus()
+    page.keyboard.press("Shift+ArrowDown")
+    expect(chosen).to_have_count(4)
+    page.keyboard.press("Escape")
+    expect(chosen).to_have_count(0)
+    title = edge.assets(state="available")[0]["title"]
+    page.get_by_test_id("search").fill(title)
+    expect(page.get_by_test_id("total")).to_contain_text("found")
+    expect(page.get_by_test_id("assets")).to_have_attribute("aria-busy", "false")
+    found = page.get_by_test_id("total").inner_text().split()[0]
+    expect(page.get_by_test_id("select-all")).to_have_text("Select all")
+    page.get_by_test_id("select-all").click()
+    expect(page.get_by_test_id("cost")).to_contain_text(f"{found} selected")
+    expect(page.get_by_test_id("select-all")).to_have_text("Select none")
+    page.get_by_test_id("select-all").click()
+    expect(page.get_by_test_id("cost")).to_contain_text("0 selected")
+    page.get_by_test_id("assets").focus()
+    page.keyboard.press("Control+a")
+    expect(page.get_by_test_id("cost")).to_contain_text(f"{found} selected")

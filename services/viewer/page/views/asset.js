@@ -1,5 +1,5 @@
 // One asset: what it is, what became of it, and what can be done with it.
-import { html, useEffect } from "../html.js";
+import { html, useEffect, useState } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
 import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
@@ -7,9 +7,28 @@ import { Answer } from "./core.js";
 import { bytes, moment, span } from "../format.js";
 
 const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
+const PLAYED = /^(video|audio)\//;
+// What announced, failed and withdrawn assets have not, headquarters refuses to set.
+const EXPIRING = new Set(["downloaded", "broadcast", "expired"]);
 
 function Facts({ facts }) {
   return html`<dl class="facts">${facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+function Preview({ asset, none }) {
+  if (!asset.has_preview) return html`<div class="no-picture">${none}</div>`;
+  return html`<img class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" />`;
+}
+
+// A file that is here: a picture, a film or a sound; of others, and of what this browser cannot play, that it is to be saved.
+function Content({ asset, source }) {
+  const [broken, setBroken] = useState(false);
+  const [kind] = PLAYED.exec(asset.media_type ?? "") ?? [];
+  const name = asset.title || asset.file_name || "the asset";
+  if (SHOWN.test(asset.media_type ?? "")) return html`<a href=${source} target="_blank" rel="noopener"><img src=${source} alt=${name} data-testid="full-size" /></a>`;
+  if (!kind || broken) return html`<${Preview} asset=${asset} none=${broken ? "This browser cannot play this file: save it to open it." : "This kind of file is not shown here: save it to open it."} />`;
+  const facts = { src: source, controls: true, preload: "metadata", "aria-label": name, "data-testid": "player", onError: () => setBroken(true) };
+  return kind === "video/" ? html`<video ...${facts}></video>` : html`<audio ...${facts}></audio>`;
 }
 
 function Deliveries({ deliveries }) {
@@ -45,16 +64,18 @@ export function Asset({ session, rest }) {
     const said = await ask({ title: "Until when may it be requested?", text: "Leave it empty for the usual time.", confirm: "Set", fields: [{ name: "at", label: "Expires", type: "datetime-local" }] });
     return said ? change("expiry", { expires_at: said.at ? new Date(said.at).getTime() : null })() : false;
   };
+  const evict = async () => {
+    const text = `Its ${bytes(asset.size)} are deleted from this site. To have it here again it must be requested, and cross the link once more.`;
+    return (await ask({ title: "Evict this asset?", text, confirm: "Evict", kind: "danger" })) ? change("evict")() : false;
+  };
   return html`<${Head} title=${asset.title || asset.file_name || "Asset"}><a class="button" href="#/assets">All assets</a><//>
     <${Notice} problem=${problem} onRetry=${reload} />
     <div class="asset-detail">
       <div>
       <figure>
-        ${whole && SHOWN.test(asset.media_type ?? "")
-          ? html`<a href=${content} target="_blank" rel="noopener"><img src=${content} alt=${asset.title || "the asset's picture"} data-testid="full-size" /></a>`
-          : asset.has_preview
-            ? html`<img class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" />`
-            : html`<div class="no-picture">${whole ? "This kind of file is not shown here: open or save it." : "No preview"}</div>`}
+        ${whole
+          ? html`<${Content} asset=${asset} source=${content} />`
+          : html`<${Preview} asset=${asset} none="No preview" />`}
       </figure>
       ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}
       </div>
@@ -64,9 +85,10 @@ export function Asset({ session, rest }) {
           ${whole ? html`<a class="button" href="${content}?download=true" download>Save ${bytes(asset.size)}</a>` : null}
           ${edge && may("request") && ["available", "refused", "cancelled"].includes(asset.state) ? html`<${Action} kind="primary" testid="request" run=${change("request")} done="Requested.">Request<//>` : null}
           ${edge && may("request") && ["requesting", "requested", "ready"].includes(asset.state) ? html`<${Action} testid="cancel" run=${change("cancel")} done="Cancelled.">Cancel<//>` : null}
-          ${edge && may("evict") && asset.state === "mirrored" ? html`<${Action} testid="evict" run=${change("evict")} done="Its bytes are gone from this site.">Evict<//>` : null}
+          ${edge && may("evict") && asset.state === "mirrored" ? html`<${Action} testid="evict" run=${evict} done="Its bytes are gone from this site.">Evict<//>` : null}
           ${edge && may("evict") && ["requesting", "requested", "ready", "mirrored"].includes(asset.state) ? html`<${Action} testid="pin" title="What is pinned is never evicted to make room" run=${change(asset.pinned_at ? "unpin" : "pin")} done=${asset.pinned_at ? "Unpinned." : "Pinned."}>${asset.pinned_at ? "Unpin" : "Pin"}<//>` : null}
-          ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//><${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
+          ${!edge && may("withdraw") && EXPIRING.has(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//>` : null}
+          ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
         </div>
         ${askable && cost?.assets && may("request") ? html`<p class="quiet" data-testid="cost">It will cost ${bytes(cost.bytes)}${cost.seconds === null ? ", time not known yet" : html`, ${span(cost.seconds)} at ${bytes(cost.bytes_per_second)}/s, measured <${Age} at=${cost.as_of} />`}.</p>` : null}
         ${asset.description ? html`<p class="description">${asset.description}</p>` : null}

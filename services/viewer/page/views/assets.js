@@ -13,6 +13,13 @@ const STATES = {
   edge: ["available", "requesting", "requested", "ready", "mirrored", "refused", "cancelled", "expired", "withdrawn"],
   core: ["announced", "downloaded", "broadcast", "failed", "expired", "withdrawn"],
 };
+// A column's heading goes through these orders.
+const HEADINGS = [
+  ["title", "Title", ["title asc", ""]],
+  ["size", "Size", ["size desc", "size asc"]],
+  ["state", "State", ["state asc", ""]],
+  ["age", "Age", ["", "at asc"]],
+];
 const ASKABLE = new Set(["available", "refused", "cancelled"]);
 const TAKEN_BACK = new Set(["requesting", "requested", "ready"]);
 
@@ -47,22 +54,30 @@ function useListing(filter) {
   const cursor = useRef(null);
   const reading = useRef(false);
   const generation = useRef(0);
+  // What is pushed while the list is read: the answer may not know of it.
+  const pushed = useRef(new Map());
+  const broken = useRef(false);
 
   const read = useCallback(async (restart) => {
     if (reading.current && !restart) return;
     if (!restart && cursor.current === null) return;
     const own = restart ? (generation.current += 1) : generation.current;
     reading.current = true;
+    pushed.current = new Map();
     try {
       const after = restart ? null : cursor.current;
       const page = await get(`/api/assets${query({ ...filter, limit: PAGE, after })}`);
       if (own !== generation.current) return;
       cursor.current = page.next;
-      setRows((old) => (restart ? page.assets : [...old, ...page.assets]));
+      const assets = page.assets.map((one) => pushed.current.get(one.asset_id) ?? one);
+      setRows((old) => (restart ? assets : [...old, ...assets]));
+      broken.current = false;
       setMeta({ total: page.total, by_state: page.by_state, problem: null, loading: false, of: filter });
       if (restart) setFresh(0);
     } catch (problem) {
-      if (own === generation.current) setMeta((old) => ({ ...old, problem, loading: false }));
+      if (own !== generation.current) return;
+      broken.current = true;
+      setMeta((old) => ({ ...old, problem, loading: false }));
     } finally {
       if (own === generation.current) reading.current = false;
     }
@@ -74,8 +89,10 @@ function useListing(filter) {
     const plain = !filter.q && !filter.state && !filter.sort;
     const offs = [
       live.on("reset", () => read(true)),
-      live.on("connection", ({ connected }) => connected && read(true)),
+      // Where the events that were missed come with the connection, nothing is read again.
+      live.on("connection", ({ connected, resumed }) => connected && (!resumed || broken.current || reading.current) && read(true)),
       onBatch(({ assets, by_state }) => {
+        if (reading.current) assets.forEach((one, id) => pushed.current.set(id, one));
         const changed = new Map(assets);
         setRows((old) => {
           // Rows that did not change stay the same objects, so they are not built again.
@@ -175,13 +192,26 @@ function InSight({ box, rows, selected, cursor, total, onMore }) {
   return html`<div class="asset-space" role="presentation" style=${{ height: `${rows.length * ROW}px` }}>${built}</div>`;
 }
 
+function Headings({ order, onOrder }) {
+  return html`<div class="asset-head" role="group" aria-label="Order by">
+    <span></span><span></span>
+    ${HEADINGS.map(([id, label, orders]) => {
+      const at = orders.indexOf(order);
+      // Newest first is how it is where nobody asked for anything.
+      const on = at >= 0 && (order !== "" || id === "age");
+      const mark = on ? (order.endsWith("asc") ? " ▲" : " ▼") : "";
+      return html`<button key=${id} type="button" class="asset-${id}" data-testid="order-by-${id}" aria-pressed=${on} onClick=${() => onOrder(orders[on ? (at + 1) % orders.length : 0])}>${label}<span aria-hidden="true">${mark}</span></button>`;
+    })}
+  </div>`;
+}
+
 function Cost({ chosen, mirror }) {
   const askable = chosen.filter((one) => ASKABLE.has(one.state));
   const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
   const rate = mirror?.bytes_per_second;
   const time = rate ? `, ${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
-  return html`<span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>
-    ${askable.length && rate ? html`<span class="quiet">measured <${Age} at=${mirror.as_of} /></span>` : null}`;
+  // An age that is read aloud as it grows would be no help.
+  return html`<span><span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>${askable.length && rate && mirror.as_of ? html`<span class="quiet">, measured <${Age} at=${mirror.as_of} /></span>` : null}</span>`;
 }
 
 export function Assets({ session }) {
@@ -199,6 +229,8 @@ export function Assets({ session }) {
   const [estimate, setEstimate] = useState(null);
   const box = useRef(null);
   const search = useRef(null);
+  // Where a range of rows begins that is chosen with Shift.
+  const anchor = useRef(null);
 
   useEffect(() => {
     const timer = setTimeout(() => setQ(text.trim()), 200);
@@ -264,17 +296,32 @@ export function Assets({ session }) {
   };
   const toggle = (one) => {
     held.current = true;
+    anchor.current = one.asset_id;
     setSelected((old) => {
       const next = new Set(old);
       if (!next.delete(one.asset_id)) next.add(one.asset_id);
       return next;
     });
   };
+  const choose = (from, to) => {
+    const [first, last] = [Math.max(0, Math.min(from, to)), Math.max(from, to)];
+    setSelected((old) => new Set([...old, ...rows.slice(first, last + 1).map((one) => one.asset_id)]));
+  };
+  const all = rows.length > 0 && chosen.length === rows.length;
+  const chooseAll = () => (all ? setSelected(new Set()) : choose(0, rows.length - 1));
+  const extend = (step) => {
+    choose(cursor, Math.min(rows.length - 1, cursor + step));
+    move(step);
+  };
   const keys = (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "a" && !list.stale) {
+      event.preventDefault();
+      choose(0, rows.length - 1);
+    }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const page = Math.max(1, Math.floor(box.current.clientHeight / ROW) - 1);
     const actions = {
-      ArrowDown: () => move(1), j: () => move(1), ArrowUp: () => move(-1), k: () => move(-1),
+      ArrowDown: () => (event.shiftKey ? extend(1) : move(1)), j: () => move(1), ArrowUp: () => (event.shiftKey ? extend(-1) : move(-1)), k: () => move(-1),
       PageDown: () => move(page), PageUp: () => move(-page), Home: () => move(-rows.length), End: () => move(rows.length),
       " ": () => rows[cursor] && toggle(rows[cursor]),
       Enter: () => rows[cursor] && (location.hash = `#/assets/${rows[cursor].asset_id}`),
@@ -292,16 +339,19 @@ export function Assets({ session }) {
     if (!row) return;
     const index = Number(row.dataset.index);
     setCursor(index);
-    toggle(rows[index]);
+    const from = event.shiftKey ? rows.findIndex((one) => one.asset_id === anchor.current) : -1;
+    if (from >= 0) choose(from, index);
+    else toggle(rows[index]);
   };
   return html`<${Head} title="Assets">
-      <span class="quiet" data-testid="total">${count(list.total)}${q || state ? " found" : " known"}</span>
+      <span class="quiet" data-testid="total">${list.of ? `${count(list.total)}${q || state ? " found" : " known"}` : "…"}</span>
+      <button type="button" class="small" disabled=${!rows.length || list.stale} data-testid="select-all" onClick=${chooseAll}>${all ? "Select none" : rows.length === list.total ? "Select all" : `Select the first ${count(rows.length)}`}</button>
     <//>
     <div class="toolbar">
       <input type="search" ref=${search} placeholder="Search titles (press /)" aria-label="Search titles" data-testid="search" value=${text} onInput=${(event) => setText(event.target.value)} />
       <select aria-label="State" data-testid="filter-state" value=${state} onChange=${(event) => setState(event.target.value)}>
         <option value="">All states</option>
-        ${STATES[kind].map((one) => html`<option key=${one} value=${one}>${stateName(one)} (${count(list.by_state[one] ?? 0)})</option>`)}
+        ${STATES[kind].map((one) => html`<option key=${one} value=${one}>${stateName(one)}${list.of ? ` (${count(list.by_state[one] ?? 0)})` : ""}</option>`)}
       </select>
       <select aria-label="Order" data-testid="sort" value=${order} onChange=${(event) => setOrder(event.target.value)}>
         <option value="">Newest first</option><option value="at asc">Oldest first</option><option value="title asc">By title</option>
@@ -310,6 +360,7 @@ export function Assets({ session }) {
       ${list.fresh ? html`<button type="button" class="small" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
     </div>
     <${Notice} problem=${list.problem} onRetry=${list.restart} />
+    <${Headings} order=${order} onOrder=${setOrder} />
     <div class="asset-list ${list.stale ? "stale" : ""}" aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
         aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined}>
       <${InSight} box=${box} rows=${rows} selected=${selected} cursor=${cursor} total=${list.total} onMore=${list.more} />
@@ -326,5 +377,5 @@ export function Assets({ session }) {
             <${Action} kind="primary" testid="request" run=${request} disabled=${!chosen.some((one) => ASKABLE.has(one.state))}>Request<//>`
         : null}
     </div>
-    <p class="quiet keys">Arrow keys or j and k move, space selects, Enter opens${mayAsk ? ", r requests, c cancels" : ""}, / searches.</p>`;
+    <p class="quiet keys">Arrow keys or j and k move, space selects, with Shift several, Ctrl+A all; Enter opens${mayAsk ? ", r requests, c cancels" : ""}, / searches.</p>`;
 }

@@ -1,13 +1,11 @@
 // What a field team decides: when bytes move. And what has arrived.
 import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
-import * as live from "../live.js";
-import { Action, Age, Chip, Disk, Empty, Head, Notice, useLive } from "../ui.js";
-import { bytes, count, span } from "../format.js";
+import { Action, Age, Chip, Disk, Empty, Head, Notice, ended, useLive } from "../ui.js";
+import { bytes, count, many, span } from "../format.js";
 import { newest } from "./home.js";
 
 const one = (state) => newest(state?.instances)[0];
-const gauge = (instance, name) => instance?.gauges?.[name];
 
 const PLACES = [["first", "First"], ["up", "Up"], ["down", "Down"], ["last", "Last"]];
 
@@ -34,6 +32,27 @@ function Queue({ may, ready }) {
     ${queue.data.total > list.length ? html`<p class="quiet">The first ${list.length} of ${count(queue.data.total)}, ${bytes(queue.data.bytes)} together.</p>` : null}`;
 }
 
+// How far it is. Only a mirror that works has a rate; one that is gone has what it said last.
+function Progress({ one }) {
+  const { bytes_total: total, bytes_done: done = 0, entries_left: left = 0, bytes_per_second: rate = 0 } = one.gauges;
+  const facts = [`${bytes(done)} of ${bytes(total)}`, `${many(left, "asset")} left`];
+  if (one.state === "running" && rate > 0) facts.push(`${bytes(rate)}/s`, `${span((total - done) / rate)} to go`);
+  return html`<div data-testid="mirror-progress">
+    <progress max=${total} value=${done} aria-label="Progress of the mirror"></progress>
+    <p>${facts.join(" · ")}${ended(one) ? html` · as of <${Age} at=${one.reported_at} />` : null}</p>
+  </div>`;
+}
+
+// What waits to be fetched, and how long that takes as far as is known.
+function Estimate({ cost }) {
+  if (!cost) return html`<p class="lead" data-testid="mirror-estimate">…</p>`;
+  if (cost.assets === 0) return html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`;
+  const time = cost.seconds === null
+    ? ", the time is not known before some bytes have moved"
+    : html`, ${cost.seconds < 1 ? "" : "about "}<b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s${cost.as_of ? html`, measured <${Age} at=${cost.as_of} />` : ""}`;
+  return html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${time}.</p>`;
+}
+
 export function Mirror({ session }) {
   const mirror = useLive("/api/mirror", "mirror");
   const estimate = useLive("/api/mirror/estimate", null);
@@ -43,31 +62,23 @@ export function Mirror({ session }) {
   }, [ready?.assets, ready?.bytes]);
   const instance = one(mirror.data);
   const working = mirror.data?.desired === "running";
-  const total = gauge(instance, "bytes_total") ?? 0;
-  const done = gauge(instance, "bytes_done") ?? 0;
-  const rate = gauge(instance, "bytes_per_second") ?? 0;
-  const left = gauge(instance, "entries_left") ?? 0;
+  const { bytes_total: total = 0, bytes_done: done = 0 } = instance?.gauges ?? {};
   const may = session.rights.includes("mirror");
-  const cost = estimate.data;
+  const told = (what) => () => `The mirror is told to ${what}${ended(instance) ? ", and does so once its process runs again" : ""}.`;
   return html`<${Head} title="Mirror">${instance ? html`<${Chip} state=${instance.state} testid="mirror-state" />` : null}<//>
     <${Notice} problem=${mirror.problem} onRetry=${mirror.reload} />
     <section class="card wide">
-      ${cost && cost.assets > 0
-        ? html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${cost.seconds !== null ? html`, ${cost.seconds < 1 ? "" : "about "}<b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s, measured <${Age} at=${cost.as_of} />` : ", the time is not known before some bytes have moved"}.</p>`
-        : html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`}
+      <${Notice} problem=${estimate.problem} onRetry=${estimate.reload} />
+      ${estimate.problem ? null : html`<${Estimate} cost=${estimate.data} />`}
       <p class="quiet">Bytes move only after you start, and until everything that is ready is here. Stopping keeps what has arrived.</p>
-      ${total > 0 && (working || done < total)
-        ? html`<div data-testid="mirror-progress">
-            <progress max=${Math.max(total, 1)} value=${done} aria-label="Progress of the mirror"></progress>
-            <p>${bytes(done)} of ${bytes(total)} · ${count(left)} left · ${bytes(rate)}/s${rate > 0 ? ` · ${span((total - done) / rate)} to go` : ""}</p>
-          </div>`
-        : null}
+      ${total > 0 && (working || done < total) ? html`<${Progress} one=${instance} />` : null}
+      ${ended(instance) ? html`<div class="notice bad" data-testid="mirror-ended"><strong>The mirror's process has ended, or cannot reach this site.</strong><span>Start it on its machine; its last log lines are under <a href="#/services/mirror">Services</a>.</span></div>` : null}
       ${instance?.detail && instance.state === "waiting" ? html`<div class="notice warn"><strong>It waits: ${instance.detail}</strong></div>` : null}
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
       ${may
         ? html`<div class="row">
-            <${Action} kind="primary" testid="mirror-start" disabled=${working} run=${() => post("/api/mirror/start")} done="The mirror starts.">Start<//>
-            <${Action} testid="mirror-stop" disabled=${!working} run=${() => post("/api/mirror/stop")} done="The mirror stops.">Stop<//>
+            <${Action} kind="primary" testid="mirror-start" disabled=${working} run=${() => post("/api/mirror/start")} done=${told("start")}>Start<//>
+            <${Action} testid="mirror-stop" disabled=${!working} run=${() => post("/api/mirror/stop")} done=${told("stop")}>Stop<//>
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>
@@ -76,11 +87,28 @@ export function Mirror({ session }) {
     <${Disk} />`;
 }
 
+const SHOWN = 200;
+// As the site lists them.
+const newestFirst = (one, other) => (other.broadcast_at ?? 0) - (one.broadcast_at ?? 0) || (one.asset_id < other.asset_id ? 1 : -1);
+
+// Puts in what has arrived, and takes out what was evicted.
+function putDelivered(old, { assets, by_state }) {
+  if (!old) return old;
+  const changed = new Map((assets ?? []).map((one) => [one.asset_id, one]));
+  const here = [...changed.values()].filter((one) => one.state === "mirrored");
+  const known = old.assets.filter((one) => changed.has(one.asset_id));
+  const total = by_state ? (by_state.mirrored ?? 0) : old.total;
+  if (here.length + known.length === 0) return total === old.total ? old : { ...old, total };
+  // What comes after those that are shown is not known here.
+  if (known.some((one) => changed.get(one.asset_id).state !== "mirrored") && old.total > old.assets.length) return undefined;
+  const kept = old.assets.filter((one) => !changed.has(one.asset_id));
+  return { ...old, total, assets: [...kept, ...here].sort(newestFirst).slice(0, SHOWN) };
+}
+
 export function Delivered() {
-  const list = useLive("/api/assets?state=mirrored&limit=200", null);
-  useEffect(() => live.on("assets", ({ assets }) => (assets ?? []).some((asset) => asset.state === "mirrored") && list.reload()), [list.reload]);
+  const list = useLive(`/api/assets?state=mirrored&limit=${SHOWN}`, "assets", putDelivered);
   const assets = list.data?.assets ?? [];
-  return html`<${Head} title="Delivered"><span class="quiet">${count(list.data?.total ?? 0)} here</span><//>
+  return html`<${Head} title="Delivered"><span class="quiet" data-testid="delivered-total">${list.data ? `${count(list.data.total)} here` : "…"}</span><//>
     <${Notice} problem=${list.problem} onRetry=${list.reload} />
     <${Disk} />
     ${list.data && assets.length === 0 ? html`<${Empty} title="Nothing has arrived yet.">Request assets, then start the mirror.<//>` : null}

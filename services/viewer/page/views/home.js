@@ -50,6 +50,8 @@ export function Home({ session }) {
     <${Problems} problems=${status.data?.problems} />
     <section aria-labelledby="services-title">
       <h2 id="services-title">Services</h2>
+      <${Notice} problem=${services.problem} onRetry=${services.reload} />
+      ${services.data || services.problem ? null : html`<p class="quiet">…</p>`}
       <ul class="tiles">
         ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
           <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
@@ -60,7 +62,10 @@ export function Home({ session }) {
     </section>
     <section aria-labelledby="assets-title">
       <h2 id="assets-title">Assets</h2>
-      ${states.length === 0
+      <${Notice} problem=${assets.problem} onRetry=${assets.reload} />
+      ${!assets.data
+        ? assets.problem ? null : html`<p class="quiet">…</p>`
+        : states.length === 0
         ? html`<p class="quiet">None yet. They appear here as soon as headquarters announces some.</p>`
         : html`<ul class="tiles small">${states.map(([state, number]) => html`<li key=${state}><a class="tile" href="#/assets/?state=${state}"><b class="figure">${count(number)}</b><span>${stateName(state)}</span></a></li>`)}</ul>`}
     </section>

@@ -2,7 +2,7 @@
 import { html, useState } from "../html.js";
 import { post } from "../api.js";
 import { Chart } from "../chart.js";
-import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
+import { Action, Age, Chip, Head, Notice, ask, ended, useLive } from "../ui.js";
 import { bytes, count, moment, sentence, span } from "../format.js";
 import { newest } from "./home.js";
 
@@ -259,8 +259,8 @@ function Command({ link, session }) {
   const paused = link.state === "paused" || link.desired === "paused";
   return html`<div class="row">
       ${paused
-        ? html`<${Action} kind="primary" testid="link-resume" run=${() => post("/api/link/resume")} done="The link goes on.">Resume<//>`
-        : html`<${Action} testid="link-pause" run=${() => post("/api/link/pause")} done="The link pauses.">Pause<//>`}
+        ? html`<${Action} kind="primary" testid="link-resume" run=${() => post("/api/link/resume")} done="The link is told to go on.">Resume<//>`
+        : html`<${Action} testid="link-pause" run=${() => post("/api/link/pause")} done="The link is told to pause.">Pause<//>`}
       ${paused && link.state === "paused" ? null : html`<span class="quiet grow">${paused ? "It is told to pause, and does so as soon as it hears of it." : PAUSING[link.state]}</span>`}
     </div>`;
 }
@@ -268,16 +268,15 @@ function Command({ link, session }) {
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
   const instance = newest(link.data?.instances)[0];
-  const state = link.data?.state ?? "down";
+  const state = link.data?.state;
   const contact = link.data?.last_contact_at;
   const may = session.rights.includes("link");
-  const quiet = instance && ["silent", "stopped", "failed"].includes(instance.state);
-  return html`<${Head} title="Link"><${Chip} state=${state} label=${WORDS[state]} testid="link-state" /><//>
+  return html`<${Head} title="Link"><${Chip} state=${state ?? "unknown"} label=${WORDS[state] ?? "…"} testid="link-state" /><//>
     <${Notice} problem=${link.problem} onRetry=${link.reload} />
     <section class="card wide">
-      <p class="lead">${sentence(link.data?.why ?? (state === "up" ? "Records cross in both directions" : ""))}</p>
+      <p class="lead">${link.data ? sentence(link.data.why ?? (state === "up" ? "Records cross in both directions" : "")) : "…"}</p>
       ${link.data?.remedy ? html`<p>${sentence(link.data.remedy)}</p>` : null}
-      ${quiet ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
+      ${ended(instance) ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
       ${link.data && instance && state !== "not_connected"
         ? html`<dl class="facts">
             <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>

@@ -2,7 +2,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, useLive } from "../ui.js";
+import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, ended, useLive } from "../ui.js";
 import { bytes, clock, count, day, many, moment } from "../format.js";
 
 const LOUD = new Set(["error", "warn"]);
@@ -58,12 +58,10 @@ function Log({ service }) {
   </section>`;
 }
 
-const ENDED = new Set(["silent", "stopped", "failed"]);
-
 // What there is to say of an instance in a line: how long it is up, or since when it is not.
 function Life({ one }) {
   const facts = [
-    ENDED.has(one.state) ? html`last word <${Age} at=${one.reported_at} />` : html`up for <${Lasting} since=${one.started_at} />`,
+    ended(one) ? html`last word <${Age} at=${one.reported_at} />` : html`up for <${Lasting} since=${one.started_at} />`,
     one.rate ? `${one.rate.toFixed(1)} records/s` : null,
     one.lag ? `lag ${count(one.lag)}` : null,
     one.dead_letters ? html`<a href="#/dead-letters">${count(one.dead_letters)} dead letters</a>` : null,
@@ -81,26 +79,44 @@ function figure([name, value]) {
   return name.includes("bytes") ? `${plain} ${bytes(value)}` : `${plain} ${count(value)}`;
 }
 
-function ServiceCard({ one, may, open, onOpen }) {
+// What to do about an instance whose process is gone: what is told here, nobody would hear.
+function Ended({ one, replaced }) {
+  if (!ended(one)) return null;
+  const gone = one.state === "silent" ? "Its process has ended, or cannot reach this site." : "Its process has ended.";
+  const remedy = replaced
+    ? `Another instance of ${one.service} works in its place.`
+    : `${one.state === "failed" ? "Mend the cause, then start" : "Start"} it on its machine; no button here can.`;
+  return html`<p class=${replaced ? "quiet" : ""} data-testid="service-${one.service}-ended">${gone} ${remedy}</p>`;
+}
+
+// What an instance that works can be told. The viewer itself never pauses: nobody could tell it to go on.
+function Commands({ one }) {
   const told = one.desired === "paused" || one.state === "paused";
+  const tell = (what) => () => post(`/api/services/${one.service}/${what}`);
   const debug = () => post(`/api/services/${one.service}/log-level`, { level: one.log_level === "debug" ? null : "debug" });
+  return html`${one.service === "viewer"
+      ? null
+      : told
+        ? html`<${Action} kind="primary" testid="service-${one.service}-start" run=${tell("start")} done="${one.service} is told to start.">Start<//>`
+        : html`<${Action} testid="service-${one.service}-stop" run=${tell("stop")} done="${one.service} is told to finish what it holds, then to pause.">Stop<//>`}
+    <${Action} testid="service-${one.service}-debug" run=${debug} done=${one.log_level === "debug" ? "It logs as its settings say." : "It logs every step."} pressed=${one.log_level === "debug"} title="Log every step, until pressed again">Debug<//>`;
+}
+
+function ServiceCard({ one, may, replaced, open, onOpen }) {
   // Figures of the link's classes and routes have their place in its own view.
-  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(([name, value]) => value && !name.endsWith("_at") && !name.includes("."))];
+  const told = ([name, value]) => value && !name.endsWith("_at") && !name.includes(".") && (one.state === "running" || !name.endsWith("_per_second"));
+  const figures = [...Object.entries(one.counters), ...Object.entries(one.gauges).filter(told)];
   return html`<li class="card wide" data-testid="service-${one.service}">
     <div class="row spread">
       <div><b>${one.service}</b> <${ServiceChip} one=${one} />
         ${one.desired === "paused" && one.state !== "paused" ? html`<span class="quiet"> told to pause</span>` : null}
         <${Life} one=${one} /></div>
       <div class="row">
-        ${may && one.service !== "viewer"
-          ? html`${told
-              ? html`<${Action} kind="primary" testid="service-${one.service}-start" run=${() => post(`/api/services/${one.service}/start`)} done="${one.service} starts.">Start<//>`
-              : html`<${Action} testid="service-${one.service}-stop" run=${() => post(`/api/services/${one.service}/stop`)} done="${one.service} finishes what it holds, then pauses.">Stop<//>`}
-            <${Action} testid="service-${one.service}-debug" run=${debug} done="The log level changes." pressed=${one.log_level === "debug"} title="Log every step, until pressed again">Debug<//>`
-          : null}
+        ${may && !ended(one) ? html`<${Commands} one=${one} />` : null}
         <button type="button" data-testid="service-${one.service}-logs" aria-expanded=${open} onClick=${onOpen}>Log</button>
       </div>
     </div>
+    <${Ended} one=${one} replaced=${replaced} />
     ${one.detail ? html`<p>${detailOf(one)}</p>` : null}
     ${one.last_error ? html`<p class="bad-text">Last error, <${Age} at=${one.last_error_at} />: ${one.last_error}</p>` : null}
     ${figures.length ? html`<p class="quiet figures">${figures.map(figure).join(" · ")}</p>` : null}
@@ -114,12 +130,13 @@ export function Services({ session, rest }) {
   const [open, setOpen] = useState(rest[0] ?? null);
   const services = data?.services ?? [];
   const id = (one) => `${one.service}/${one.instance}`;
+  const works = new Set(services.filter((one) => !ended(one)).map((one) => one.service));
   // A link names a service; its first instance is meant.
   const first = services.find((one) => one.service === open);
   const shown = first ? id(first) : open;
   return html`<${Head} title="Services" />
     <${Notice} problem=${problem} onRetry=${reload} />
-    <ul class="rows">${services.map((one) => html`<${ServiceCard} key=${id(one)} one=${one} may=${may} open=${shown === id(one)} onOpen=${() => setOpen(shown === id(one) ? null : id(one))} />`)}</ul>`;
+    <ul class="rows">${services.map((one) => html`<${ServiceCard} key=${id(one)} one=${one} may=${may} replaced=${works.has(one.service)} open=${shown === id(one)} onOpen=${() => setOpen(shown === id(one) ? null : id(one))} />`)}</ul>`;
 }
 
 // Who sent which dead letter again, as the audit has it: the newest time of each.

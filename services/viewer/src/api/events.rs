@@ -33,13 +33,13 @@ const BEAT: Duration = Duration::from_secs(15);
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsQuery {
-    /// Only these kinds, with commas between; all unless told. hello and reset always come.
+    /// Only these kinds, with commas between; all unless told. hello, reset and beat always come.
     topics: Option<String>,
     /// The id of the last event that was heard; the header `last-event-id` counts more.
     after: Option<String>,
 }
 
-/// Streams what happens: `hello` {epoch, now} at first; `assets` {assets, by_state}; `services` {services}; `logs`
+/// Streams what happens: `hello` {epoch, now} at first; `beat` {now} every 15 s, so that who hears nothing for longer knows that the line is dead; `assets` {assets, by_state}; `services` {services}; `logs`
 /// {service, instance, as_of}: it has new lines; `problems` {problems}; at a core `sites`, `requests` {requests} and `lanes`; at an edge `link`, `mirror` and `volume`, each as its
 /// own route answers, and `history` {at}: the link's past has a new point; `dead_letters` {kept, waiting}; `audit` {at}: it has new entries. `reset` says that events were lost: read anew what you show. Listen first, then read.
 #[utoipa::path(get, path = "/api/events", params(EventsQuery),
@@ -182,8 +182,8 @@ impl Listener {
                     if let Ok(None) = sign_in::identify(&self.app, &self.headers).await {
                         return None;
                     }
-                    // An id alone is kept by the listener, so that what it did not want is not missed.
-                    return Some(format!(":\nid: {}\n\n", self.app.hub.id(self.at)));
+                    // Its id is kept by the listener, so that what it did not want is not missed.
+                    return Some(self.text("beat", &json!({"now": now_ms()}).to_string()));
                 }
             }
         }

@@ -21,6 +21,8 @@ use crate::view::Service;
 /// How long ago the other side may have answered while the link counts as up: with nothing to say it asks once a minute,
 /// and waits 20 s for a late answer.
 pub(crate) const CONTACT_MS: i64 = 90_000;
+/// What to do about a link whose process has ended: nothing on the page starts one.
+const START: &str = "start link on its machine; its last log lines are under Services";
 /// The most assets of an estimate.
 const MAX_IDS: usize = 1000;
 
@@ -232,11 +234,7 @@ impl LinkView {
         // An instance that is gone says nothing of the one that works.
         let rank = |service: &&Service| (service.state == "running", service.reported_at);
         let (state, why, remedy) = match instances.iter().max_by_key(rank) {
-            None => (
-                "down",
-                Some("link has never reported".to_owned()),
-                Some("start link, or see its log"),
-            ),
+            None => ("down", Some("link has never reported".to_owned()), Some(START)),
             Some(service) => said(service, told, last_contact_at, now),
         };
         let down = state != "up";
@@ -305,17 +303,13 @@ fn said(service: &Service, told: Option<&ServiceControl>, last_contact_at: Optio
             error().or_else(|| Some("the core does not answer".to_owned())),
             Some("it goes on by itself when the core can be reached; nothing is lost"),
         ),
-        "silent" => (
-            "down",
-            Some("link says nothing any more".to_owned()),
-            Some("start link, or see its log"),
-        ),
+        "silent" => ("down", Some("link says nothing any more".to_owned()), Some(START)),
         _ => (
             "down",
             detail
                 .or_else(error)
                 .or_else(|| Some(format!("link is {}", service.state))),
-            Some("start link, or see its log"),
+            Some(START),
         ),
     }
 }

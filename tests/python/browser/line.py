@@ -1,0 +1,82 @@
+"""The line between a page and its site: it can be cut, and it can go dead without saying so, as radio does."""
+import socket
+import threading
+from dataclasses import replace
+from types import TracebackType
+
+from api import Site
+
+PART = 64 * 1024
+
+
+class Line:
+    """Passes on what a browser and a site say to each other, until told otherwise."""
+
+    def __init__(self, site: Site):
+        self._target = ("127.0.0.1", int(site.url.rsplit(":", 1)[1]))
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._open = True
+        self._alive = threading.Event()
+        self._alive.set()
+        self._ends: set[socket.socket] = set()
+        self.site = replace(site, url=f"http://127.0.0.1:{self._server.getsockname()[1]}")
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.close()
+        self.cut()
+        self._alive.set()
+
+    def cut(self) -> None:
+        """Ends all connections and takes no new ones."""
+        self._open = False
+        self._end()
+
+    def stall(self) -> None:
+        """Carries nothing any more, and ends no connection."""
+        self._alive.clear()
+
+    def mend(self) -> None:
+        """Takes connections again. What was under way is lost."""
+        self._end()
+        self._alive.set()
+        self._open = True
+
+    def _end(self) -> None:
+        for end in list(self._ends):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                page, _ = self._server.accept()
+            except OSError:
+                return
+            if not self._open:
+                page.close()
+                continue
+            site = socket.create_connection(self._target)
+            self._ends |= {page, site}
+            for one, other in ((page, site), (site, page)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while part := one.recv(PART):
+                self._alive.wait()
+                other.sendall(part)
+        except OSError:
+            pass
+        finally:
+            for end in (one, other):
+                self._ends.discard(end)
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass

@@ -1,0 +1,96 @@
+"""A page whose line to its site is cut, dead, or one too many: it says so, and misses nothing."""
+import requests
+from playwright.sync_api import expect
+
+from api import eventually
+from conftest import OpenPage
+from installation import Installation
+from line import Line
+from watched import Watch
+
+LISTENERS = 64
+# The site beats every 15 s: after two beats that did not come a line is dead, and a moment later people are told.
+DEAD_S = 35 + 4
+
+
+def test_a_page_whose_line_was_cut_misses_nothing_and_reads_nothing_again(
+    main: Installation, open_page: OpenPage, watch: Watch
+) -> None:
+    watch.expect("ERR_|Failed to load resource")
+    edge = main.edge
+    with Line(edge) as line:
+        page = open_page(line.site, "fred", "#/assets")
+        before = edge.get("/api/assets?limit=1")["total"]
+        eventually(60, "an asset arrives", lambda: edge.get("/api/assets?limit=1")["total"] > before)
+        asset_id = edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
+        row = page.get_by_test_id(f"asset-{asset_id}")
+        # What has arrived was pushed: the page listens.
+        expect(row).to_have_attribute("data-state", "available")
+        reads: list[str] = []
+        page.on("request", lambda request: "/api/assets?" in request.url and reads.append(request.url))
+        line.cut()
+        edge.post("/api/mirror/stop")
+        edge.post(f"/api/assets/{asset_id}/request")
+        eventually(60, "headquarters answers", lambda: edge.state(asset_id) == "ready")
+        expect(row).to_have_attribute("data-state", "available")
+        line.mend()
+        expect(row).to_have_attribute("data-state", "ready", timeout=20_000)
+        assert not reads, "what was missed came with the connection"
+        edge.post(f"/api/assets/{asset_id}/cancel")
+        expect(row).to_have_attribute("data-state", "cancelled")
+        expect(page.get_by_test_id("as-of")).to_have_count(0)
+
+
+def test_a_line_that_is_dead_without_saying_so_is_told_and_taken_up_again(
+    main: Installation, open_page: OpenPage, watch: Watch
+) -> None:
+    watch.expect("ERR_|Failed to load resource")
+    with Line(main.core) as line:
+        page = open_page(line.site, "vera", "#/home")
+        expect(page.get_by_test_id("service-feed")).to_be_visible()
+        line.stall()
+        expect(page.get_by_test_id("as-of")).to_contain_text("lost its site", timeout=(DEAD_S + 8) * 1000)
+        line.mend()
+        expect(page.get_by_test_id("as-of")).to_have_count(0, timeout=20_000)
+
+
+def test_a_quiet_line_is_no_dead_one(main: Installation, open_page: OpenPage) -> None:
+    """Whatever else is told, the beat comes and is an event, so a page can tell."""
+    page = open_page(main.edge, "vera", "#/home")
+    told = page.evaluate(
+        """() => new Promise((resolve) => {
+            const source = new EventSource("/api/events?topics=hello");
+            source.addEventListener("beat", (event) => { source.close(); resolve(JSON.parse(event.data)); });
+        })"""
+    )
+    assert told["now"] > 0
+    expect(page.get_by_test_id("as-of")).to_have_count(0)
+
+
+def test_a_page_that_may_not_listen_says_why_and_listens_once_it_may(
+    main: Installation, open_page: OpenPage, watch: Watch
+) -> None:
+    watch.expect("503")
+    site = main.edge
+    page = open_page(site, "vera", "#/services")
+    expect(page.get_by_test_id("service-link")).to_be_visible()
+    page.goto("about:blank")
+    others: list[requests.Response] = []
+
+    def taken() -> bool:
+        answer = requests.get(f"{site.url}/api/events", headers=dict(site.http.headers), stream=True, timeout=20)
+        if answer.ok:
+            others.append(answer)
+        return answer.status_code == 503
+
+    try:
+        eventually(30, "all places are taken", lambda: any(taken() for _ in range(LISTENERS + 1)))
+        page.goto("/#/services")
+        expect(page.get_by_test_id("as-of")).to_contain_text("64 callers listen already", timeout=20_000)
+        expect(page.get_by_test_id("as-of")).to_contain_text("close a page")
+        # What can be read is there all the same.
+        expect(page.get_by_test_id("service-link")).to_be_visible()
+    finally:
+        for one in others:
+            one.close()
+    expect(page.get_by_test_id("as-of")).to_have_count(0, timeout=30_000)

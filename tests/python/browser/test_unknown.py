@@ -1,0 +1,77 @@
+"""What is not known yet, and what could not be read, is not shown as none, nothing or down."""
+import json
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from api import eventually
+from conftest import OpenPage
+from installation import Installation
+from watched import Watch
+
+# What each view said of a site that had not answered.
+WRONG = {
+    "home": "None yet",
+    "assets": "0 known",
+    "delivered": "0 here",
+    "mirror": "Nothing waits to be fetched",
+    "link": "Down",
+}
+# Who is here is known; what this site holds and does is not.
+KNOWN = ("/api/session", "/api/site")
+
+
+def withhold(page: Page, answer) -> None:
+    def handle(route: Route) -> None:
+        if any(route.request.url.endswith(path) for path in KNOWN):
+            route.continue_()
+        else:
+            answer(route)
+
+    page.route("**/api/**", handle)
+
+
+def refuse(route: Route) -> None:
+    route.fulfill(
+        status=503,
+        content_type="application/problem+json",
+        body=json.dumps({"title": "Service Unavailable", "status": 503, "detail": "the tables are away", "hint": "wait"}),
+    )
+
+
+@pytest.mark.parametrize("view", WRONG)
+def test_what_could_not_be_read_is_told_and_is_not_nothing(main: Installation, open_page: OpenPage, watch: Watch, view: str) -> None:
+    watch.expect("503")
+    page = open_page(main.edge, "fred", f"#/{view}")
+    expect(page.locator("h1")).to_be_visible()
+    withhold(page, refuse)
+    page.reload()
+    problems = page.locator("main .notice").get_by_text("the tables are away")
+    expect(problems.first).to_be_visible()
+    if view in ("home", "delivered", "mirror"):
+        expect(page.get_by_test_id("disk")).to_contain_text("the tables are away")
+    expect(page.locator("main").get_by_text(WRONG[view])).to_have_count(0)
+    page.unroute("**/api/**")
+
+    def read_again() -> bool:
+        if problems.count():
+            page.get_by_role("button", name="Try again").first.click()
+        return problems.count() == 0
+
+    eventually(20, "all is read", read_again)
+
+
+@pytest.mark.parametrize("view", WRONG)
+def test_what_is_not_known_yet_is_not_nothing(main: Installation, open_page: OpenPage, view: str) -> None:
+    page = open_page(main.edge, "fred", f"#/{view}")
+    expect(page.locator("h1")).to_be_visible()
+    waiting: list[Route] = []
+    withhold(page, waiting.append)
+    page.reload()
+    unknown = page.locator("main").get_by_text("…", exact=True)
+    expect(unknown.first).to_be_visible()
+    expect(page.locator("main").get_by_text(WRONG[view])).to_have_count(0)
+    assert waiting
+    # What waits is let through.
+    page.unroute("**/api/**")
+    expect(unknown).to_have_count(0)

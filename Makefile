@@ -4,7 +4,7 @@ SERVICES := $(notdir $(patsubst %/src/main.rs,%,$(wildcard services/*/src/main.r
 VERSION := 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down lint check test test-engines test-browser screenshots engines-up engines-down chaos bench bench-link bench-mirror live-first bench-scale fmt clippy docs images chart deploy-check
+.PHONY: help demo up down lint check test test-engines test-browser screenshots engines-up engines-down chaos bench bench-link bench-mirror live-first bench-scale bench-page fmt clippy docs images chart deploy-check
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -69,6 +69,9 @@ live-first: ## A long backlog behind a cap, and what comes in meanwhile; ARGS="-
 
 bench-mirror: ## Mirror against rsync and rclone over a poor line; ARGS="--only far --large 2" for a small run
 	$(CARGO) xtask bench-mirror -- $(ARGS)
+
+bench-page: ## The page with 10,000 assets and 50 changes a second: frames, answers, the viewer's memory; ARGS="--assets 1500 --debug" for a small run
+	$(CARGO) xtask bench-page $(ARGS)
 
 docs: ## The documentation of all crates
 	$(CARGO) doc --workspace --no-deps --open

@@ -1,4 +1,4 @@
-//! `cargo xtask test-browser` and `screenshots`: what people do with the pages, in a real Chromium.
+//! `cargo xtask test-browser`, `bench-page` and `screenshots`: what people do with the pages, in a real Chromium.
 
 use clap::{Args, ValueEnum};
 
@@ -21,10 +21,20 @@ pub(crate) struct Arguments {
     /// An optimised build.
     #[arg(long)]
     release: bool,
-    /// Measure frames and memory too, with so many assets: the promise is for 10,000, with --release.
-    #[arg(long)]
-    assets: Option<u32>,
     /// More words for pytest, as `-- -k keyboard`.
+    #[arg(last = true)]
+    pytest: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Of how many assets.
+    #[arg(long, default_value_t = 10_000)]
+    assets: u32,
+    /// A debug build, which keeps no promise.
+    #[arg(long)]
+    debug: bool,
+    /// More words for pytest, as `-- -k frames`.
     #[arg(last = true)]
     pytest: Vec<String>,
 }
@@ -45,9 +55,6 @@ pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
     let mut words = vec!["-m", "pytest", "tests/python/browser"];
     words.extend(arguments.pytest.iter().map(String::as_str));
     let mut command = python(&words, arguments.release);
-    if let Some(assets) = arguments.assets {
-        command.env("FIELDLINE_BROWSER_ASSETS", assets.to_string());
-    }
     if !real {
         return succeed(command).await;
     }
@@ -58,6 +65,16 @@ pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
         succeed(command).await
     })
     .await
+}
+
+/// Builds the programs, and measures frames, answers and memory; what was measured is printed.
+pub(crate) async fn bench(arguments: &Bench) -> anyhow::Result<()> {
+    build(!arguments.debug, false).await?;
+    let mut words = vec!["-m", "pytest", "-s", "tests/python/browser/test_performance.py"];
+    words.extend(arguments.pytest.iter().map(String::as_str));
+    let mut command = python(&words, !arguments.debug);
+    command.env("FIELDLINE_BROWSER_ASSETS", arguments.assets.to_string());
+    succeed(command).await
 }
 
 /// Builds the programs, and takes a picture of every page and state.

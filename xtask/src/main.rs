@@ -30,7 +30,9 @@ enum Command {
     Bench(bench::Arguments),
     /// Do with the pages what people do, in a real Chromium.
     TestBrowser(browser::Arguments),
-    /// Take a picture of every page and state.
+    /// Measure the pages with many assets that change.
+    BenchPage(browser::Bench),
+    /// Take a picture of every page and state, and let axe-core look at each.
     Screenshots(browser::Screenshots),
     /// Measure what each further edge costs a real core.
     Scale(scale::Arguments),
@@ -49,6 +51,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Chaos(arguments) => chaos::run(&arguments).await,
         Command::Bench(arguments) => bench::run(&arguments).await,
         Command::TestBrowser(arguments) => browser::test(&arguments).await,
+        Command::BenchPage(arguments) => browser::bench(&arguments).await,
         Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
         Command::Scale(arguments) => scale::run(&arguments).await,
         Command::BenchLink(arguments) => between::run("bench-link", &arguments).await,

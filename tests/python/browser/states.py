@@ -21,6 +21,7 @@ import stored
 from accessible import PHONE
 from api import Site, eventually
 from conftest import PASSWORD, make_users
+from installation import Installation
 from keys import press
 
 EDGE = ("home", "assets", "delivered", "mirror", "link", "set-up", "services", "dead-letters", "audit", "users")
@@ -38,6 +39,18 @@ class Stage:
     look: Callable[[Page, str], None]
     # Leaves out what takes long to come about and shows nothing of another kind, as a second dozen of edges.
     hurried: bool = False
+
+    @property
+    def feed(self) -> str:
+        """Settings of a feed that soon has announced enough."""
+        return f'[feed]\ninterval = "{100 if self.hurried else 300}ms"\n'
+
+    def end(self, running: Installation) -> None:
+        """Ends an installation that nobody goes on with."""
+        if self.hurried:
+            for process in running.processes.values():
+                process.kill()
+        running.stop()
 
     @contextmanager
     def page(self, site: Site, user: str | None = "olga", **options) -> Iterator[Page]:
@@ -103,12 +116,12 @@ def empty(stage: Stage, directory: Path) -> None:
             page.get_by_text("No edge is enrolled.").wait_for()
             stage.look(page, "core-edges-empty")
     finally:
-        running.stop()
+        stage.end(running)
 
 
 def busy(stage: Stage, directory: Path) -> None:
     """Assets in many states, pictures that arrived, and the same in the dark, on a phone, offline and with trouble."""
-    running = installation.demo(directory / "busy", core_settings='[feed]\ninterval = "300ms"\n')
+    running = installation.demo(directory / "busy", core_settings=stage.feed)
     core, edge = running.core, running.edge
     try:
         for site in (core, edge):
@@ -164,7 +177,7 @@ def busy(stage: Stage, directory: Path) -> None:
         eventually(20, "the services stop", lambda: edge.service("listener")[0]["state"] == "paused")
         stage.views(edge, "stopped", ("home", "services"))
     finally:
-        running.stop()
+        stage.end(running)
 
 
 def chosen(stage: Stage, edge: Site) -> None:
@@ -232,7 +245,7 @@ def underway(stage: Stage, directory: Path) -> None:
         eventually(60, "the mirror stops", lambda: edge.service("mirror")[0]["state"] == "paused")
         stage.views(edge, "halfway", ("mirror", "delivered"))
     finally:
-        running.stop()
+        stage.end(running)
 
 
 def trouble(stage: Stage, directory: Path) -> None:
@@ -262,7 +275,7 @@ def trouble(stage: Stage, directory: Path) -> None:
                 one.get_by_text("This page has lost its site").wait_for()
                 stage.look(one, f"edge-1-services-{name}")
     finally:
-        running.stop()
+        stage.end(running)
 
 
 def failed(stage: Stage, directory: Path) -> None:
@@ -289,7 +302,7 @@ def failed(stage: Stage, directory: Path) -> None:
         eventually(20, "the dead machine is silent", lambda: any(one["state"] == "silent" for one in second.core.service("feed")))
         stage.views(second.core, "failed", ("home", "assets", "services", "lanes"))
     finally:
-        second.stop()
+        stage.end(second)
 
 
 def apart(stage: Stage, directory: Path) -> None:
@@ -318,12 +331,12 @@ def apart(stage: Stage, directory: Path) -> None:
         eventually(30, "the link is up", lambda: edge.get("/api/link")["state"] == "up")
         stage.views(edge, "connected", ("set-up",))
     finally:
-        running.stop()
+        stage.end(running)
 
 
 def down(stage: Stage, directory: Path) -> None:
     """A site that was connected, and whose headquarters cannot be reached any more, after a start of its machine too."""
-    first = installation.demo(directory / "down", core_settings='[feed]\ninterval = "300ms"\n')
+    first = installation.demo(directory / "down", core_settings=stage.feed)
     try:
         make_users(first.edge)
         eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] > 16)
@@ -347,12 +360,12 @@ def down(stage: Stage, directory: Path) -> None:
         stage.views(edge, "link-down-dark", ("home", "link"), color_scheme="dark")
         stage.views(edge, "link-down-phone", ("home", "assets", "link"), **ON_A_PHONE)
     finally:
-        second.stop()
+        stage.end(second)
 
 
 def letters(stage: Stage, directory: Path) -> None:
     """A record that headquarters cannot read, for a newer program wrote it, or a disk has damaged it."""
-    first = installation.demo(directory / "letters", core_settings='[feed]\ninterval = "300ms"\n')
+    first = installation.demo(directory / "letters", core_settings=stage.feed)
     try:
         first.core.post("/api/services/responder/stop")
         eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] > 8)
@@ -381,7 +394,7 @@ def letters(stage: Stage, directory: Path) -> None:
             page.get_by_test_id("redriven").first.wait_for()
             stage.look(page, "core-dead-letters-redriven-dark")
     finally:
-        second.stop()
+        stage.end(second)
 
 
 def asked(core: Site) -> int:
@@ -394,7 +407,7 @@ def edges(stage: Stage, directory: Path) -> None:
     # The last three are those that end; in a hurry one more is enough.
     count = 4 if stage.hurried else 12
     late, full, stolen = (f"edge-{count - back}" for back in (2, 1, 0))
-    first = installation.demo(directory / "edges", edges=count, core_settings='[feed]\ninterval = "500ms"\n')
+    first = installation.demo(directory / "edges", edges=count, core_settings=stage.feed)
     try:
         eventually(120, "all have reported", lambda: all(one["status"] for one in first.core.get("/api/sites")["sites"]))
         eventually(120, "all know some assets", lambda: all(first.sites[f"edge-{one}"].get("/api/assets?limit=1")["total"] > 4 for one in range(1, count + 1)))
@@ -426,7 +439,7 @@ def edges(stage: Stage, directory: Path) -> None:
         stage.views(core, "many-edges-dark", ("edges",), color_scheme="dark")
         stage.views(core, "many-edges-phone", ("home", "edges"), **ON_A_PHONE)
     finally:
-        second.stop()
+        stage.end(second)
 
 
 def many(stage: Stage, directory: Path) -> None:
@@ -462,7 +475,7 @@ def many(stage: Stage, directory: Path) -> None:
             page.get_by_test_id("search").fill("tile 07")
             stage.look(page, "edge-1-assets-many-searched-dark")
     finally:
-        running.stop()
+        stage.end(running)
 
 
 ALL = (empty, busy, underway, trouble, failed, apart, down, letters, edges, many)

@@ -12,7 +12,7 @@ from installation import Installation
 from states import CORE, EDGE, Stage
 
 # What a view may take to read and draw what it shows.
-SETTLED_MS = 250
+SETTLED_MS = 200
 # Ten thousand rows look like forty, and take minutes to come.
 STATES = tuple(one for one in states.ALL if one is not states.many)
 

@@ -1,23 +1,21 @@
-"""A field team without a mouse."""
-from playwright.sync_api import Page, expect
+"""A field team, and headquarters, without a mouse."""
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
-from api import eventually
-from conftest import OpenPage
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from api import Site, eventually
+from conftest import PASSWORD, OpenPage
 from installation import Installation
+from keys import focus, press
+from states import CORE, EDGE
 
-
-def focus(page: Page, testid: str) -> None:
-    """Presses Tab until the element has the focus, as somebody without a mouse does."""
-    for _ in range(60):
-        if page.evaluate("document.activeElement?.dataset?.testid ?? ''") == testid:
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"Tab never reaches {testid}")
-
-
-def press(page: Page, testid: str) -> None:
-    focus(page, testid)
-    page.keyboard.press("Enter")
+PAGE = Path(__file__).parents[3] / "services/viewer/page"
 
 
 def test_a_request_is_made_cancelled_and_mirrored_with_keys_alone(main: Installation, open_page: OpenPage) -> None:
@@ -69,3 +67,325 @@ def test_a_service_and_the_link_are_stopped_and_started_with_keys_alone(main: In
     expect(page.get_by_test_id("service-listener-state")).to_have_attribute("data-state", "paused")
     press(page, "service-listener-start")
     expect(page.get_by_test_id("service-listener-state")).to_have_attribute("data-state", "running")
+
+
+def asked_for(main: Installation, count: int = 1) -> list[str]:
+    """Assets that headquarters has answered for, while the mirror rests."""
+    edge = main.edge
+    edge.post("/api/mirror/stop")
+    eventually(60, "there are assets to ask for", lambda: len(edge.assets(state="available")) >= count)
+    ids = [one["asset_id"] for one in edge.get(f"/api/assets?limit={count}&state=available")["assets"]]
+    for asset_id in ids:
+        edge.post(f"/api/assets/{asset_id}/request")
+    for asset_id in ids:
+        eventually(60, "headquarters answers", lambda asset_id=asset_id: edge.state(asset_id) == "ready")
+    return ids
+
+
+def arrived(main: Installation) -> str:
+    """An asset that is here."""
+    here = main.edge.assets(state="mirrored")
+    if here:
+        return here[0]["asset_id"]
+    [asset_id] = asked_for(main)
+    main.edge.post("/api/mirror/start")
+    eventually(60, "the bytes arrive", lambda: main.edge.state(asset_id) == "mirrored")
+    return asset_id
+
+
+def on_offer(main: Installation) -> str:
+    """An asset that headquarters offers."""
+    eventually(60, "an asset is on offer", lambda: main.core.assets(state="broadcast"))
+    return main.core.get("/api/assets?limit=1&state=broadcast")["assets"][0]["asset_id"]
+
+
+def metered(main: Installation) -> None:
+    main.edge.post("/api/link", {"budget": {"metered": True}})
+    eventually(10, "bulk is held", lambda: any(one["held"] for one in main.edge.get("/api/link")["limits"]["classes"]))
+
+
+def as_configured(main: Installation) -> None:
+    main.edge.post("/api/link", {"allow": "0B", "as_configured": ["budget/metered", "budget/cap"]})
+    eventually(10, "nothing is held", lambda: not any(one["held"] for one in main.edge.get("/api/link")["limits"]["classes"]))
+
+
+def a_mirror_at_work(main: Installation) -> None:
+    """It has something to fetch, and waits for a word on the metered line."""
+    asked_for(main)
+    metered(main)
+    main.edge.post("/api/mirror/start")
+
+
+def capped(main: Installation) -> None:
+    main.edge.post("/api/link", {"budget": {"cap": "2MB"}})
+
+
+def kate(site: Site, **change: Any) -> None:
+    """A user, as she was at first."""
+    site.http.delete(f"{site.url}/api/users/kate", timeout=10)
+    site.post("/api/users", {"name": "kate", "role": "viewer", "password": PASSWORD})
+    if change:
+        site.post("/api/users/kate", change)
+
+
+def of_kate(name: str) -> Callable[[Page], Locator]:
+    return lambda page: page.get_by_test_id("user-kate").get_by_role("button", name=name)
+
+
+@dataclass
+class Deed:
+    """Something that can be done on a page: where, what to press, what to type then, and what the audit calls it."""
+
+    button: str | Callable[[Page], Locator]
+    action: str
+    view: str | Callable[[Installation], str]
+    site: str = "edge-1"
+    name: str = ""
+    # What must be so for the button to be there, and what is put back.
+    before: Callable[[Installation], Any] = lambda main: None
+    after: Callable[[Installation], Any] = lambda main: None
+    # Keys and texts for the dialog; none where there is no dialog.
+    answer: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.site}-{self.name or self.button}"
+
+
+def the_asset(find: Callable[[Installation], str]) -> Callable[[Installation], str]:
+    return lambda main: f"assets/{find(main)}"
+
+
+def requested(main: Installation) -> str:
+    return asked_for(main)[0]
+
+
+def available(main: Installation) -> str:
+    eventually(60, "there is an asset to ask for", lambda: main.edge.assets(state="available"))
+    return main.edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
+
+
+DEEDS = [
+    Deed("mirror-start", "mirror.start", "mirror", before=asked_for),
+    Deed("mirror-stop", "mirror.stop", "mirror", before=a_mirror_at_work, after=as_configured),
+    *(Deed(f"order-{place}", "asset.order", "mirror", before=lambda main: asked_for(main, 2)) for place in ("first", "up", "down", "last")),
+    Deed("request", "asset.request", the_asset(available)),
+    Deed("cancel", "asset.cancel", the_asset(requested)),
+    Deed("pin", "asset.pin", the_asset(arrived)),
+    Deed("pin", "asset.unpin", the_asset(arrived), name="unpin", before=lambda main: main.edge.post(f"/api/assets/{arrived(main)}/pin")),
+    Deed("evict", "asset.evict", the_asset(arrived)),
+    Deed("limit-cap-change", "link.set", "link", answer=("2MB", "Enter"), after=as_configured),
+    Deed("limit-metered-change", "link.set", "link", after=as_configured),
+    Deed("allow", "link.set", "link", before=metered, answer=("20MB", "Enter"), after=as_configured),
+    Deed("as-configured-cap", "link.set", "link", before=capped),
+    Deed("service-requester-debug", "service.log_level", "services", after=lambda main: main.edge.post("/api/services/requester/log-level")),
+    Deed("expiry", "asset.expiry", the_asset(on_offer), site="core", answer=("Enter",)),
+    Deed("withdraw", "asset.withdraw", the_asset(on_offer), site="core", answer=("shows a face", "Enter")),
+    Deed(
+        "add-user",
+        "user.add",
+        "users",
+        site="core",
+        before=lambda main: main.core.http.delete(f"{main.core.url}/api/users/kate", timeout=10),
+        answer=("kate", "Tab", "Tab", PASSWORD, "Enter"),
+    ),
+    Deed("role-kate", "user.set", "users", site="core", before=lambda main: kate(main.core), answer=("f", "Tab", "Tab", "Enter")),
+    Deed(of_kate("New password"), "user.set", "users", site="core", name="new-password", before=lambda main: kate(main.core), answer=(PASSWORD, "Enter")),
+    Deed(of_kate("Disable"), "user.set", "users", site="core", name="disable", before=lambda main: kate(main.core)),
+    Deed(of_kate("Enable"), "user.set", "users", site="core", name="enable", before=lambda main: kate(main.core, disabled=True)),
+    Deed(of_kate("Remove"), "user.remove", "users", site="core", name="remove", before=lambda main: kate(main.core), answer=("Tab", "Enter")),
+]
+
+# Buttons whose keys another test presses.
+ELSEWHERE = {
+    "account": "test_sign_in.py",
+    "confirm": "the dialogs of test_sign_in.py",
+    "sign-in": "test_signing_in_and_out_needs_no_mouse",
+    "sign-out": "test_signing_in_and_out_needs_no_mouse",
+    "open": "test_assets_are_found_sorted_and_opened",
+    "link-pause": "test_a_service_and_the_link_are_stopped_and_started",
+    "link-resume": "test_a_service_and_the_link_are_stopped_and_started",
+    "service-x-stop": "test_a_service_and_the_link_are_stopped_and_started",
+    "service-x-start": "test_a_service_and_the_link_are_stopped_and_started",
+    "service-x-logs": "test_a_log_is_opened_narrowed_and_copied",
+    "route-x-pause": "test_link.py",
+    "route-x-resume": "test_link.py",
+    "span-x": "test_link.py",
+    "redrive": "the state `letters` of states.py",
+    "set-up-test": "test_set_up.py",
+    "set-up-stop": "test_set_up.py",
+    "set-up-connect": "test_set_up.py",
+    "set-up-again": "test_a_connected_site_is_connected_anew",
+}
+
+
+@pytest.fixture(scope="module")
+def sessions(main: Installation, browser: Browser) -> dict[str, Any]:
+    """Olga's session at each site: who signs in for each button anew waits for each password."""
+    kept = {}
+    for name, site in main.sites.items():
+        context = browser.new_context(base_url=site.url)
+        context.request.post("/api/session", data={"user": "olga", "password": PASSWORD}, headers={"x-fieldline": "1"})
+        kept[name] = context.storage_state()
+        context.close()
+    return kept
+
+
+@pytest.fixture
+def olgas(main: Installation, sessions: dict[str, Any], open_page: OpenPage) -> Callable[..., Page]:
+    return lambda site, view, **options: open_page(main.sites[site], None, f"#/{view}", storage_state=sessions[site], **options)
+
+
+def deeds(site: Site, action: str) -> set[str]:
+    entries = site.get(f"/api/audit?user=olga&action={action}&limit=500")["entries"]
+    return {one["id"] for one in entries if one["outcome"] == "done"}
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=str)
+def test_what_can_be_done_is_done_with_the_keys(main: Installation, olgas: Callable[..., Page], deed: Deed) -> None:
+    site = main.sites[deed.site]
+    deed.before(main)
+    try:
+        view = deed.view if isinstance(deed.view, str) else deed.view(main)
+        known = deeds(site, deed.action)
+        page = olgas(deed.site, view)
+        press(page, deed.button if isinstance(deed.button, str) else deed.button(page))
+        if deed.answer is not None:
+            expect(page.get_by_role("dialog")).to_be_visible()
+            for word in deed.answer:
+                page.keyboard.press(word) if word in ("Tab", "Enter") else page.keyboard.type(word)
+            expect(page.get_by_role("dialog")).to_have_count(0)
+        eventually(10, f"{deed.action} is done", lambda: deeds(site, deed.action) - known)
+    finally:
+        deed.after(main)
+
+
+def buttons() -> Iterator[str]:
+    """The buttons that the page's sources name, with `*` for what they leave open."""
+    for source in PAGE.rglob("*.js"):
+        for name in re.findall(r'<(?:button|\$\{Action\})[^<]*?(?:data-)?testid="([^"]+)"', source.read_text(encoding="utf-8")):
+            yield re.sub(r"\$\{[^}]*\}", "*", name)
+
+
+def test_no_button_is_without_a_test_of_its_keys() -> None:
+    """A new button is another line of DEEDS, or of ELSEWHERE."""
+    pressed = {deed.button for deed in DEEDS if isinstance(deed.button, str)} | set(ELSEWHERE)
+    named = set(buttons())
+    assert len(named) > 30
+    assert not {name for name in named if not any(fnmatch(one, name) for one in pressed)}
+
+
+# What can have the focus, and is there; and which of it has had it without its being seen.
+WATCH_FOCUS = """() => {
+    const there = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")];
+    window.left = new Set(there.filter((one) => !one.disabled && one.checkVisibility()));
+    window.unseen = new Set();
+    window.elements = window.left.size;
+    document.addEventListener("focusin", ({ target }) => {
+        window.left.delete(target);
+        const style = getComputedStyle(target);
+        if (style.outlineStyle === "none" && style.boxShadow === "none") window.unseen.add(target);
+    });
+    return window.elements;
+}"""
+TOLD = "(which) => [...window[which]].filter((one) => one.isConnected && !one.disabled).map((one) => one.outerHTML.slice(0, 160))"
+
+
+@pytest.mark.parametrize("site", ["edge-1", "core"])
+def test_tab_reaches_all_that_can_be_worked_and_shows_where_one_is(main: Installation, olgas: Callable[..., Page], site: str) -> None:
+    arrived(main)
+    page = olgas(site, "home")
+    for view in (*(CORE if site == "core" else EDGE), f"assets/{arrived(main) if site != 'core' else on_offer(main)}"):
+        page.goto("about:blank")
+        page.goto(f"{main.sites[site].url}/#/{view}")
+        page.locator("h1").wait_for()
+        page.wait_for_timeout(300)
+        count = page.evaluate(WATCH_FOCUS)
+        # What comes meanwhile, as a row of an asset, takes a step of its own.
+        for _ in range(count + 20):
+            page.keyboard.press("Tab")
+        assert count > 10
+        assert not page.evaluate(TOLD, "left"), view
+        assert not page.evaluate(TOLD, "unseen"), view
+
+
+def test_assets_are_found_sorted_and_opened_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    eventually(60, "there are assets", lambda: main.edge.get("/api/assets?limit=1")["total"] > 3)
+    wanted = main.edge.get("/api/assets?limit=1&sort=size&order=desc")["assets"][0]
+    page = olgas("edge-1", "assets")
+    rows = page.locator("[role=option]")
+    expect(rows.first).to_be_visible()
+    focus(page, "sort")
+    page.keyboard.type("Larg")
+    expect(page.get_by_test_id("sort")).to_have_value("size desc")
+    expect(rows.first).to_have_attribute("data-testid", f"asset-{wanted['asset_id']}")
+    focus(page, "assets")
+    page.keyboard.press("/")
+    page.keyboard.type(wanted["title"])
+    expect(page.get_by_test_id("total")).to_contain_text("found")
+    expect(page.get_by_test_id("assets")).to_have_attribute("aria-busy", "false")
+    press(page, "open")
+    expect(page.locator("h1")).to_have_text(wanted["title"])
+
+
+def test_a_file_is_saved_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    asset_id = arrived(main)
+    page = olgas("edge-1", f"assets/{asset_id}")
+    with page.expect_download() as saved:
+        press(page, page.get_by_role("link", name="Save"))
+    assert saved.value.path().stat().st_size == main.edge.get(f"/api/assets/{asset_id}")["size"]
+
+
+def test_a_log_is_opened_narrowed_and_copied_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    page = olgas("core", "services", permissions=["clipboard-read", "clipboard-write"])
+    press(page, "service-feed-logs")
+    log = page.get_by_test_id("log-feed")
+    expect(log.locator("li").first).to_be_visible()
+    press(page, log.get_by_role("button", name="Copy"))
+    expect(page.get_by_test_id("toast")).to_contain_text("Copied")
+    narrowed = log.get_by_label("Warnings and errors only")
+    press(page, narrowed, " ")
+    expect(narrowed).to_be_checked()
+    press(page, "service-feed-logs")
+    expect(log).to_have_count(0)
+
+
+def test_the_audit_is_searched_and_read_again_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    page = olgas("core", "audit")
+    rows = page.get_by_test_id("audit-row")
+    expect(rows.first).to_be_visible()
+    focus(page, page.get_by_label("Only this user"))
+    page.keyboard.type("nobody of this name")
+    expect(rows).to_have_count(0)
+    focus(page, page.get_by_role("searchbox"))
+    with page.expect_request(lambda request: "/api/audit" in request.url):
+        press(page, page.get_by_role("button", name="Read again"))
+
+
+def test_colours_are_changed_with_keys_alone(olgas: Callable[..., Page]) -> None:
+    page = olgas("edge-1", "home")
+    for theme in ("dark", "light", "auto"):
+        press(page, page.get_by_role("button", name="Colours:"))
+        expect(page.locator("html")).to_have_attribute("data-theme", theme)
+
+
+def test_a_connected_site_is_connected_anew_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    page = olgas("edge-1", "set-up")
+    # A site whose settings name its core has nothing to connect anew, so this one is shown an answer that says it has.
+    place = {"site": "edge-1", "connected": True, "place": "/site.enrolment", "core": None, "since": None, "certificate_ends_at": None, "problem": None}
+    page.route("**/api/set-up", lambda route: route.fulfill(json=place))
+    page.reload()
+    press(page, "set-up-again")
+    focus(page, "set-up-text")
+
+
+def test_signing_in_and_out_needs_no_mouse(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.core, None)
+    expect(page.get_by_test_id("sign-in")).to_be_visible()
+    focus(page, "sign-in-user")
+    page.keyboard.type("vera")
+    focus(page, "sign-in-password")
+    page.keyboard.type(PASSWORD)
+    press(page, "sign-in")
+    expect(page.get_by_test_id("nav-lanes")).to_be_visible()
+    press(page, "sign-out")
+    expect(page.get_by_test_id("sign-in")).to_be_visible()

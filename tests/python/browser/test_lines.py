@@ -20,24 +20,23 @@ def test_a_page_whose_line_was_cut_misses_nothing_and_reads_nothing_again(
     edge = main.edge
     with Line(edge) as line:
         page = open_page(line.site, "fred", "#/assets")
-        before = edge.get("/api/assets?limit=1")["total"]
-        eventually(60, "an asset arrives", lambda: edge.get("/api/assets?limit=1")["total"] > before)
+        expect(page.locator("[data-testid^=asset-]").first).to_be_visible()
+        edge.post("/api/mirror/stop")
         asset_id = edge.get("/api/assets?limit=1&state=available")["assets"][0]["asset_id"]
         row = page.get_by_test_id(f"asset-{asset_id}")
-        # What has arrived was pushed: the page listens.
         expect(row).to_have_attribute("data-state", "available")
+        edge.post(f"/api/assets/{asset_id}/request")
+        # That is pushed: the page listens.
+        expect(row).to_have_attribute("data-state", "ready", timeout=30_000)
         reads: list[str] = []
         page.on("request", lambda request: "/api/assets?" in request.url and reads.append(request.url))
         line.cut()
-        edge.post("/api/mirror/stop")
-        edge.post(f"/api/assets/{asset_id}/request")
-        eventually(60, "headquarters answers", lambda: edge.state(asset_id) == "ready")
-        expect(row).to_have_attribute("data-state", "available")
-        line.mend()
-        expect(row).to_have_attribute("data-state", "ready", timeout=20_000)
-        assert not reads, "what was missed came with the connection"
         edge.post(f"/api/assets/{asset_id}/cancel")
-        expect(row).to_have_attribute("data-state", "cancelled")
+        expect(page.get_by_test_id("as-of")).to_contain_text("lost its site")
+        expect(row).to_have_attribute("data-state", "ready")
+        line.mend()
+        expect(row).to_have_attribute("data-state", "cancelled", timeout=20_000)
+        assert not reads, "what was missed came with the connection"
         expect(page.get_by_test_id("as-of")).to_have_count(0)
 
 

@@ -1,5 +1,6 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
+use common::broker::TopicSpec;
 use common::schemas::ServiceState;
 use testkit::eventually;
 use testkit::proxy::Proxy;
@@ -66,5 +67,38 @@ async fn link_from_a_cluster_to_itself_carries_nothing_and_says_so() {
         .await;
     let detail = waits.detail.unwrap();
     assert!(detail.contains("are one cluster"), "{detail}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn what_is_kept_for_ever_is_kept_so_at_the_destination_and_one_that_changes_times_is_told() {
+    let rig = Rig::two_kafkas().await;
+    rig.core.delete_topic(&rig.news).await.unwrap();
+    let mut spec = TopicSpec::new(&rig.news, 3);
+    spec.config.insert("retention.ms".into(), "-1".into());
+    rig.core.create_topic(&spec).await.unwrap();
+    let at_core = rig.readings_at_core();
+    rig.core.delete_topic(&at_core).await.unwrap();
+    let mut spec = TopicSpec::new(&at_core, 3);
+    let stamps = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+    spec.config.extend([stamps]);
+    rig.core.create_topic(&spec).await.unwrap();
+    let instance = testkit::unique("one");
+    let running = rig.start_as(&instance);
+    let wanted = format!("{at_core} gives records the time of their arrival there");
+    rig.reports(&instance, |status| {
+        status
+            .last_error
+            .as_ref()
+            .is_some_and(|text| text.contains(&wanted))
+    })
+    .await;
+    let made = eventually(LIMIT, || async {
+        let found = rig.edge.describe(&rig.news).await.unwrap();
+        found.ok_or("not made yet")
+    })
+    .await;
+    assert_eq!(made.retention, None);
     running.stop().await;
 }

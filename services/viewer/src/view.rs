@@ -8,7 +8,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 /// An asset as an edge knows it.
+// That it has no other fields tells its schema from the core's.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EdgeView {
     pub(crate) asset_id: String,
     /// available, requesting, requested, ready, mirrored, refused, cancelled, expired or withdrawn.

@@ -207,3 +207,18 @@ async fn what_an_edge_says_of_itself_is_shown_as_it_is_described() {
     let described: BTreeSet<&String> = word.unwrap().keys().collect();
     assert_eq!(shown.keys().collect::<BTreeSet<_>>(), described);
 }
+
+#[test]
+fn an_asset_is_described_as_that_of_one_kind_of_site_alone() {
+    let description = serde_json::to_value(viewer::openapi()).unwrap();
+    let edge = &description["components"]["schemas"]["EdgeView"];
+    let core = &description["components"]["schemas"]["CoreView"];
+    assert_eq!(edge["additionalProperties"], json!(false));
+    assert!(
+        core["required"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("announced_at"))
+    );
+    assert!(edge["properties"]["announced_at"].is_null());
+}

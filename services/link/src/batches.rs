@@ -41,6 +41,8 @@ const BYTES: usize = 1024 * 1024;
 const TOGETHER: usize = 8 * 1024 * 1024;
 /// A transaction begins with this much, until it is known what the line carries: little, for a cut takes all of it away.
 const LEAST_BYTES: usize = 32 * 1024;
+/// The least that a transaction takes, where hardly anything more may cross: one that a limit cuts off has crossed for nothing.
+const FEWEST_BYTES: usize = 4 * 1024;
 /// On a line that carries less than this in a moment, batches are cut for their size alone.
 const WHOLE_BYTES: usize = 256 * 1024;
 /// So many records are soon carried one by one, when a refused one is looked for among them.
@@ -278,7 +280,10 @@ impl Batches {
 
     /// How much a step of a transaction takes now: what the line was seen to carry in a moment.
     fn room(&self, carrier: &Carrier) -> usize {
-        self.bytes.min(self.most(carrier)).max(LEAST_BYTES)
+        self.bytes
+            .max(LEAST_BYTES)
+            .min(self.most(carrier))
+            .max(FEWEST_BYTES)
     }
 
     /// The most that all of a transaction takes now: no more than its cap allows, and of what may still cross of its class

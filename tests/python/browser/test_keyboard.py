@@ -1,4 +1,5 @@
 """A field team, and headquarters, without a mouse."""
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from api import Site, eventually
 from conftest import PASSWORD, OpenPage
@@ -172,7 +173,7 @@ DEEDS = [
     Deed("cancel", "asset.cancel", the_asset(requested)),
     Deed("pin", "asset.pin", the_asset(arrived)),
     Deed("pin", "asset.unpin", the_asset(arrived), name="unpin", before=lambda main: main.edge.post(f"/api/assets/{arrived(main)}/pin")),
-    Deed("evict", "asset.evict", the_asset(arrived)),
+    Deed("evict", "asset.evict", the_asset(arrived), answer=("Tab", "Enter")),
     Deed("limit-cap-change", "link.set", "link", answer=("2MB", "Enter"), after=as_configured),
     Deed("limit-metered-change", "link.set", "link", after=as_configured),
     Deed("allow", "link.set", "link", before=metered, answer=("20MB", "Enter"), after=as_configured),
@@ -202,6 +203,10 @@ ELSEWHERE = {
     "sign-in": "test_signing_in_and_out_needs_no_mouse",
     "sign-out": "test_signing_in_and_out_needs_no_mouse",
     "open": "test_assets_are_found_sorted_and_opened",
+    "order-by-x": "test_assets_are_found_sorted_and_opened",
+    "select-all": "test_assets_are_found_sorted_and_opened",
+    "lost-known": "test_what_was_lost_is_known_with_keys_alone",
+    "earlier-requests": "test_headquarters.py",
     "link-pause": "test_a_service_and_the_link_are_stopped_and_started",
     "link-resume": "test_a_service_and_the_link_are_stopped_and_started",
     "service-x-stop": "test_a_service_and_the_link_are_stopped_and_started",
@@ -318,6 +323,13 @@ def test_assets_are_found_sorted_and_opened_with_keys_alone(main: Installation, 
     page.keyboard.type("Larg")
     expect(page.get_by_test_id("sort")).to_have_value("size desc")
     expect(rows.first).to_have_attribute("data-testid", f"asset-{wanted['asset_id']}")
+    press(page, "order-by-title")
+    expect(page.get_by_test_id("order-by-title")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_test_id("select-all")).to_be_enabled()
+    press(page, "select-all")
+    expect(page.locator("[role=option][aria-selected=true]").first).to_be_visible()
+    press(page, "select-all")
+    expect(page.locator("[role=option][aria-selected=true]")).to_have_count(0)
     focus(page, "assets")
     page.keyboard.press("/")
     page.keyboard.type(wanted["title"])
@@ -349,16 +361,37 @@ def test_a_log_is_opened_narrowed_and_copied_with_keys_alone(main: Installation,
     expect(log).to_have_count(0)
 
 
-def test_the_audit_is_searched_and_read_again_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+def test_the_audit_is_searched_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
     page = olgas("core", "audit")
     rows = page.get_by_test_id("audit-row")
     expect(rows.first).to_be_visible()
     focus(page, page.get_by_label("Only this user"))
     page.keyboard.type("nobody of this name")
     expect(rows).to_have_count(0)
-    focus(page, page.get_by_role("searchbox"))
-    with page.expect_request(lambda request: "/api/audit" in request.url):
-        press(page, page.get_by_role("button", name="Read again"))
+    with page.expect_request(lambda request: "/api/audit" in request.url and "q=link" in request.url):
+        focus(page, page.get_by_role("searchbox"))
+        page.keyboard.type("link")
+
+
+def test_what_was_lost_is_known_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    # A link that has lost nothing is shown with an answer that says it has.
+    def answer(route: Route) -> None:
+        if route.request.method == "POST":
+            route.fulfill(body="{}", content_type="application/json")
+            return
+        link = main.edge.get("/api/link")
+        for instance in link["instances"]:
+            instance["counters"] = {**instance["counters"], "lost": 20}
+            instance["gauges"] = {**instance["gauges"], "lost_records": 20, "lost_ranges": 3, "lost_unknown": 1}
+        route.fulfill(body=json.dumps(link), content_type="application/json")
+
+    page = olgas("edge-1", "home")
+    page.route("**/api/link", answer)
+    press(page, "nav-link")
+    expect(page.get_by_test_id("lost")).to_contain_text("20 records, gone before they were carried")
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/api/link")) as sent:
+        press(page, "lost-known")
+    assert sent.value.post_data_json == {"lost": "20/3"}
 
 
 def test_colours_are_changed_with_keys_alone(olgas: Callable[..., Page]) -> None:

@@ -32,7 +32,7 @@ async fn whenever_export_and_import_are_killed_each_record_and_asset_comes_once(
     let rig = Rig::new();
     rig.readings(3000, 10_000).await;
     let assets = [rig.asset(1, 40_000_000).await, rig.asset(2, 100_000).await];
-    let mut under_way = 0;
+    let (mut under_way, mut exported) = (0, false);
     for (from, to) in [("edge-1", "core"), ("core", "edge-1")] {
         for words in [rig.export(from), rig.import(to)] {
             for _ in 0..testkit::rounds(5) {
@@ -41,9 +41,11 @@ async fn whenever_export_and_import_are_killed_each_record_and_asset_comes_once(
                 under_way += u32::from(killed(&words, moment).await);
                 // Whatever is there is signed, and all that is named is whole.
                 let shown = rig.show();
-                assert_eq!(shown.code, Some(0), "after {moment:?}: {shown:?}");
+                let nothing_yet = !exported && shown.err.contains("there is no bundle");
+                assert!(shown.code == Some(0) || nothing_yet, "after {moment:?}: {shown:?}");
             }
             rig.do_it(&words).prints("");
+            exported = true;
         }
         rig.do_it(&rig.import(to))
             .prints(": 0 records")

@@ -42,7 +42,10 @@ async fn whenever_export_and_import_are_killed_each_record_and_asset_comes_once(
                 // Whatever is there is signed, and all that is named is whole.
                 let shown = rig.show();
                 let nothing_yet = !exported && shown.err.contains("there is no bundle");
-                assert!(shown.code == Some(0) || nothing_yet, "after {moment:?}: {shown:?}");
+                assert!(
+                    shown.code == Some(0) || nothing_yet,
+                    "after {moment:?}: {shown:?}"
+                );
             }
             rig.do_it(&words).prints("");
             exported = true;

@@ -19,6 +19,10 @@ EDGE_SERVICES = ("viewer", "listener", "requester", "mirror", "link")
 PRINTED = re.compile(r'^\{.*"sites":.*\}$')
 
 
+# How far the door of an edge's link is from the depot's port, beside the edge's number.
+DOORS = 6
+
+
 def free_ports(count: int) -> int:
     """The first of so many neighbouring ports that nobody listens at."""
     for _ in range(200):
@@ -154,7 +158,8 @@ def demo(
     """
     directory.mkdir(parents=True, exist_ok=True)
     places = max(edges, places)
-    port = port or free_ports(places + 3)
+    # The depot's is behind those of the pages, and the last door behind that.
+    port = port or free_ports(places + 1 + DOORS + places + 1)
     settings = directory / "more.toml"
     settings.write_text(core_settings, encoding="utf-8")
     words: list[str | Path] = [PROGRAMS / "fieldline", "demo", "--json", "--dir", directory / "data", "--edges", str(edges)]

@@ -29,7 +29,8 @@ def newcomer(directory: Path, request: pytest.FixtureRequest, busy_before: float
     """`fieldline demo` as a newcomer starts it, but for the ports, which somebody else may have."""
     home = directory / request.node.name[:40]
     home.mkdir()
-    port = installation.free_ports(4)
+    # Its pages, depot and feed, and the door of its link.
+    port = installation.free_ports(4 + installation.DOORS)
     words = [installation.PROGRAMS / "fieldline", "demo", "--dir", home / "data", "--port", str(port)]
     words += ["--depot-port", str(port + 2), "--feed-port", str(port + 3)]
     process = Process("demo", words, home / "demo.log")

@@ -48,6 +48,8 @@ struct State {
     known: Option<Known>,
     /// Somebody else may have written: all is to be read anew.
     anew: bool,
+    /// Transactions were committed since the file was written.
+    unsaved: bool,
     /// Transactions that were begun, by their ids, and from where on they may have written.
     doubts: HashMap<String, Offsets>,
 }
@@ -103,7 +105,10 @@ impl Kept {
     pub(crate) async fn saving(&self) {
         loop {
             tokio::time::sleep(SAVE).await;
-            self.save().await;
+            // An idle link wears no disk.
+            if std::mem::take(&mut self.state().unsaved) {
+                self.save().await;
+            }
         }
     }
 
@@ -122,6 +127,7 @@ impl Kept {
                 known: Some(known),
                 anew: false,
                 doubts,
+                ..
             } => {
                 // What is in doubt is so for the next process too.
                 let sure = |(at, next): (&i32, &i64)| {
@@ -201,10 +207,16 @@ impl Kept {
         checkpoints: &[(Partition, Outgoing)],
         lasts: &[(Partition, i64)],
     ) {
-        let State { known, doubts, .. } = &mut *self.state();
+        let State {
+            known,
+            doubts,
+            unsaved,
+            ..
+        } = &mut *self.state();
         let Some(known) = known else {
             return;
         };
+        *unsaved = true;
         doubts.remove(id);
         for (to, checkpoint) in checkpoints {
             let Some((_, last)) = lasts.iter().find(|(at, _)| at == to) else {
@@ -231,7 +243,9 @@ impl Kept {
 
     /// Learns what was read from there to the ends; all that is known now, unless that was given up meanwhile.
     fn learn(&self, topic: &str, id: &str, news: Found, ends: &Offsets) -> Option<Result<Found>> {
-        let State { known, doubts, anew } = &mut *self.state();
+        let State {
+            known, doubts, anew, ..
+        } = &mut *self.state();
         let known = known.as_mut().filter(|_| !*anew);
         let known = known.filter(|known| known.topic == topic)?;
         if let Err(error) = known.found.then(news) {
@@ -258,7 +272,9 @@ impl Kept {
     /// Knows all that was read from the beginning to the ends, and what was committed meanwhile. What else others have under
     /// way lies behind those, or came to its end: the reading waited for that.
     fn know(&self, topic: &str, id: &str, mut found: Found, ends: Offsets) -> Result<()> {
-        let State { known, doubts, anew } = &mut *self.state();
+        let State {
+            known, doubts, anew, ..
+        } = &mut *self.state();
         if let Some(meanwhile) = known.take().filter(|meanwhile| meanwhile.topic == topic) {
             found.then(meanwhile.found)?;
         }

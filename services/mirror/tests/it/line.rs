@@ -10,21 +10,8 @@ use crate::site::{LIMIT, Sites, bytes};
 
 #[tokio::test]
 async fn a_depot_that_was_started_anew_goes_on_at_the_very_byte() {
-    let mut sites = Sites::new().await;
-    sites.open_depot();
     let content = bytes(4_000_000, 1);
-    let entry = sites.offer(1, &content).await;
-    sites.start();
-    sites.paused().await;
-    sites.proxy.set(Fault::Hold(1_500_000));
-    sites.tell(Desired::Running).await;
-    eventually(LIMIT, || async {
-        match sites.staged(&entry.hash) {
-            1_000_000.. => Ok(()),
-            staged => Err(staged.to_string()),
-        }
-    })
-    .await;
+    let (mut sites, entry) = Sites::in_mid_copy(&content).await;
     sites.close_depot().await;
     // What lies on the way is lost with it.
     sites.proxy.set(Fault::Cut(0));

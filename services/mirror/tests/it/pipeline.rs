@@ -4,10 +4,10 @@ use common::chassis::now_ms;
 use common::schemas::{AssetChange, AssetReceipt, Desired, ServiceState, topic};
 use common::table::{Value, Write};
 use common::volume::CHUNK;
-use testkit::{asset_id, eventually};
+use testkit::asset_id;
 
 use crate::proxy::Fault;
-use crate::site::{LIMIT, Sites, bytes};
+use crate::site::{Sites, bytes};
 
 #[tokio::test]
 async fn assets_arrive_as_they_are_at_the_core_with_row_change_and_receipt() {
@@ -87,23 +87,8 @@ async fn a_command_given_twice_fetches_nothing_twice() {
 
 #[tokio::test]
 async fn a_copy_that_was_stopped_goes_on_at_its_chunk() {
-    let mut sites = Sites::new().await;
-    sites.open_depot();
     let content = bytes(4_000_000, 1);
-    let entry = sites.offer(1, &content).await;
-    sites.start();
-    sites.paused().await;
-    sites.proxy.set(Fault::Hold(1_500_000));
-    sites.tell(Desired::Running).await;
-    eventually(LIMIT, || async {
-        let staged = sites.staged(&entry.hash);
-        if staged >= 16 * CHUNK {
-            Ok(())
-        } else {
-            Err(format!("{staged} bytes"))
-        }
-    })
-    .await;
+    let (mut sites, entry) = Sites::in_mid_copy(&content).await;
     sites.tell(Desired::Paused).await;
     sites.paused().await;
     assert_eq!(

@@ -19,7 +19,7 @@ use mirror::{Mirror, Settings, Tls};
 use testkit::{TempDir, asset_id, eventually, hash, site};
 use tokio::task::JoinHandle;
 
-use crate::proxy::Proxy;
+use crate::proxy::{Fault, Proxy};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
@@ -194,6 +194,25 @@ impl Sites {
         let (stop, service) = self.running.take().unwrap();
         stop.cancel();
         service.await.unwrap().unwrap();
+    }
+
+    /// A mirror at work on an asset of some megabytes, whose line is held up when some chunks have come.
+    pub(crate) async fn in_mid_copy(content: &[u8]) -> (Self, ManifestEntry) {
+        let mut sites = Self::new().await;
+        sites.open_depot();
+        let entry = sites.offer(1, content).await;
+        sites.start();
+        sites.paused().await;
+        sites.proxy.set(Fault::Hold(1_500_000));
+        sites.tell(Desired::Running).await;
+        eventually(LIMIT, || async {
+            match sites.staged(&entry.hash) {
+                1_048_576.. => Ok(()),
+                staged => Err(format!("{staged} bytes")),
+            }
+        })
+        .await;
+        (sites, entry)
     }
 
     pub(crate) async fn tell(&self, desired: Desired) {

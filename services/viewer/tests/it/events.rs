@@ -280,21 +280,6 @@ async fn log_level_changes_and_the_service_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn viewer_logs_as_it_is_told_but_is_never_told_to_pause() {
-    let rig = Rig::edge().await;
-    rig.shows("/api/services", |all| all.to_string().contains("\"viewer\""))
-        .await;
-    assert_eq!(rig.post("/api/services/viewer/stop", nothing()).await.0, 409);
-    let (status, told) = rig
-        .post("/api/services/viewer/log-level", json!({"level": "debug"}))
-        .await;
-    assert_eq!(
-        (status, &told["desired"], &told["log_level"]),
-        (200, &json!("running"), &json!("debug"))
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn listings_are_sorted_at_the_server_and_a_selection_is_estimated() {
     let rig = Rig::edge().await;
     for (number, content) in [(1u32, &b"333"[..]), (2, b"1"), (3, b"22")] {

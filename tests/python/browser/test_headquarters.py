@@ -145,7 +145,7 @@ def test_a_dead_letter_is_sent_again_on_the_page_and_what_comes_of_it_is_pushed(
     finally:
         first.stop()
     newer = hashlib.sha256(b"a schema of the next version").digest()[:4]
-    assert stored.change(place / "data/core", "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:]) > 0
+    assert stored.change(place / "data/core", "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:], last=2) == 2
     second = installation.demo(place, port=first.port)
     try:
         core = second.core

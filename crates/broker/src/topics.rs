@@ -62,6 +62,11 @@ impl TopicSpec {
     pub fn of(topic: &schemas::Topic, partitions: i32, replication: i32) -> Self {
         let mut made = Self::new(topic.name.clone(), topic.partitions.unwrap_or(partitions));
         made.replication = replication;
+        if schemas::split_site(&topic.name).is_some_and(|(_, name)| name == schemas::topic::CHECKPOINTS) {
+            // Whoever writes one is told the broker's time, and so how far its own clock is off.
+            let stamps = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+            made.config.extend([stamps]);
+        }
         if topic.compacted {
             made.compacted()
         } else if topic.name == schemas::topic::ASSET_CHANGES {

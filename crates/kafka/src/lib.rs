@@ -22,6 +22,7 @@ mod produce;
 mod records;
 mod sasl;
 mod settings;
+mod skew;
 mod tls;
 
 pub use cluster::{Cluster, Topic};
@@ -32,3 +33,4 @@ pub use fetch::{FetchLimits, Fetched, Fetcher, Start};
 pub use produce::{Carried, Held, Partition, Producer};
 pub use records::{Read, Rebuilt, Row, pack, read, rebuild, write};
 pub use settings::{Sasl, Settings, Tls};
+pub use skew::Skew;

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -30,6 +30,7 @@ use crate::cluster::{Cluster, Topic};
 use crate::connection::{Answer, Connection};
 use crate::error::{Error, Result, check, fenced, passing};
 use crate::frame::{Frame, put_compact, put_text, put_uvarint};
+use crate::skew::Skew;
 
 /// How long another transaction of the same id, or a server that has just come up, is waited for.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -90,6 +91,8 @@ pub struct Producer {
     /// Since when a transaction is open.
     opened: Instant,
     spent: bool,
+    /// As of the last answer that told the server's time.
+    skew: Option<Skew>,
 }
 
 impl Producer {
@@ -119,6 +122,7 @@ impl Producer {
             timeout,
             opened: Instant::now(),
             spent: false,
+            skew: None,
         })
     }
 
@@ -150,6 +154,12 @@ impl Producer {
     /// How long a round trip to the cluster takes, as far as is known.
     pub fn round_trip(&self) -> Duration {
         self.coordinator.round_trip()
+    }
+
+    /// How far the clocks are apart, once something was written to a topic whose records have the server's time
+    /// (`message.timestamp.type` is `LogAppendTime`): no other answer tells it.
+    pub fn skew(&self) -> Option<Skew> {
+        self.skew
     }
 
     /// Takes note of topics that it will write to, so that it need not ask for them.
@@ -364,7 +374,7 @@ impl Producer {
 
     /// Writes the first batch of each partition, which makes it part of the transaction: that has to wait until the last
     /// one's markers are written, and until then nothing is.
-    async fn begin(&self, parcels: &mut [Parcel<'_>], first: BTreeMap<i32, Vec<usize>>) -> Result<()> {
+    async fn begin(&mut self, parcels: &mut [Parcel<'_>], first: BTreeMap<i32, Vec<usize>>) -> Result<()> {
         let mut left: Vec<(i32, Vec<usize>)> = first.into_iter().collect();
         let mut patience = Patience::new();
         loop {
@@ -388,22 +398,24 @@ impl Producer {
         }
     }
 
-    async fn send(&self, leader: i32, parcels: &[Parcel<'_>], indices: &[usize]) -> Result<(Answer, i16)> {
+    async fn send(&self, leader: i32, parcels: &[Parcel<'_>], indices: &[usize]) -> Result<Due> {
         let connection = self.cluster.connection(leader).await?;
         let (lowest, highest) = if self.implicit { (ADDS, ADDS) } else { (9, 11) };
         let version = connection.speaks(ApiKey::Produce, "Produce", lowest, highest)?;
         let frame = self.frame(&connection, version, parcels, indices)?;
-        Ok((connection.send(frame, Duration::ZERO).await?, version))
+        let sent = Instant::now();
+        let answer = connection.send(frame, Duration::ZERO).await?;
+        Ok(Due {
+            answer,
+            version,
+            sent,
+        })
     }
 
     /// Takes an answer; returns what was not written because of the transaction before.
-    async fn take(
-        &self,
-        (answer, version): (Answer, i16),
-        parcels: &mut [Parcel<'_>],
-        indices: &[usize],
-    ) -> Result<Vec<usize>> {
-        let answer: ProduceResponse = answer.decode(version).await?;
+    async fn take(&mut self, due: Due, parcels: &mut [Parcel<'_>], indices: &[usize]) -> Result<Vec<usize>> {
+        let answer: ProduceResponse = due.answer.decode(due.version).await?;
+        let (took, now) = (due.sent.elapsed(), SystemTime::now());
         let mut again = Vec::new();
         for index in indices {
             let Parcel { at, batch, .. } = &parcels[*index];
@@ -427,6 +439,9 @@ impl Producer {
                 });
             }
             self.judge("produce", place.error_code)?;
+            if place.log_append_time_ms >= 0 {
+                self.skew = Some(Skew::measured(place.log_append_time_ms, now, took));
+            }
             parcels[*index].offset = place.base_offset;
         }
         Ok(again)
@@ -480,6 +495,13 @@ impl Producer {
         parts.push(front.freeze());
         Frame::raw(ApiKey::Produce as i16, version, connection.client(), &[], parts)
     }
+}
+
+/// An answer that is waited for.
+struct Due {
+    answer: Answer,
+    version: i16,
+    sent: Instant,
 }
 
 /// A batch on its way.

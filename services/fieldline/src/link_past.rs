@@ -99,6 +99,22 @@ pub(crate) fn buffer(buffer: &Value) -> Option<String> {
     ))
 }
 
+/// How far this site's clock and the core's are apart.
+fn clock(ahead_ms: f64, within_ms: f64) -> String {
+    let within = within_ms.max(1000.0);
+    if ahead_ms.abs() <= within {
+        return format!(
+            "this site's clock is as the core's, within {}",
+            span(within / 1000.0)
+        );
+    }
+    let way = if ahead_ms > 0.0 { "ahead of" } else { "behind" };
+    format!(
+        "this site's clock is {} {way} the core's",
+        span(ahead_ms.abs() / 1000.0)
+    )
+}
+
 /// The link in a few lines: how it is, what waits, how long it can, what it used, and how that was over the last day.
 pub(crate) fn glance(link: &Value, past: Option<&Value>) {
     let contact = time(link["last_contact_at"].as_i64());
@@ -108,6 +124,10 @@ pub(crate) fn glance(link: &Value, past: Option<&Value>) {
     ));
     if let Some(why) = link["why"].as_str() {
         line(format!("  {why}"));
+    }
+    if let Some(ahead) = link["clock"]["ahead_ms"].as_f64() {
+        let within = link["clock"]["within_ms"].as_f64().unwrap_or_default();
+        line(format!("  {}", clock(ahead, within)));
     }
     let limits = &link["limits"];
     for one in rows(limits, "routes") {

@@ -167,8 +167,10 @@ impl Batches {
     }
 
     /// Writes checkpoints that vouch for no record.
-    pub(crate) async fn note(&mut self, checkpoints: Vec<Outgoing>) -> Result<()> {
-        self.sink.note(checkpoints).await
+    pub(crate) async fn note(&mut self, carrier: &Carrier, checkpoints: Vec<Outgoing>) -> Result<()> {
+        self.sink.note(checkpoints).await?;
+        carrier.report.skew(self.sink.skew());
+        Ok(())
     }
 
     /// Carries until `stop`.
@@ -203,7 +205,7 @@ impl Batches {
                 let records = done
                     .iter()
                     .map(|done| checkpoint::record(&carrier.checkpoints, done));
-                self.note(records.collect()).await?;
+                self.note(carrier, records.collect()).await?;
                 if progress.is_empty() {
                     self.report(carrier, progress, limits);
                     return Ok(if missing { Ended::LookAgain } else { Ended::Nothing });
@@ -496,6 +498,7 @@ impl Batches {
         }
         tracing::debug!(direction = %carrier.direction, records, bytes, round_trip = ?self.sink.round_trip(), "carried");
         carrier.report.carried(records);
+        carrier.report.skew(self.sink.skew());
         let took = begun.elapsed();
         if took > self.span(SLOW) {
             self.bytes = (self.bytes / 2).max(LEAST_BYTES);

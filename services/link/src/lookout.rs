@@ -135,6 +135,7 @@ impl Lookout {
                 &memory.losses[..memory.losses.len().min(TOPICS)],
                 &status,
                 contact,
+                self.board.skew(),
             );
             // Before the core had time to answer there is nothing to say of it.
             let settled = contact.is_some() || begun.elapsed() >= SETTLED;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::budget::Status;
+use common::kafka::Skew;
 use prometheus::{Gauge, GaugeVec, Opts, Registry};
 
 use crate::behind::Behind;
@@ -31,6 +32,8 @@ pub(crate) const MONTH_BYTES: &str = "fieldline_link_month_bytes";
 pub(crate) const LIMIT_BYTES: &str = "fieldline_link_limit_bytes";
 /// When the core last answered, in seconds since 1970.
 pub(crate) const CONTACT: &str = "fieldline_link_last_contact_timestamp_seconds";
+/// By how many seconds this site's clock is ahead of the core's; behind is less than zero. Not there before it is measured.
+pub(crate) const SKEW: &str = "fieldline_link_clock_skew_seconds";
 
 /// A link's own metrics.
 #[derive(Debug)]
@@ -42,6 +45,7 @@ pub(crate) struct Metrics {
     month: GaugeVec,
     limit: GaugeVec,
     contact: Gauge,
+    skew: GaugeVec,
 }
 
 impl Metrics {
@@ -50,13 +54,14 @@ impl Metrics {
     /// # Errors
     /// When a name is taken by another metric.
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let by = |name: &str, help: &str, label: &str| {
-            let gauge = GaugeVec::new(Opts::new(name, help), &[label])?;
+        let of = |name: &str, help: &str, labels: &[&str]| {
+            let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
             // There is none before the first link.
             drop(registry.unregister(Box::new(gauge.clone())));
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let by = |name: &str, help: &str, label: &str| of(name, help, &[label]);
         let contact = Gauge::new(CONTACT, "When the core last answered, in seconds since 1970")?;
         drop(registry.unregister(Box::new(contact.clone())));
         registry.register(Box::new(contact.clone()))?;
@@ -88,6 +93,11 @@ impl Metrics {
             month: by(MONTH_BYTES, "Bytes that crossed this month", "class")?,
             limit: by(LIMIT_BYTES, "The most bytes that may cross", "span")?,
             contact,
+            skew: of(
+                SKEW,
+                "By how many seconds this site's clock is ahead of the core's",
+                &[],
+            )?,
         })
     }
 
@@ -100,6 +110,7 @@ impl Metrics {
         losses: &[Loss],
         status: &Status,
         contact: Option<i64>,
+        skew: Option<Skew>,
     ) {
         // What is known no more must not stay as it was.
         self.routes.iter().for_each(GaugeVec::reset);
@@ -138,6 +149,11 @@ impl Metrics {
         }
         if let Some(contact) = contact {
             self.contact.set(contact as f64 / 1000.0);
+        }
+        if let Some(skew) = skew {
+            self.skew
+                .with_label_values::<&str>(&[])
+                .set(skew.ahead_ms as f64 / 1000.0);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::budget::Class;
 use common::chassis::now_ms;
 use common::control::Control;
+use common::kafka::Skew;
 use common::schemas::{Checkpoint, LostRange};
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ struct Known {
     routes: Routes,
     /// When the core last answered.
     contact: Option<i64>,
+    /// How far this site's clock and the core's are apart.
+    skew: Option<Skew>,
     /// Whether another instance is at work.
     stands_by: bool,
     /// What is lost to the other site, and where what is carried was seen to end.
@@ -136,6 +139,11 @@ impl Board {
     /// When the core last answered.
     pub(crate) fn contact(&self) -> Option<i64> {
         self.known().contact
+    }
+
+    /// How far this site's clock and the core's are apart.
+    pub(crate) fn skew(&self) -> Option<Skew> {
+        self.known().skew
     }
 
     /// Looks at, or adds to, what is known of the routes.
@@ -325,6 +333,22 @@ impl Report {
             "{topic}/{partition}/{offset} is among {whose}: {}",
             refused.reason
         ));
+    }
+
+    /// What was just written tells how far the other end's clock and this one are apart, if it does. Only the core's is
+    /// of interest.
+    pub(crate) fn skew(&self, measured: Option<Skew>) {
+        let Some(measured) = measured.filter(|_| self.place.0 == Direction::Up) else {
+            return;
+        };
+        let mut known = self.board.known();
+        let skew = known.skew.map_or(measured, |known| known.then(measured));
+        known.skew = Some(skew);
+        drop(known);
+        self.board.control.gauge("clock_skew_ms", skew.ahead_ms as f64);
+        self.board
+            .control
+            .gauge("clock_skew_within_ms", skew.within_ms as f64);
     }
 
     /// The core answered.

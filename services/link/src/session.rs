@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         if !lost.is_empty() {
             match &mut self.carriage {
                 Carriage::Records(records) => records.note(lost).await?,
-                Carriage::Batches(batches) => batches.note(lost).await?,
+                Carriage::Batches(batches) => batches.note(self.carrier, lost).await?,
             }
         }
         // Until it is written down what of another incarnation is lost, its end is the one that is known.

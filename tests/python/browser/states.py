@@ -16,6 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import catalogue
+import damaged
 import installation
 import stored
 from accessible import PHONE
@@ -368,20 +369,7 @@ def down(stage: Stage, directory: Path) -> None:
 
 def letters(stage: Stage, directory: Path) -> None:
     """A record that headquarters cannot read, for a newer program wrote it, or a disk has damaged it."""
-    first = installation.demo(directory / "letters", core_settings=stage.feed)
-    try:
-        first.core.post("/api/services/responder/stop")
-        eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] > 8)
-        eventually(20, "responder pauses", lambda: first.core.service("responder")[0]["state"] == "paused")
-        for asset in first.edge.get("/api/assets?limit=4")["assets"]:
-            first.edge.post(f"/api/assets/{asset['asset_id']}/request")
-        eventually(30, "the requests are at headquarters", lambda: asked(first.core) == 4)
-    finally:
-        first.stop()
-    core = directory / "letters/data/core"
-    newer = hashlib.sha256(b"a schema of the next version").digest()[:4]
-    assert stored.change(core, "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:]) > 0
-    second = installation.demo(directory / "letters", port=first.port)
+    second = damaged.demo(directory / "letters", 4, stage.feed)
     try:
         core = second.core
         make_users(core)
@@ -398,11 +386,6 @@ def letters(stage: Stage, directory: Path) -> None:
             stage.look(page, "core-dead-letters-redriven-dark")
     finally:
         stage.end(second)
-
-
-def asked(core: Site) -> int:
-    """How many requests of the first edge lie at headquarters."""
-    return sum(one["high"] - one["low"] for one in core.get("/api/topics/edge-1.ASSET_REQUEST")["offsets"])
 
 
 def edges(stage: Stage, directory: Path) -> None:

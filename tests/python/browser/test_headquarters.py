@@ -1,13 +1,11 @@
 """What headquarters does: looks on as assets pass, sees who asked and got what, takes an asset back."""
-import hashlib
 import json
 import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-import installation
-import stored
+import damaged
 from api import eventually
 from conftest import OpenPage, make_users
 from installation import Installation
@@ -131,22 +129,8 @@ def test_a_service_tells_how_long_it_is_up_and_how_fast_it_works(main: Installat
 
 
 def test_a_dead_letter_is_sent_again_on_the_page_and_what_comes_of_it_is_pushed(directory: Path, open_page: OpenPage) -> None:
-    # A newer program wrote them, or a disk has damaged them: they fail again.
-    place = directory / "letters"
-    first = installation.demo(place)
-    asked = lambda core: sum(one["high"] - one["low"] for one in core.get("/api/topics/edge-1.ASSET_REQUEST")["offsets"])  # noqa: E731
-    try:
-        first.core.post("/api/services/responder/stop")
-        eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] > 4)
-        eventually(20, "responder pauses", lambda: first.core.service("responder")[0]["state"] == "paused")
-        for asset in first.edge.get("/api/assets?limit=2")["assets"]:
-            first.edge.post(f"/api/assets/{asset['asset_id']}/request")
-        eventually(30, "the requests are at headquarters", lambda: asked(first.core) == 2)
-    finally:
-        first.stop()
-    newer = hashlib.sha256(b"a schema of the next version").digest()[:4]
-    assert stored.change(place / "data/core", "edge-1.ASSET_REQUEST", lambda value: value[:1] + newer + value[5:], last=2) == 2
-    second = installation.demo(place, port=first.port)
+    # They fail again.
+    second = damaged.demo(directory / "letters", 2)
     try:
         core = second.core
         make_users(core)

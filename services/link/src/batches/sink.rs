@@ -9,7 +9,8 @@ use common::broker::{Broker, Outgoing, Placement, Transactions, partition_of};
 use common::chassis::now_ms;
 use common::kafka::batch::Batch;
 use common::kafka::{
-    Cluster, Error as Wired, FetchLimits, Fetcher, Held, Partition, Producer, Read, Row, Start, Topic, pack,
+    Cluster, Error as Wired, FetchLimits, Fetcher, Held, Partition, Producer, Read, Row, Skew, Start, Topic,
+    pack,
 };
 
 use super::BYTES;
@@ -137,6 +138,14 @@ impl Sink {
         match self {
             Self::Kafka { producer, .. } => producer.round_trip(),
             Self::Embedded { .. } => Duration::ZERO,
+        }
+    }
+
+    /// How far this site's clock is off, as far as is known.
+    pub(super) fn skew(&self) -> Option<Skew> {
+        match self {
+            Self::Kafka { producer, .. } => producer.skew(),
+            Self::Embedded { .. } => None,
         }
     }
 

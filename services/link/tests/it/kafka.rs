@@ -56,6 +56,24 @@ async fn of_two_links_from_an_embedded_edge_to_kafka_one_works_and_one_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn clocks_of_one_machine_are_not_apart_as_far_as_link_can_tell() {
+    let rig = Rig::small_edge().await;
+    let running = rig.start();
+    rig.send(0, 50).await;
+    let status = rig
+        .reports("one", |status| status.gauges.contains_key("clock_skew_ms"))
+        .await;
+    let (ahead, within) = (
+        status.gauges["clock_skew_ms"],
+        status.gauges["clock_skew_within_ms"],
+    );
+    assert!(ahead.abs() <= within, "{ahead} ms ahead, within {within}");
+    rig.all_is_carried().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn link_from_a_cluster_to_itself_carries_nothing_and_says_so() {
     let (_guard, line) = line().await;

@@ -136,10 +136,7 @@ impl Rig {
     }
 
     async fn topics(&self) {
-        let spec = |topic: &Topic| {
-            let spec = TopicSpec::new(&topic.name, topic.partitions.unwrap_or(3));
-            if topic.compacted { spec.compacted() } else { spec }
-        };
+        let spec = |topic: &Topic| TopicSpec::of(topic, 3, 1);
         for topic in Topic::core_for(&self.site) {
             self.core.create_topic(&spec(&topic)).await.unwrap();
         }

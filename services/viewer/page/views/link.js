@@ -247,6 +247,12 @@ function Missing({ counters, gauges, may }) {
     ${refused ? html`<div><dt>Refused</dt><dd class="bad-text">${records(refused)}, kept as dead letters</dd></div>` : null}`;
 }
 
+// Both clocks agree as far as anybody can tell, or one is off.
+function clockSaid({ ahead_ms: ahead, within_ms: within }) {
+  if (Math.abs(ahead) <= Math.max(within, 1000)) return `as headquarters', within ${span(Math.max(within, 1000) / 1000)}`;
+  return `${span(Math.abs(ahead) / 1000)} ${ahead > 0 ? "ahead of" : "behind"} headquarters'`;
+}
+
 const PAUSING = {
   up: "Pausing loses nothing: records wait on both sides until somebody resumes it.",
   down: "Pause it only if it is to stay away when headquarters can be reached again.",
@@ -280,6 +286,7 @@ export function Link({ session }) {
       ${link.data && instance && state !== "not_connected"
         ? html`<dl class="facts">
             <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+            ${link.data.clock ? html`<div><dt>This site's clock</dt><dd data-testid="clock">${clockSaid(link.data.clock)}</dd></div>` : null}
             <div><dt>Waiting at headquarters</dt><dd>${waiting(link.data.lag?.down)}</dd></div>
             <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>
             <div><dt>Carried to this site</dt><dd>${carried(instance.counters?.carried_down)}</dd></div>

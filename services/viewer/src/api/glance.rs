@@ -166,6 +166,15 @@ pub(crate) struct LagView {
     up: Option<f64>,
 }
 
+/// How far this site's clock and the core's are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub(crate) struct ClockView {
+    /// By how many milliseconds this site's is ahead; behind is less than zero.
+    ahead_ms: f64,
+    /// How far that may be wrong, either way.
+    within_ms: f64,
+}
+
 /// The link at a glance.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct LinkView {
@@ -177,6 +186,8 @@ pub(crate) struct LinkView {
     down_since: Option<i64>,
     /// As of the last contact.
     lag: LagView,
+    /// Null before something was carried to a core on Kafka.
+    clock: Option<ClockView>,
     /// What is wrong; null when it is up.
     why: Option<String>,
     /// What to do about it.
@@ -246,6 +257,10 @@ impl LinkView {
                 down: gauge("lag_records_down"),
                 up: gauge("lag_records_up"),
             },
+            clock: gauge("clock_skew_ms").map(|ahead_ms| ClockView {
+                ahead_ms,
+                within_ms: gauge("clock_skew_within_ms").unwrap_or_default(),
+            }),
             why,
             remedy,
             desired: told.map(|told| desired(told.desired)),

@@ -8,6 +8,9 @@ use crate::view::{Service, Trouble};
 const AWAY_MS: i64 = 15 * 60 * 1000;
 const HELD_HOURS: [f64; 4] = [1.0, 6.0, 12.0, 24.0];
 
+/// How far a clock may be off before it is told.
+const OFF_MS: f64 = 60_000.0;
+
 /// What there is to say of what waits for a core that does not answer.
 pub(super) fn held(service: &Service, now: i64) -> Option<Trouble> {
     let gauge = |name: &str| service.gauges.get(name).copied();
@@ -47,6 +50,27 @@ pub(super) fn lost(service: &Service) -> Option<Trouble> {
     };
     let remedy = "Link says of which topics, and lets you say that you know; give topics a longer retention, or the link more of the line";
     Some(error(what, remedy))
+}
+
+/// What there is to say of a clock that is off for sure: times that people read go by it, windows, days and months too.
+pub(super) fn clock(service: &Service) -> Option<Trouble> {
+    let gauge = |name: &str| service.gauges.get(name).copied();
+    let ahead = gauge("clock_skew_ms").filter(|_| service.service == "link")?;
+    let within = gauge("clock_skew_within_ms").unwrap_or_default();
+    if ahead.abs() - within <= OFF_MS {
+        return None;
+    }
+    let minutes = (ahead.abs() / 60_000.0).round();
+    let long = match minutes {
+        minutes if minutes < 120.0 => format!("{minutes} min"),
+        minutes if minutes < 2880.0 => format!("{} h", (minutes / 60.0).round()),
+        minutes => format!("{} days", (minutes / 1440.0).round()),
+    };
+    let way = if ahead > 0.0 { "ahead of" } else { "behind" };
+    Some(warning(
+        format!("this site's clock is {long} {way} headquarters'"),
+        "set this machine's clock, best by NTP: times here, windows and the days of the budget go by it, and a Kafka refuses records of more than an hour ahead",
+    ))
 }
 
 /// A link that carries nothing now.
@@ -92,6 +116,23 @@ mod tests {
         assert_eq!(lost(&link).unwrap().what, "20 records are lost to the other site");
         link.gauges.insert("lost_unknown".into(), 0.0);
         assert!(lost(&link).is_none());
+    }
+
+    #[test]
+    fn a_clock_that_is_off_for_sure_is_told() {
+        let told = |ahead: f64, within: f64| {
+            let mut link = service("link", "a", "running");
+            let gauges = [("clock_skew_ms", ahead), ("clock_skew_within_ms", within)];
+            link.gauges = gauges.map(|(name, value)| (name.to_owned(), value)).into();
+            clock(&link).map(|trouble| trouble.what)
+        };
+        assert!(clock(&service("link", "a", "running")).is_none(), "nobody knows");
+        assert_eq!(told(59_000.0, 1.0), None);
+        assert_eq!(told(90_000.0, 40_000.0), None, "it may be the line");
+        let said = |text: &str| Some(format!("this site's clock is {text} headquarters'"));
+        assert_eq!(told(190_000.0, 300.0), said("3 min ahead of"));
+        assert_eq!(told(-7_200_000.0, 300.0), said("2 h behind"));
+        assert_eq!(told(86_400_000.0 * 365.0, 300.0), said("365 days ahead of"));
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! Reading goes on while a transaction commits. A transaction takes as much as the line carries in a moment, and what
 //! does not fit waits for the next; on a line that carries more than is in hand at a time it takes several such steps,
 //! since a commit costs brokers as much as some thousand records. Batches that cannot go as they are are written anew by
-//! [`crate::pieces`]; what even that cannot do (a record that the destination refuses, an old format) ends the session, and
-//! the next one carries record by record until it is past. The far side is asked for nothing while there is nothing to say:
+//! [`crate::pieces`]; what even that cannot do (an old format) ends the session, and the next one carries record by record
+//! until it is past. A record that the destination refuses ends it too, and the next ones look for it in smaller and smaller
+//! pieces ([`crate::trouble`]) and put it aside. The far side is asked for nothing while there is nothing to say:
 //! one long poll.
 
+mod apart;
 mod opening;
 mod sink;
 mod source;
@@ -27,9 +29,10 @@ use tokio::time::Instant;
 use crate::carrier::Carrier;
 use crate::error::{Error, Result};
 use crate::lanes::Shape;
-use crate::pieces::{self, Freight, News};
+use crate::pieces::{self, Form, Freight, News};
 use crate::routes::Direction;
 use crate::session::{Ended, Limits, Progress};
+use crate::trouble::Trouble;
 use crate::{backlog, checkpoint, offsets, paths};
 
 use sink::Sink;
@@ -179,6 +182,7 @@ impl Batches {
         carrier: &Carrier,
         (progress, limits): (&mut Progress, &mut Limits),
         missing: bool,
+        trouble: &mut Trouble,
         stop: &Stop,
     ) -> Result<Ended> {
         let refresh = *carrier.settings.refresh;
@@ -196,7 +200,8 @@ impl Batches {
                 gathered = self.gather(carrier) => gathered?,
                 () = tokio::time::sleep(due) => {}
             }
-            self.carry_waiting(carrier, progress, limits, stop).await?;
+            self.carry_waiting(carrier, progress, limits, trouble, stop)
+                .await?;
             if stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
@@ -310,6 +315,7 @@ impl Batches {
         carrier: &Carrier,
         progress: &mut Progress,
         limits: &Limits,
+        trouble: &mut Trouble,
         stop: &Stop,
     ) -> Result<()> {
         let (mut cargo, mut bytes, mut records) = (Vec::new(), 0, 0);
@@ -352,14 +358,25 @@ impl Batches {
                 self.most(carrier).max(room)
             };
             let to = known.destination_topic.clone();
-            let form = self.sink.form(carrier, &to, largest);
+            let form = trouble.form(self.sink.form(carrier, &to, largest));
+            // Who does not say which of them he refused gets one at a time.
+            let alone = trouble.seeks() && matches!(form, Form::Records(..));
             for piece in pieces::cut(news, from, form).map_err(damaged)? {
-                let full =
-                    bytes + piece.bytes() > room || piece.records().saturating_add(records) > most_records;
+                if let Some(refused) = trouble.refused.take_if(|refused| piece.is(&at, refused)) {
+                    self.write(carrier, progress, std::mem::take(&mut cargo), trouble, false)
+                        .await?;
+                    (bytes, records) = (0, 0);
+                    self.put_aside(carrier, progress, (&at, piece), refused).await?;
+                    trouble.carried(1);
+                    continue;
+                }
+                let full = alone
+                    || bytes + piece.bytes() > room
+                    || piece.records().saturating_add(records) > most_records;
                 if full && !cargo.is_empty() {
                     let step = std::mem::take(&mut cargo);
                     let more = self.takes_more(carrier, bytes) && !stop.is_cancelled();
-                    self.write(carrier, progress, step, more).await?;
+                    self.write(carrier, progress, step, trouble, more).await?;
                     (bytes, records) = (0, 0);
                     room = self.room(carrier);
                     if stop.is_cancelled() && self.written.places.is_empty() {
@@ -384,7 +401,7 @@ impl Batches {
                 if self.waiting.is_empty() && !ahead.is_empty() && !stop.is_cancelled() {
                     // It comes while this step is on its way.
                     let step = std::mem::take(&mut cargo);
-                    self.write(carrier, progress, step, true).await?;
+                    self.write(carrier, progress, step, trouble, true).await?;
                     (bytes, records) = (0, 0);
                     if let Ok(news) = tokio::time::timeout(SOON, self.source.next()).await {
                         self.take(carrier, news?);
@@ -392,7 +409,7 @@ impl Batches {
                 }
             }
         }
-        self.write(carrier, progress, cargo, false).await
+        self.write(carrier, progress, cargo, trouble, false).await
     }
 
     /// Whether the transaction that so many bytes are going to may take yet more: only on a line that is fast.
@@ -412,6 +429,7 @@ impl Batches {
         carrier: &Carrier,
         progress: &mut Progress,
         cargo: Vec<Freight>,
+        trouble: &mut Trouble,
         more: bool,
     ) -> Result<()> {
         if cargo.is_empty() && self.written.places.is_empty() {
@@ -492,6 +510,7 @@ impl Batches {
             return Ok(());
         }
         carrier.in_hand().clear();
+        trouble.carried(records);
         for (route, records, bytes, newest) in std::mem::take(&mut self.written).loads {
             carrier.report.route(&route, records, bytes, newest);
             self.newest.insert(route, newest);

@@ -28,28 +28,17 @@ use crate::kept::Kept;
 use crate::line;
 use crate::paths::Paths;
 use crate::place::Place;
-use crate::refused::Refused;
 use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
 use crate::rule::Paused;
 use crate::session::{DRAIN, Ended, Session};
 use crate::settings::Settings;
+use crate::trouble::Trouble;
 use crate::wire::{End, Wire};
 
 /// Another instance works under the same transactional id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fenced;
-
-/// What one session tells the next about a record that the destination refuses.
-#[derive(Debug, Default)]
-pub(crate) struct Trouble {
-    /// How many records to carry in transactions of their own, to find the one.
-    pub(crate) one_by_one: usize,
-    /// The one, which is to be put aside.
-    pub(crate) refused: Option<Refused>,
-    /// How many records to carry one by one because they cannot go in batches as they are.
-    pub(crate) by_record: usize,
-}
 
 /// A transaction that its holder does not end in this time is aborted by the broker.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,22 +46,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a transaction in hand may go on when what is in it may not cross any more: a change takes effect within a
 /// second.
 const BRIEF: Duration = Duration::from_millis(300);
-
-/// How many records are carried one by one before batches are tried again.
-const DETOUR: usize = 10_000;
-
-impl Trouble {
-    /// Whether batches may go as they are.
-    pub(crate) fn over(&self) -> bool {
-        self.one_by_one == 0 && self.by_record == 0 && self.refused.is_none()
-    }
-
-    /// Counts down what was carried.
-    pub(crate) fn carried(&mut self, records: usize) {
-        self.one_by_one = self.one_by_one.saturating_sub(records);
-        self.by_record = self.by_record.saturating_sub(records);
-    }
-}
 
 /// One direction and class.
 #[derive(Debug)]
@@ -117,6 +90,8 @@ pub(crate) struct Carrier {
     pub(crate) settle: Option<End>,
     /// The same in spite of the budget, for when no byte is left of it.
     pub(crate) account: Option<End>,
+    /// When the process is told to end. A pause is no such thing: it takes effect at once and leaves nothing open.
+    pub(crate) ends: Stop,
     /// Limits and pauses.
     pub(crate) settings: Arc<Settings>,
     /// By which live lanes tell who carries backlogs.
@@ -324,10 +299,11 @@ impl Carrier {
                 }
                 Err(Error::Refused {
                     records,
+                    bytes,
                     last,
                     source,
                 }) => {
-                    self.look_for(&mut trouble, records, last, &source);
+                    trouble.refused(records, bytes, last, &source);
                     *self.settings.backoff
                 }
                 Err(error) => {
@@ -336,11 +312,11 @@ impl Carrier {
                         direction = %self.direction, class = %self.crosses(), error = %text, "session ended"
                     );
                     if error.unreadable() {
-                        trouble.by_record = DETOUR;
+                        trouble.unreadable();
                     }
                     if self.is_overruled() {
                         let open = !self.in_hand().is_empty();
-                        self.settle(open, &stop).await;
+                        self.settle(open).await;
                     }
                     self.report.problem(Some(text));
                     backoff.pause()
@@ -372,13 +348,14 @@ impl Carrier {
             tokio::select! {
                 () = tokio::time::sleep(DRAIN) => {}
                 () = self.overruled() => tokio::time::sleep(BRIEF).await,
+                () = stop.cancelled(), if !self.ends.is_cancelled() => tokio::time::sleep(BRIEF).await,
             }
         };
         tokio::select! {
             () = late => {
                 let open = !self.in_hand().is_empty();
                 self.hang_up().await;
-                self.settle(open, stop).await;
+                self.settle(open).await;
                 Ok(Ended::Stopped)
             }
             ended = self.session(trouble, backoff, &ends) => ended,
@@ -402,14 +379,14 @@ impl Carrier {
     /// Ends the transaction that was left: whoever reads there, the checkpoints too, would
     /// wait for it. Where one is `open` and the day's or the month's bytes are spent, it is ended all the same: that takes some
     /// thousand bytes, which are counted when they may cross. Outside the windows nothing crosses.
-    async fn settle(&self, open: bool, stop: &Stop) {
+    async fn settle(&self, open: bool) {
         let spent = matches!(
             self.budget.admits(Class::Requests),
             Err(Hold::Day { .. } | Hold::Month { .. })
         );
         let account = self.account.as_ref().filter(|_| open && spent);
         let way = account.or(self.settle.as_ref());
-        let Some(End::Kafka(cluster)) = way.filter(|_| !stop.is_cancelled()) else {
+        let Some(End::Kafka(cluster)) = way.filter(|_| !self.ends.is_cancelled()) else {
             return;
         };
         let id = self.transactional_id();
@@ -439,25 +416,5 @@ impl Carrier {
         self.report.problem(session.missing());
         backoff.reset();
         session.carry(trouble, stop).await
-    }
-
-    /// A transaction does not say which record was refused: the next session finds it by carrying one by one.
-    fn look_for(
-        &self,
-        trouble: &mut Trouble,
-        records: usize,
-        last: (String, i32, i64),
-        source: &common::broker::Error,
-    ) {
-        let reason = telemetry::chain(source);
-        if records > 1 {
-            trouble.one_by_one = records;
-        } else {
-            tracing::warn!(
-                topic = %last.0, partition = last.1, offset = last.2, error = %reason,
-                "record is refused by the destination and put aside"
-            );
-            trouble.refused = Some(Refused { at: last, reason });
-        }
     }
 }

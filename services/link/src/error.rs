@@ -59,6 +59,8 @@ pub enum Error {
     Refused {
         /// How many records were in the transaction.
         records: usize,
+        /// The size of the batch that it is in; zero where nobody knows in which.
+        bytes: usize,
         /// The last of them: source topic, partition, offset.
         last: (String, i32, i64),
         /// What the destination said.

@@ -104,6 +104,8 @@ struct Catalogue {
     /// Names that every site has for itself.
     own: BTreeSet<String>,
     found: Vec<Lane>,
+    /// What was taken up and is not there any more, until it is told.
+    gone: Vec<Lane>,
 }
 
 impl Catalogue {
@@ -116,6 +118,7 @@ impl Catalogue {
             patterns: routes.iter().filter_map(compiled).collect(),
             own: own.into_iter().map(|topic| topic.name).collect(),
             found: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -161,7 +164,9 @@ impl Catalogue {
                 kept.push(lane);
             }
         }
-        self.found = kept;
+        let before = std::mem::replace(&mut self.found, kept);
+        let gone = |lane: &Lane| lane.direction == direction && !names.contains(&lane.source);
+        self.gone.extend(before.into_iter().filter(gone));
         let first = first?;
         Some(format!(
             "patterns take up {MOST} topics {direction} and no more: {left_out} are left out, {first} is the first"
@@ -285,6 +290,17 @@ impl Finder {
                         tracing::debug!(error = %telemetry::chain(&error), "the core's topics cannot be listed");
                     }
                 }
+            }
+            for gone in std::mem::take(&mut self.catalogue.gone) {
+                self.control.error(format!(
+                    "topic {} of route {} is gone {}: what of it was not carried is lost to the other site",
+                    gone.source,
+                    gone.route,
+                    match gone.direction {
+                        Direction::Up => "at this site",
+                        Direction::Down => "at the core",
+                    }
+                ));
             }
             self.found.send_if_modified(|known| {
                 let news = *known != self.catalogue.found;

@@ -39,6 +39,7 @@ mod rule;
 mod service;
 mod session;
 mod settings;
+mod trouble;
 pub mod verify;
 mod wire;
 

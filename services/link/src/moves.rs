@@ -8,7 +8,7 @@ mod waited;
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::broker::{self, Broker};
+use common::broker::{self, Broker, Watermarks};
 use common::schemas::{SiteId, at_core, topic};
 use serde::Serialize;
 
@@ -223,6 +223,18 @@ async fn locate(
         ));
         return Ok(());
     }
+    let destination = if at_source(lane, from) { there } else { here };
+    let carried = history.checkpoint().ranges.last();
+    let end = carried.map_or(0, |last| last.destination + last.count);
+    let there_now = known(destination.watermarks(&lane.destination, found.partition).await)?;
+    if there_now.is_none_or(|marks| marks.high < end) {
+        found.position = low_there().await?;
+        found.note = Some(format!(
+            "{} was made again since the link carried this partition: the beginning",
+            lane.destination
+        ));
+        return Ok(());
+    }
     // Who would go on before the first record goes on with the first.
     let low = here.watermarks(&found.topic, found.partition).await?.low;
     let committed = found.committed.max(low);
@@ -323,8 +335,14 @@ async fn also(
 
 /// Where a partition begins; none where it is not.
 async fn low_of(broker: &Broker, topic: &str, partition: i32) -> Result<Option<i64>> {
-    match broker.watermarks(topic, partition).await {
-        Ok(marks) => Ok(Some(marks.low)),
+    let marks = known(broker.watermarks(topic, partition).await)?;
+    Ok(marks.map(|marks| marks.low))
+}
+
+/// None where there is no such place.
+fn known(marks: broker::Result<Watermarks>) -> Result<Option<Watermarks>> {
+    match marks {
+        Ok(marks) => Ok(Some(marks)),
         Err(broker::Error::UnknownTopic { .. } | broker::Error::UnknownPartition { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -9,15 +9,22 @@ use common::schemas::OffsetRange;
 /// How many ranges a map remembers.
 pub const MAX_RANGES: usize = 64;
 
-/// Adds a carried record to a map. Records come in order, so both offsets are larger than any in the map.
+/// Adds a carried record to a map. Records come in order, so both offsets are larger than any in the map; a destination
+/// that was made again begins anew, and so does the map.
 pub fn push(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64) {
     push_run(ranges, source, destination, 1);
 }
 
 /// Adds carried records whose offsets follow one another on both sides.
 pub fn push_run(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64, count: i64) {
+    if ranges
+        .last()
+        .is_some_and(|last| destination < last.destination + last.count)
+    {
+        ranges.clear();
+    }
     if let Some(last) = ranges.last_mut() {
-        debug_assert!(source >= last.source + last.count && destination >= last.destination + last.count);
+        debug_assert!(source >= last.source + last.count);
         if source == last.source + last.count && destination == last.destination + last.count {
             last.count += count;
             return;
@@ -89,6 +96,15 @@ mod tests {
             ranges.iter().map(|range| range.count).collect::<Vec<_>>(),
             [2, 1, 1]
         );
+    }
+
+    #[test]
+    fn map_of_a_destination_that_was_made_again_knows_the_new_one_only() {
+        let ranges = map(&[(0, 10), (1, 11), (2, 0), (3, 1)]);
+        assert_eq!(to_destination(&ranges, 2), Some(0));
+        assert_eq!(to_destination(&ranges, 1), None);
+        assert_eq!(to_source(&ranges, 1), Some(3));
+        assert_eq!(to_source(&ranges, 11), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use common::kafka::batch::{Batch, Invalid};
 use common::kafka::{Fetched, Row, pack, read, rebuild};
 
 use crate::place::record;
+use crate::refused::Refused;
 
 /// Batches below this size go together, when several of a partition follow one another.
 const SMALL: usize = 8 * 1024;
@@ -229,6 +230,25 @@ impl Piece {
                 .max()
                 .unwrap_or_default(),
         }
+    }
+
+    /// Whether it is this record and no other.
+    pub(crate) fn is(&self, at: &(String, i32), refused: &Refused) -> bool {
+        self.records() == 1 && refused.is_at(at, self.last())
+    }
+
+    /// Its only record, as it is at the source.
+    pub(crate) fn only(self, (topic, partition): &(String, i32)) -> Result<Record, Invalid> {
+        let offset = self.last();
+        let only = match self.body {
+            Body::Records(records) => records.into_iter().next(),
+            Body::Batch(batch) => {
+                let row = read(&batch)?.into_iter().next();
+                row.map(|row| record(&Arc::from(topic.as_str()), *partition, row))
+            }
+        };
+        let only = only.ok_or(Invalid::Records)?;
+        Ok(Record { offset, ..only })
     }
 
     /// The source offset of its last record.

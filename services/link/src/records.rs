@@ -4,10 +4,11 @@ use common::broker::{self, Outgoing, Placement, Position, Reader, Record, Transa
 use common::chassis::now_ms;
 use tokio::time::Instant;
 
-use crate::carrier::{Carrier, Trouble};
+use crate::carrier::Carrier;
 use crate::error::{Error, Result};
 use crate::routes::Direction;
 use crate::session::Progress;
+use crate::trouble::Trouble;
 use crate::{checkpoint, offsets, paths};
 
 /// What carries records.
@@ -133,6 +134,7 @@ impl Records {
                     .map(|last| (last.topic.to_string(), last.partition, last.offset));
                 return Err(Error::Refused {
                     records: batch.len(),
+                    bytes: 0,
                     last: last.unwrap_or_default(),
                     source,
                 });

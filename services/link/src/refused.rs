@@ -27,6 +27,11 @@ impl Refused {
         *record.topic == **topic && record.partition == *partition && record.offset == *offset
     }
 
+    /// Whether it is what lies there.
+    pub(crate) fn is_at(&self, at: &(String, i32), offset: i64) -> bool {
+        (&self.at.0, self.at.1, self.at.2) == (&at.0, at.1, offset)
+    }
+
     /// Puts the record aside at the site it comes from. A crash before the checkpoint moves on repeats it: the copy
     /// names the same origin.
     pub async fn bury(&self, source: &Broker, record: &Record) -> Result<()> {

@@ -56,6 +56,8 @@ pub struct Link {
     board: Arc<Board>,
     /// Who it is since it got the lease.
     holder: String,
+    /// When the process is told to end.
+    ends: Stop,
 }
 
 impl chassis::Service for Link {
@@ -146,6 +148,7 @@ impl chassis::Service for Link {
             paused,
             board,
             holder: String::new(),
+            ends: host.stop(),
         })
     }
 
@@ -435,6 +438,7 @@ impl Link {
                 Direction::Up => end(&self.settings.core, Arc::new(OnAccount)),
             },
             settle: self.wire(direction, Class::Requests).map(|wire| wire.destination),
+            ends: self.ends.clone(),
             settings: self.settings.clone(),
             bell: bell.clone(),
             paths: paths.clone(),

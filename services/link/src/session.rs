@@ -23,11 +23,12 @@ use tokio::time::Instant;
 
 use crate::backlog::{self, Backlog};
 use crate::batches::{self, Batches};
-use crate::carrier::{Carrier, Trouble};
+use crate::carrier::Carrier;
 use crate::error::{Error, Result};
 use crate::paths::Ways;
 use crate::records::{self, Records};
 use crate::routes::{Direction, Lane};
+use crate::trouble::Trouble;
 use crate::wire::End;
 use crate::{checkpoint, holder, lanes, paths};
 
@@ -87,7 +88,7 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Steps 1 to 3.
     pub(crate) async fn open(carrier: &'a Carrier, trouble: &Trouble) -> Result<Self> {
-        let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.over()) {
+        let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.batches()) {
             Some(wire) => {
                 let (batches, found) = Box::pin(Batches::open(carrier, wire)).await?;
                 (Carriage::Batches(Box::new(batches)), found)
@@ -374,7 +375,9 @@ impl<'a> Session<'a> {
             }
             Carriage::Batches(batches) => {
                 let missing = !missing.is_empty();
-                batches.carry(carrier, (progress, limits), missing, stop).await
+                batches
+                    .carry(carrier, (progress, limits), missing, trouble, stop)
+                    .await
             }
         }
     }
@@ -428,7 +431,7 @@ async fn by_records(
             records.note(done.collect()).await?;
             return Ok(Ended::LookAgain);
         }
-        if carrier.wire.is_some() && (trouble.over() || busy.elapsed() > QUIET) {
+        if carrier.wire.is_some() && (trouble.batches() || busy.elapsed() > QUIET) {
             *trouble = Trouble::default();
             return Ok(Ended::LookAgain);
         }

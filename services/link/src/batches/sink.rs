@@ -421,6 +421,7 @@ pub(super) fn refused(error: Error, cargo: &[Freight], records: usize) -> Error 
     Error::Refused {
         // A piece of one record is the one; else it is looked for among all.
         records: if alone { 1 } else { records },
+        bytes: known.map_or(0, |freight| freight.piece.bytes()),
         last: (topic, partition, freight.piece.last()),
         source,
     }
@@ -431,6 +432,7 @@ pub(super) fn too_large(freight: &Freight, limit: usize) -> Error {
     let Freight { at, to, piece } = freight;
     Error::Refused {
         records: piece.records(),
+        bytes: piece.bytes(),
         last: (at.0.clone(), at.1, Piece::last(piece)),
         source: common::broker::Error::TooLarge {
             topic: to.clone(),

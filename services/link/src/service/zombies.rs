@@ -12,9 +12,9 @@ use rand::{RngExt, SeedableRng};
 use testkit::eventually;
 
 use super::*;
-use crate::carrier::Trouble;
 use crate::routes::{Rename, Route};
 use crate::session::Session;
+use crate::trouble::Trouble;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

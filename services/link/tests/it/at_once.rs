@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::broker::{Broker, Outgoing};
 use common::budget::Class;
 use common::control;
-use common::schemas::topic;
+use common::schemas::{Desired, ServiceState, topic};
 use testkit::eventually;
 use testkit::proxy::{Conditions, Proxy};
 use tokio::sync::MutexGuard;
@@ -26,6 +26,12 @@ const SETTLING: u64 = 8_000;
 
 async fn set(rig: &Rig, key: &str, value: Option<&str>) {
     control::set(&rig.edge, "link", key, value.map(Into::into), Some("test"))
+        .await
+        .unwrap();
+}
+
+async fn ask(rig: &Rig, desired: Desired) {
+    control::ask(&rig.edge, "link", desired, Some("test"))
         .await
         .unwrap();
 }
@@ -119,6 +125,48 @@ async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
     set(&rig, "budget/cap", Some("null")).await;
     rig.send(5_000, 30).await;
     rig.all_is_carried().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn paused_as_a_whole_nothing_crosses_within_a_second_and_nothing_is_left_open() {
+    let (rig, line, _guard) = bulky(Class::Previews).await;
+    random(&rig.edge, &rig.readings, 20, 150_000).await;
+    let running = rig.start();
+    flows(&line, 60_000).await;
+    ask(&rig, Desired::Paused).await;
+    let rate = rate(&line).await;
+    println!("paused: {rate} bytes/s are left");
+    assert!(rate * LOOK.as_secs() <= SETTLING, "{rate} bytes/s");
+    rig.reports("one", |status| status.state == ServiceState::Paused)
+        .await;
+    // Who reads what is committed is not held up by what was under way.
+    let beside = record(&rig.readings_at_core(), 7_000);
+    let wanted = beside.value.clone();
+    rig.core.producer().unwrap().send(beside).await.unwrap();
+    let seen = eventually(Duration::from_secs(10), || async {
+        let found = contents(&rig.core, &rig.readings_at_core()).await;
+        let mut all = found.values().flatten();
+        all.any(|record| record.value == wanted)
+            .then_some(())
+            .ok_or_else(|| "it waits behind an open transaction".to_owned())
+    });
+    seen.await;
+    line.set(Conditions::default());
+    set(&rig, "budget/cap", Some("null")).await;
+    ask(&rig, Desired::Running).await;
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.core, &rig.readings_at_core())
+            .await
+            .values()
+            .map(Vec::len)
+            .sum();
+        (found == 21)
+            .then_some(())
+            .ok_or_else(|| format!("{found} of 21"))
+    })
+    .await;
     running.stop().await;
 }
 

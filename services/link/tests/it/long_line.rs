@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::broker::TopicSpec;
 use testkit::eventually;
 use testkit::proxy::{Conditions, Proxy};
 use tokio::sync::MutexGuard;
@@ -48,6 +49,36 @@ async fn a_thin_long_line_is_full_most_of_the_time() {
     assert!(share > 0.75, "{share:.2} of the line");
     line.set(Conditions::default());
     rig.readings_are_carried().await;
+    running.stop().await;
+}
+
+/// What is behind a record that the edge does not take comes all the same, and in time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn a_refused_record_holds_up_nothing_on_a_thin_long_line() {
+    let (rig, line, _guard) = long(64_000).await;
+    let mut spec = TopicSpec::new(&rig.news, 3);
+    spec.max_message_bytes = 10_000;
+    rig.edge.create_topic(&spec).await.unwrap();
+    random(&rig.core, &rig.news, 50, 1_000).await;
+    random(&rig.core, &rig.news, 1, 15_000).await;
+    random(&rig.core, &rig.news, 50, 1_000).await;
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+        (found == 100)
+            .then_some(())
+            .ok_or_else(|| format!("{found} of 100"))
+    })
+    .await;
+    rig.reports("one", |status| status.counters.get("refused") == Some(&1))
+        .await;
+    // The letter goes up as well; nothing else is sent twice but what a piece of a transaction takes.
+    let bytes = line.carried().bytes();
+    println!("{bytes} bytes have crossed for 115 kB");
+    assert!(bytes < 400_000, "{bytes} bytes have crossed for 115 kB");
+    let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
+    assert_eq!(letters.values().flatten().count(), 1);
     running.stop().await;
 }
 

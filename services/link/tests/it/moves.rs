@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use common::broker::{self, Broker, ConsumerSettings, Failure, Handler, Record, Subscription};
+use common::broker::{self, Broker, ConsumerSettings, Failure, Handler, Record, Subscription, TopicSpec};
 use common::chassis::Stop;
 use link::moves::{self, Side, Sides};
 use testkit::eventually;
 
 use crate::kafka::url;
 use crate::live_first::{all_is_placed, live_first};
-use crate::rig::{LIMIT, Rig};
+use crate::rig::{LIMIT, Rig, contents};
 
 /// Remembers what a group has read.
 #[derive(Default)]
@@ -244,4 +244,48 @@ async fn groups_that_move_between_an_embedded_edge_and_kafka_see_each_record_onc
     let dir = testkit::temp_dir();
     let edge = testkit::sqlite(dir.path(), "edge.db");
     groups_move(&Rig::new(&url("KAFKA_URL"), &edge, Some(dir)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn position_in_a_destination_that_was_made_again_is_not_exact_until_it_is_carried_anew() {
+    let rig = Rig::embedded().await;
+    let sides = Sides {
+        site: rig.site.clone(),
+        edge: rig.edge.clone(),
+        core: rig.core.clone(),
+        far: None,
+    };
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
+    let running = rig.start();
+    rig.send(0, 90).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+    read(&rig.edge, &rig.readings, &group, 90).await;
+    let survey = async || {
+        moves::survey(&sides, &lanes, Side::Edge, Some(&group))
+            .await
+            .unwrap()
+    };
+    assert!(survey().await.moves.iter().all(|found| found.exact));
+    rig.core.delete_topic(&at_core).await.unwrap();
+    rig.core.create_topic(&TopicSpec::new(&at_core, 3)).await.unwrap();
+    for found in survey().await.moves {
+        assert!(!found.exact && found.position == Some(0), "{found:?}");
+        assert!(found.note.as_ref().unwrap().contains("made again"), "{found:?}");
+    }
+    // What is carried from now on is known where it is now.
+    let running = rig.start();
+    rig.send(90, 90).await;
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.core, &at_core).await.values().map(Vec::len).sum();
+        (found == 90)
+            .then_some(())
+            .ok_or_else(|| format!("{found} of 90"))
+    })
+    .await;
+    running.stop().await;
+    for found in survey().await.moves {
+        assert!(found.exact && found.position == Some(0), "{found:?}");
+    }
 }

@@ -71,6 +71,13 @@ async fn topics_come_and_grow(mut rig: Rig) {
     assert_eq!(rig.core.describe(&at_core).await.unwrap().unwrap().partitions, 4);
     rig.send(0, 30).await;
     rig.all_is_carried().await;
+    // What is gone for good is told, for nobody knows what waited in it.
+    rig.edge.delete_topic(&format!("{iot}-b")).await.unwrap();
+    rig.reports("one", |status| {
+        let told = status.last_error.as_deref().unwrap_or_default();
+        told.contains(&format!("{iot}-b")) && told.contains("is gone at this site")
+    })
+    .await;
     running.stop().await;
     arrive(&rig.core, &at_core, 1, 10).await;
     let names = rig.core.topic_names().await.unwrap();

@@ -7,8 +7,8 @@
 //! All of it takes about a quarter of an hour; rclone's many small files at 600 ms are a third of that.
 //!
 //! All three go through the same proxy, whose rate counts what TCP carries and not the headers of its packets. Mirror has
-//! TLS, verifies every chunk and keeps its books, on embedded engines in this process. rsync (its daemon) and rclone (over
-//! HTTP) have neither encryption nor books. Bytes are random, so nobody can pack them.
+//! TLS, verifies every chunk, syncs every object and keeps its books, on embedded engines in this process. rsync (its daemon) and rclone (over
+//! HTTP) have neither encryption nor books; rsync-fsync is rsync with `--fsync`. Bytes are random, so nobody can pack them.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its result")]
 
@@ -59,8 +59,12 @@ struct Cli {
     /// Where what is random starts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only these of mirror, rsync and rclone.
-    #[arg(long, value_delimiter = ',', default_value = "mirror,rsync,rclone")]
+    /// Only these of mirror, rsync, rsync-fsync and rclone.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "mirror,rsync,rsync-fsync,rclone"
+    )]
     tools: Vec<Tool>,
     /// Only these of large, far, small, cuts and big.
     #[arg(long, value_delimiter = ',', value_parser = known_case)]
@@ -79,12 +83,28 @@ struct Case {
 enum Tool {
     Mirror,
     Rsync,
+    /// rsync that syncs each file before it gives it its name, as mirror does.
+    RsyncFsync,
     Rclone,
 }
 
 impl Tool {
-    fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Rsync => "rsync",
+            Self::RsyncFsync => "rsync-fsync",
+            Self::Rclone => "rclone",
+        }
+    }
+
+    /// The program that it is, where it is not of this project.
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Mirror => None,
+            Self::Rsync | Self::RsyncFsync => Some("rsync"),
+            Self::Rclone => Some("rclone"),
+        }
     }
 }
 
@@ -96,8 +116,8 @@ async fn main() -> Result<()> {
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755))?;
     // Told before anything is measured, and not an hour later.
     for tool in &cli.tools {
-        if *tool != Tool::Mirror {
-            println!("{}", rivals::version(&tool.name()).await?);
+        if let Some(program) = tool.program() {
+            println!("{}", rivals::version(program).await?);
         }
     }
     println!(
@@ -105,7 +125,7 @@ async fn main() -> Result<()> {
         cli.seed, cli.kbit
     );
     println!(
-        "{:<44} {:<8} {:>8}  {:>11}  {:>14}  {:>8}  {:>6}  {:>11}",
+        "{:<44} {:<11} {:>8}  {:>11}  {:>14}  {:>8}  {:>6}  {:>11}",
         "case", "tool", "seconds", "useful/line", "useful/carried", "down MB", "up MB", "connections"
     );
     for name in CASES {
@@ -118,7 +138,7 @@ async fn main() -> Result<()> {
             // What fails is told, and the rest is measured all the same.
             let done = timeout(LIMIT, run(&case, *tool, &place, cli.seed)).await;
             if let Err(error) = done.map_err(anyhow::Error::from).flatten() {
-                println!("{:<44} {:<8} NOT MEASURED: {error:#}", case.name, tool.name());
+                println!("{:<44} {:<11} NOT MEASURED: {error:#}", case.name, tool.name());
             }
             std::fs::remove_dir_all(&place)?;
         }
@@ -199,14 +219,15 @@ async fn run(case: &Case, tool: Tool, place: &Path, seed: u64) -> Result<()> {
             edge.check(&case.files).await?;
             (took, carried)
         }
-        Tool::Rsync | Tool::Rclone => {
+        Tool::Rsync | Tool::RsyncFsync | Tool::Rclone => {
             for (number, bytes) in case.files.iter().enumerate() {
                 std::fs::write(from.join(format!("{number:05}.bin")), bytes)?;
             }
-            let (took, carried) = if matches!(tool, Tool::Rsync) {
+            let (took, carried) = if tool.program() == Some("rsync") {
                 let server = Rsync::serve(place, &from).await?;
                 let proxy = line(case, &server.address(), seed).await?;
-                over(&proxy, case, useful, Rsync::copy(proxy.address(), &to)).await?
+                let synced = tool == Tool::RsyncFsync;
+                over(&proxy, case, useful, Rsync::copy(proxy.address(), &to, synced)).await?
             } else {
                 let server = Rclone::serve(&from).await?;
                 let proxy = line(case, &server.address(), seed).await?;
@@ -262,7 +283,7 @@ fn report(case: &Case, tool: Tool, useful: u64, took: Duration, carried: &Carrie
     let seconds = took.as_secs_f64();
     let mega = |bytes: u64| bytes as f64 / 1e6;
     println!(
-        "{:<44} {:<8} {seconds:>8.1}  {:>11.3}  {:>14.3}  {:>8.2}  {:>6.2}  {:>11}",
+        "{:<44} {:<11} {seconds:>8.1}  {:>11.3}  {:>14.3}  {:>8.2}  {:>6.2}  {:>11}",
         case.name,
         tool.name(),
         useful as f64 / seconds / rate,
@@ -274,7 +295,7 @@ fn report(case: &Case, tool: Tool, useful: u64, took: Duration, carried: &Carrie
     if case.cuts > 0 {
         let more = carried.down.saturating_sub(useful) as f64 / 1e3;
         println!(
-            "{:<44} {:<8} {} cuts; {more:.1} kB down beyond the file: {:.1} kB a cut, handshakes included",
+            "{:<44} {:<11} {} cuts; {more:.1} kB down beyond the file: {:.1} kB a cut, handshakes included",
             "",
             "",
             carried.cut,

@@ -67,10 +67,11 @@ impl Rsync {
     }
 
     /// Goes on with partial files, and believes what is there.
-    pub(crate) async fn copy(through: SocketAddr, to: &Path) -> Result<()> {
+    pub(crate) async fn copy(through: SocketAddr, to: &Path, synced: bool) -> Result<()> {
         for _ in 0..TRIES {
             let mut command = Command::new(program("rsync")?);
             command.args(["-r", "--partial", "--append"]);
+            command.args(synced.then_some("--fsync"));
             command.arg(format!("rsync://{through}/data/")).arg(to);
             if command
                 .stdout(Stdio::null())

@@ -11,8 +11,8 @@ def test_an_expiry_is_offered_for_what_is_on_offer_alone(main: Installation, ope
     core.post("/api/services/downloader/stop")
     try:
         # What it holds it still finishes.
-        eventually(30, "the downloader pauses", lambda: core.service("downloader")[0]["state"] == "paused")
-        eventually(30, "an asset is announced and no more", lambda: core.assets(state="announced"))
+        eventually(60, "the downloader pauses", lambda: core.service("downloader")[0]["state"] == "paused")
+        eventually(60, "an asset is announced and no more", lambda: core.assets(state="announced"))
         [announced, *_] = core.assets(state="announced")
         page = open_page(core, "ada", f"#/assets/{announced['asset_id']}")
         expect(page.get_by_test_id("withdraw")).to_be_visible()

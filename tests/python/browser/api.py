@@ -5,19 +5,23 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
+from playwright.sync_api import Error
 
 T = TypeVar("T")
 
 
 def eventually(limit_s: float, what: str, attempt: Callable[[], T]) -> T:
-    """Tries until the answer is true, at most `limit_s` long; the last failure becomes the error."""
+    """Tries until the answer is true, at most `limit_s` long; the last failure becomes the error.
+
+    A page is drawn anew while one works with it, so what is not there any more is looked for again.
+    """
     deadline = time.monotonic() + limit_s
     while True:
         try:
             if found := attempt():
                 return found
             last: Exception | None = None
-        except (requests.RequestException, AssertionError) as error:
+        except (requests.RequestException, AssertionError, Error) as error:
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit_s:g} s: {what}") from last
@@ -35,7 +39,8 @@ class Site:
     http: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
-        self.http.headers.update({"authorization": f"Bearer {self.token}", "x-fieldline": "1"})
+        # Each by a connection of its own: one that was not used for a while is gone, and a change is not sent twice.
+        self.http.headers.update({"authorization": f"Bearer {self.token}", "x-fieldline": "1", "connection": "close"})
 
     def get(self, path: str) -> Any:
         answer = self.http.get(self.url + path, timeout=20)
@@ -64,6 +69,11 @@ class Site:
 
     def service(self, name: str) -> list[dict[str, Any]]:
         return [service for service in self.get("/api/services")["services"] if service["service"] == name]
+
+    def stop_mirror(self) -> None:
+        """Nothing moves from now on: what is ready stays so."""
+        self.post("/api/mirror/stop")
+        eventually(60, "the mirror rests", lambda: all(one["state"] == "paused" for one in self.service("mirror")))
 
 
 def resident_bytes(pid: int, kind: str = "VmRSS") -> int:

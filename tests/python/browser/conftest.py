@@ -4,14 +4,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 import installation
 from api import Site
-from installation import Installation
+from installation import Installation, Process
 from watched import Watch
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -20,7 +21,8 @@ RESULTS = Path(os.environ.get("FIELDLINE_RESULTS", Path(__file__).parents[3] / "
 PASSWORD = "correct horse battery"
 ROLES = {"vera": "viewer", "fred": "field", "ada": "analyst", "olga": "operator"}
 
-expect.set_options(timeout=10_000)
+# What a machine that has a bad moment may take for it.
+expect.set_options(timeout=20_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,20 +33,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    if call.when == "setup":
+        item.stash[BEGAN] = call.start
     report = yield
     if report.when == "call":
         item.stash[FAILED] = report.failed
+    if report.failed:
+        # Of a run elsewhere nothing is kept but what it prints.
+        report.sections.extend((f"last lines of {name}", said) for name, said in last_lines(item.stash[BEGAN]))
     return report
 
 
 FAILED = pytest.StashKey[bool]()
+BEGAN = pytest.StashKey[float]()
+LAST_LINES = 40
+
+
+def last_lines(since: float) -> Iterator[tuple[str, str]]:
+    """What the processes said last that have said anything since then."""
+    for log, process in {process.log: process for process in Process.started}.items():
+        if log.exists() and log.stat().st_mtime >= since:
+            yield f"{log.parent.name}/{log.name}", process.tail(LAST_LINES)
 
 
 @pytest.fixture(scope="session")
-def directory() -> Iterator[Path]:
-    """Where the installations keep all they store; it stays when a test failed."""
+def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the installations keep all they store; their logs stay when a test failed."""
     made = Path(tempfile.mkdtemp(prefix="fieldline-browser-"))
     yield made
+    if request.session.testsfailed:
+        for log in made.rglob("*.log"):
+            kept = RESULTS / "logs" / log.relative_to(made)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(log, kept)
     shutil.rmtree(made, ignore_errors=True)
 
 
@@ -112,7 +133,9 @@ def open_page(request: pytest.FixtureRequest, browser: Browser, watch: Watch) ->
         RESULTS.mkdir(parents=True, exist_ok=True)
         for number, page in enumerate(page for context in contexts for page in context.pages):
             name = re.sub(r"[^\w-]+", "-", request.node.name)
-            page.screenshot(path=RESULTS / f"{name}-{number}.png")
+            # A page that hangs has none.
+            with suppress(Error):
+                page.screenshot(path=RESULTS / f"{name}-{number}.png")
     for context in contexts:
         context.close()
     complaints = watch.unexpected()

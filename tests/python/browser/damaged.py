@@ -22,10 +22,10 @@ def demo(directory: Path, count: int, core_settings: str = "") -> Installation:
     try:
         first.core.post("/api/services/responder/stop")
         eventually(60, "assets have arrived", lambda: first.edge.get("/api/assets?limit=1")["total"] >= 2 * count)
-        eventually(20, "responder pauses", lambda: first.core.service("responder")[0]["state"] == "paused")
+        eventually(60, "responder pauses", lambda: first.core.service("responder")[0]["state"] == "paused")
         for asset in first.edge.get(f"/api/assets?limit={count}")["assets"]:
             first.edge.post(f"/api/assets/{asset['asset_id']}/request")
-        eventually(30, "the requests are at headquarters", lambda: asked(first.core) == count)
+        eventually(60, "the requests are at headquarters", lambda: asked(first.core) == count)
     finally:
         first.stop()
     # They may share a partition.

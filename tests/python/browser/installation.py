@@ -1,6 +1,7 @@
 """Installations of Fieldline as real processes: the demo on embedded engines, or each service on its own on real ones."""
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -23,29 +24,39 @@ PRINTED = re.compile(r'^\{.*"sites":.*\}$')
 DOORS = 6
 
 
+# Where the system takes none for who calls somebody, and the tests in Rust and their engines take none either: what was
+# free stays free, also while an installation is down.
+PORTS = range(11_000, 20_000)
+# Its own: what tests make up is the same each time.
+_chance = random.SystemRandom()
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> int:
-    """The first of so many neighbouring ports that nobody listens at."""
-    for _ in range(200):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            others = []
-            try:
-                for number in range(1, count):
-                    other = socket.socket()
-                    others.append(other)
-                    other.bind(("127.0.0.1", port + number))
-                return port
-            except (OSError, OverflowError):
-                continue
-            finally:
-                for other in others:
-                    other.close()
+    """The first of so many neighbouring ports that nobody listens at, and that nobody else is given."""
+    for _ in range(1000):
+        port = _chance.randrange(PORTS.start, PORTS.stop - count)
+        row = range(port, port + count)
+        if _given.isdisjoint(row) and all(map(_is_free, row)):
+            _given.update(row)
+            return port
     raise RuntimeError(f"there are no {count} free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class Process:
     """A program, its lines, and when each was printed."""
+
+    # Every one that was started, for who wants to read what it said.
+    started: list["Process"] = []
 
     def __init__(self, name: str, words: list[str | Path], log: Path):
         self.name, self.words, self.log = name, words, log
@@ -58,8 +69,10 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
+        Process.started.append(self)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -192,7 +205,7 @@ def edge_alone(of: Installation, core: str) -> Installation:
     process = Process("edge-1", [PROGRAMS / "fieldline", "run", "--edge", file], of.directory / "edge-alone.log")
     alone = Installation(of.directory, {"edge-1": of.edge}, {"edge-1": process})
     try:
-        eventually(30, "the edge answers", lambda: alone.edge.get("/api/site"))
+        eventually(60, "the edge answers", lambda: alone.edge.get("/api/site"))
     except BaseException:
         alone.stop()
         raise

@@ -4,9 +4,28 @@ import threading
 from dataclasses import replace
 from types import TracebackType
 
+from playwright.sync_api import Page
+
 from api import Site
 
 PART = 64 * 1024
+# A stream that is open and brings nothing.
+QUIET = """
+window.EventSource = class extends EventTarget {
+    readyState = 1;
+    constructor() {
+        super();
+        setTimeout(() => this.onopen?.());
+    }
+    close() {}
+};
+"""
+
+
+def push_nothing(page: Page) -> None:
+    """From now on a page shows what it reads alone: where a test makes an answer up, the site's own word would replace it."""
+    page.add_init_script(QUIET)
+    page.reload()
 
 
 class Line:
@@ -19,6 +38,8 @@ class Line:
         self._alive = threading.Event()
         self._alive.set()
         self._ends: set[socket.socket] = set()
+        # Who is let in while the line is cut is let in before, and cut off, or not at all.
+        self._turn = threading.Lock()
         self.site = replace(site, url=f"http://127.0.0.1:{self._server.getsockname()[1]}")
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -26,14 +47,17 @@ class Line:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.close()
         self.cut()
+        # It waits for the next one no longer.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
         self._alive.set()
 
     def cut(self) -> None:
         """Ends all connections and takes no new ones."""
-        self._open = False
-        self._end()
+        with self._turn:
+            self._open = False
+            self._end()
 
     def stall(self) -> None:
         """Carries nothing any more, and ends no connection."""
@@ -41,9 +65,10 @@ class Line:
 
     def mend(self) -> None:
         """Takes connections again. What was under way is lost."""
-        self._end()
-        self._alive.set()
-        self._open = True
+        with self._turn:
+            self._end()
+            self._alive.set()
+            self._open = True
 
     def _end(self) -> None:
         for end in list(self._ends):
@@ -58,13 +83,22 @@ class Line:
                 page, _ = self._server.accept()
             except OSError:
                 return
-            if not self._open:
-                page.close()
-                continue
-            site = socket.create_connection(self._target)
-            self._ends |= {page, site}
-            for one, other in ((page, site), (site, page)):
-                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+            with self._turn:
+                if not self._through(page):
+                    page.close()
+
+    def _through(self, page: socket.socket) -> bool:
+        if not self._open:
+            return False
+        try:
+            site = socket.create_connection(self._target, timeout=10)
+        except OSError:
+            return False
+        site.settimeout(None)
+        self._ends |= {page, site}
+        for one, other in ((page, site), (site, page)):
+            threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+        return True
 
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
         try:

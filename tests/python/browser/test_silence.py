@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 import installation
+from api import Site
 from conftest import OpenPage, make_users
 from installation import Installation
 from watched import Watch
@@ -14,11 +15,15 @@ from watched import Watch
 SILENT_S = 10
 
 
+def is_silent(core: Site, machine: str) -> bool:
+    return any(one["instance"] == machine and one["state"] == "silent" for one in core.service("feed"))
+
+
 @pytest.mark.real
 def test_a_killed_service_is_shown_silent_within_10_s(main: Installation, open_page: OpenPage) -> None:
     page = open_page(main.edge, "olga", "#/services")
     state = page.get_by_test_id("service-requester-state")
-    expect(state).to_have_attribute("data-state", "running", timeout=30_000)
+    expect(state).to_have_attribute("data-state", "running", timeout=60_000)
     process = main.processes["edge-1.requester"]
     process.kill()
     killed = time.monotonic()
@@ -35,7 +40,7 @@ def test_a_killed_service_is_shown_silent_within_10_s(main: Installation, open_p
     finally:
         main.processes["edge-1.requester"] = process.again()
     page.get_by_test_id("nav-services").click()
-    expect(state.first).to_have_attribute("data-state", "running", timeout=30_000)
+    expect(state.first).to_have_attribute("data-state", "running", timeout=60_000)
 
 
 def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_successor(
@@ -52,7 +57,7 @@ def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_succes
     killed = time.monotonic()
     try:
         # The page that was open says as of when it knows what it shows.
-        expect(page.get_by_test_id("as-of").first).to_be_visible(timeout=15_000)
+        expect(page.get_by_test_id("as-of").first).to_be_visible()
         second = installation.demo(
             directory / "machines", core_settings='[common]\ninstance = "second-machine"\n', port=port
         )
@@ -61,13 +66,15 @@ def test_the_services_of_a_killed_machine_fall_silent_beside_those_of_its_succes
     try:
         card = page.get_by_test_id("service-feed")
         expect(card.filter(has_text="second-machine").get_by_test_id("service-feed-state")).to_have_attribute(
-            "data-state", "running", timeout=20_000
+            "data-state", "running", timeout=60_000
         )
         expect(page.get_by_test_id("as-of")).to_have_count(0)
-        # Where the successor took longer to come than the silence may last, it is there at once.
-        left_s = max(1.0, SILENT_S - (time.monotonic() - killed))
+        # Who asks the site after so long is told, however busy the machine is; the page is told by its site.
+        while (asked := time.monotonic()) and not is_silent(second.core, "first-machine"):
+            assert asked - killed < SILENT_S
+            time.sleep(0.1)
         dead = card.filter(has_text="first-machine")
-        expect(dead.get_by_test_id("service-feed-state")).to_have_attribute("data-state", "silent", timeout=left_s * 1000)
+        expect(dead.get_by_test_id("service-feed-state")).to_have_attribute("data-state", "silent")
         # What is told a service that works in its place is told beside that one.
         expect(dead.get_by_test_id("service-feed-ended")).to_contain_text("Another instance of feed works in its place")
         expect(page.get_by_test_id("service-feed-stop")).to_have_count(1)

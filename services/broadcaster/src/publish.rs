@@ -147,6 +147,19 @@ impl Publisher {
             .or_else(|| asset.reason.clone())
             .unwrap_or_else(|| NO_REASON.to_owned());
         if before.withdrawn_at.is_none() {
+            // What was published before may lie behind this record in the compacted topic, as `broadcast`, and the newest
+            // must be the withdrawal. Before the row, which says that it is done: handled again it sends none more.
+            if before.broadcast_at.is_some() {
+                let state = Asset {
+                    reason: Some(reason.clone()),
+                    ..asset.clone()
+                };
+                self.send(
+                    &asset_id,
+                    vec![outgoing(topic::ASSET_PIPELINE, &asset_id, &state)?],
+                )
+                .await?;
+            }
             let row = self
                 .row(&asset_id)
                 .set("withdrawn_at", Value::timestamp(withdrawn_at))

@@ -23,7 +23,10 @@ pub(crate) async fn mirror(command: &Mirror) -> Result<()> {
                 let size = bytes(answer["bytes"].as_u64().unwrap_or(0));
                 let time = answer["seconds"].as_f64().map_or_else(
                     || "time unknown until bytes have moved".to_owned(),
-                    |seconds| format!("about {seconds:.0} s"),
+                    |seconds| match answer["rate_from"].as_str() {
+                        Some("cap") => format!("{seconds:.0} s at best"),
+                        _ => format!("about {seconds:.0} s"),
+                    },
                 );
                 line(format!("{} assets, {size}, {time}", answer["assets"]));
             });

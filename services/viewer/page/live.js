@@ -1,7 +1,7 @@
 // What the site pushes. One EventSource; views listen to the kinds of events they show.
 import { get } from "./api.js";
 
-const KINDS = ["hello", "reset", "beat", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror", "volume", "history", "dead_letters", "audit"];
+const KINDS = ["hello", "reset", "beat", "assets", "services", "logs", "problems", "sites", "requests", "lanes", "link", "mirror", "volume", "history", "dead_letters", "audit", "users"];
 // The site beats every 15 s. A line that is dead without saying so brings nothing for longer than two of them take.
 const LOST_MS = 35_000;
 const LOOK_MS = 1000;

@@ -10,6 +10,7 @@ mod commands;
 mod content;
 mod dead_letters;
 mod description;
+mod estimate;
 mod events;
 mod glance;
 mod input;
@@ -94,7 +95,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/mirror", get(glance::mirror))
         .route("/api/mirror/start", post(services::mirror_start))
         .route("/api/mirror/stop", post(services::mirror_stop))
-        .route("/api/mirror/estimate", get(glance::estimate))
+        .route("/api/mirror/estimate", get(estimate::estimate))
         .route("/api/mirror/queue", get(queue::queue))
         .route("/api/link", get(glance::link).post(link::set))
         .route("/api/link/history", get(link_history::history))
@@ -178,7 +179,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         glance::mirror,
         services::mirror_start,
         services::mirror_stop,
-        glance::estimate,
+        estimate::estimate,
         glance::link,
         link::set,
         link_history::history,

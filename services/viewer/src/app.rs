@@ -66,6 +66,8 @@ pub(crate) struct App {
     pub(crate) lanes: crate::events::Lanes,
     /// What edges asked for last; empty at an edge.
     pub(crate) requests: Requests,
+    /// When the newest word of each edge was heard; empty at an edge.
+    pub(crate) heard: crate::heard::Heard,
     pub(crate) usage: crate::events::Usage,
     pub(crate) settings: Settings,
     pub(crate) page: crate::page::Page,
@@ -76,6 +78,8 @@ pub(crate) struct App {
     pub(crate) letters: crate::letters::Letters,
     pub(crate) strangers: crate::audit::Strangers,
     pub(crate) turns: Turns,
+    /// When somebody last changed the mirror's order, as far as this process knows; 0 is never.
+    pub(crate) ordered_at: std::sync::atomic::AtomicI64,
     /// Held while a site is enrolled or revoked, or bytes are given back.
     pub(crate) asking: tokio::sync::Mutex<()>,
     /// Held while a set-up is tested or kept: one at a time is enough for people.

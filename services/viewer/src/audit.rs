@@ -63,7 +63,7 @@ impl Strangers {
 /// What may be told of a request's body: what it names, and what it says. A secret is in no list of names.
 pub(crate) fn told(body: &[u8]) -> (Option<String>, Option<String>) {
     const NAMES: [&str; 4] = ["name", "site", "user", "service"];
-    const SAYS: [&str; 14] = [
+    const SAYS: [&str; 19] = [
         "reason",
         "expires_at",
         "log_level",
@@ -77,6 +77,11 @@ pub(crate) fn told(body: &[u8]) -> (Option<String>, Option<String>) {
         "depot_url",
         "to",
         "priority",
+        "budget",
+        "routes",
+        "allow",
+        "lost",
+        "as_configured",
         "by",
     ];
     let Ok(serde_json::Value::Object(body)) = serde_json::from_slice(body) else {
@@ -301,6 +306,10 @@ mod tests {
         assert_eq!(says.as_deref(), Some("role: field, password: set"));
         assert_eq!(told(b"{}"), (None, None));
         assert_eq!(told(b"nonsense"), (None, None));
+        let (_, says) = told(br#"{"by":"kim","routes":{"news":"paused"},"budget":{"cap":null},"as_configured":["budget/share"]}"#);
+        let link =
+            r#"budget: {"cap":null}, routes: {"news":"paused"}, as_configured: ["budget/share"], by: kim"#;
+        assert_eq!(says.as_deref(), Some(link));
         let (_, says) = told(format!("{{\"reason\":\"{}\\u0007\"}}", "x".repeat(900)).as_bytes());
         assert_eq!(says.unwrap().len(), LONGEST);
     }

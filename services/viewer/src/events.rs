@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 const QUEUE: usize = 64;
 
 /// The kinds of events.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 15] = [
     "hello",
     "assets",
     "services",
@@ -43,6 +43,7 @@ pub(crate) const NAMES: [&str; 14] = [
     "history",
     "dead_letters",
     "audit",
+    "users",
 ];
 /// Tells a listener to read anew what it shows.
 pub(crate) const RESET: &str = "reset";

@@ -45,7 +45,7 @@ pub(crate) struct Signs<'a> {
     pub(crate) disk: Option<Disk>,
     /// Whoever reaches the address is operator.
     pub(crate) open_to_all: bool,
-    /// When each enrolled edge last reported; none if it never has.
+    /// When each enrolled edge was last heard, by this site's clock; none if it never was.
     pub(crate) edges: &'a [(String, Option<i64>)],
     pub(crate) now: i64,
 }

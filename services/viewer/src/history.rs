@@ -12,13 +12,18 @@ use common::broker::{self, Record};
 use common::schemas::{self, ServiceHistory, topic};
 use serde::Serialize;
 
+use crate::api::CONTACT_MS;
 use crate::app::App;
-use crate::pace::Minute;
+use crate::pace::{Measured, Minute};
 use crate::tape;
 
 /// More figures than a link with many routes has; beyond it none is added.
 const MAX_SERIES: usize = 200;
 const MINUTE_MS: i64 = 60_000;
+/// Over how many minutes in which the core answered it is looked for the busiest.
+const MINUTES: usize = 60;
+/// Points that are farther apart say nothing of a minute.
+const GAP_MS: i64 = 3 * MINUTE_MS;
 
 /// Says that there is a new point.
 #[derive(Debug, Serialize)]
@@ -146,6 +151,51 @@ impl History {
         (newest > 0.0).then_some(newest as i64)
     }
 
+    /// What crossed in the busiest minute of the last hour in which the core answered: a link can do at least so much. None
+    /// where nothing crossed.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate, and milliseconds since 1970 stay below 2^53"
+    )]
+    pub(crate) fn busiest(&self) -> Option<Measured> {
+        let rings = self.rings();
+        let ring = &rings[0];
+        let classes = ring.series.iter();
+        let classes: Vec<&Vec<f64>> = classes
+            .filter(|(name, _)| name.starts_with("class.") && name.ends_with(".month_bytes"))
+            .map(|(_, totals)| totals)
+            .collect();
+        let contacts = ring.series.get("last_contact_at")?;
+        let mut slots: Vec<usize> = (0..ring.at.len()).filter(|slot| ring.at[*slot] > 0).collect();
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(ring.at[*slot]));
+        let (mut over_ms, mut as_of, mut busiest) = (0, None, 0.0_f64);
+        let minutes = slots.windows(2).filter(|pair| {
+            let at = ring.at[pair[0]];
+            let reached = at as f64 - contacts[pair[0]] < CONTACT_MS as f64;
+            reached && (1..=GAP_MS).contains(&(at - ring.at[pair[1]]))
+        });
+        for pair in minutes.take(MINUTES) {
+            let (at, before) = (pair[0], pair[1]);
+            let ms = ring.at[at] - ring.at[before];
+            let grown = |totals: &&Vec<f64>| {
+                let (now, before) = (totals[at], totals[before]);
+                // What begins anew, as a month does, begins at nothing.
+                let from = if now >= before { before } else { 0.0 };
+                let more = now - from;
+                if more.is_finite() { more } else { 0.0 }
+            };
+            let bytes: f64 = classes.iter().map(grown).sum();
+            busiest = busiest.max(bytes * 1000.0 / ms as f64);
+            over_ms += ms;
+            as_of = as_of.or(Some(ring.at[at]));
+        }
+        (busiest > 0.0).then_some(Measured {
+            bytes_per_second: busiest,
+            over_s: over_ms / 1000,
+            as_of: as_of?,
+        })
+    }
+
     fn rings(&self) -> MutexGuard<'_, [Ring; 2]> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,6 +245,46 @@ mod tests {
         // A link that started again and reached nobody says nothing of it.
         history.rings()[0].put(3 * MINUTE_MS, BTreeMap::from([("buffer_hours".to_owned(), 3.0)]));
         assert_eq!(history.contact(), Some(110_000));
+    }
+
+    #[test]
+    fn the_busiest_minute_is_one_in_which_the_core_answered() {
+        let history = History::default();
+        assert_eq!(history.busiest(), None);
+        let minute = |number: i64, sensors: f64, assets: f64, contact: i64| {
+            #[expect(clippy::cast_precision_loss, reason = "a test")]
+            let figures = [
+                ("class.sensors.month_bytes", sensors),
+                ("class.assets.month_bytes", assets),
+                ("class.assets.day_bytes", 1e9),
+                ("last_contact_at", (contact * MINUTE_MS) as f64),
+            ];
+            let figures = figures.map(|(name, figure)| (name.to_owned(), figure));
+            history.rings()[0].put(number * MINUTE_MS, figures.into());
+        };
+        let rate = || history.busiest().map(|busiest| busiest.bytes_per_second);
+        minute(100, 0.0, 0.0, 100);
+        assert_eq!(rate(), None, "from when is not known");
+        minute(101, 0.0, 0.0, 101);
+        assert_eq!(rate(), None, "nothing crossed");
+        minute(102, 600.0, 5_400.0, 102);
+        minute(103, 1_200.0, 5_400.0, 103);
+        // Nobody answered, and then link did not run.
+        minute(104, 1_200.0, 99_000.0, 101);
+        minute(110, 1_200.0, 200_000.0, 110);
+        let found = Measured {
+            bytes_per_second: 100.0,
+            over_s: 180,
+            as_of: 103 * MINUTE_MS,
+        };
+        assert_eq!(history.busiest(), Some(found));
+        // A new month, and the busy minute is no longer among the last.
+        minute(111, 60.0, 0.0, 111);
+        assert_eq!(rate(), Some(100.0));
+        for number in 112..175 {
+            minute(number, 60.0, 0.0, number);
+        }
+        assert_eq!(rate(), None, "idle for an hour");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod events;
 mod guard;
 mod headquarters;
 mod health;
+mod heard;
 mod history;
 mod index;
 mod letters;

@@ -68,12 +68,12 @@ impl Pace {
     }
 }
 
-/// What the mirror has moved, and how long it took.
+/// How fast bytes were moved, and over how long that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Measured {
     pub(crate) bytes_per_second: f64,
     pub(crate) over_s: i64,
-    /// When it last moved anything.
+    /// When that was.
     pub(crate) as_of: i64,
 }
 

@@ -139,6 +139,35 @@ async fn a_withdrawal_is_told_and_is_final() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_that_waits_behind_the_download_is_the_last_state() {
+    let mut site = Site::new().await;
+    // Both are there before broadcaster looks, so it says `broadcast` behind the withdrawal.
+    site.step(&downloaded(1, b"bytes")).await;
+    site.step(&withdrawn(1)).await;
+    site.start();
+    eventually(LIMIT, || async {
+        let broadcasts = site.broadcasts(2).await;
+        let last = broadcasts.last().and_then(|last| last.reason.clone());
+        (last.as_deref() == Some("wrong picture"))
+            .then_some(())
+            .ok_or("not told yet")
+    })
+    .await;
+    site.caught_up(topic::ASSET_PIPELINE).await;
+    let states = site.state(1).await;
+    assert_eq!(
+        states,
+        [
+            AssetState::Downloaded,
+            AssetState::Withdrawn,
+            AssetState::Broadcast,
+            AssetState::Withdrawn
+        ],
+        "and it is not said for ever"
+    );
+}
+
+#[tokio::test]
 async fn a_withdrawal_before_the_download_is_final_too() {
     let site = Site::running().await;
     let early = Asset {

@@ -21,6 +21,8 @@ const HEADINGS = [
   ["age", "Age", ["", "at asc"]],
 ];
 const ASKABLE = new Set(["available", "refused", "cancelled"]);
+// Keys that do something with rows.
+const ON_ROWS = new Set([" ", "Enter", "r", "c"]);
 const TAKEN_BACK = new Set(["requesting", "requested", "ready"]);
 
 // Changed assets, once a frame at most however many events there are.
@@ -116,7 +118,8 @@ function useListing(filter) {
           return added.length ? [...added, ...next] : next;
         });
         if (by_state) {
-          setMeta((old) => ({ ...old, by_state, total: plain ? Object.values(by_state).reduce((sum, one) => sum + one, 0) : old.total }));
+          const known = filter.state ? (by_state[filter.state] ?? 0) : Object.values(by_state).reduce((sum, one) => sum + one, 0);
+          setMeta((old) => ({ ...old, by_state, total: filter.q ? old.total : known }));
         }
       }),
     ];
@@ -209,9 +212,11 @@ function Cost({ chosen, mirror }) {
   const askable = chosen.filter((one) => ASKABLE.has(one.state));
   const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
   const rate = mirror?.bytes_per_second;
-  const time = rate ? `, ${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
+  const from = mirror?.rate_from;
+  const time = rate ? `, ${from === "cap" ? "at best " : ""}${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
+  const measured = from === "cap" ? ", the link's limit" : html`, ${from === "link" ? "the link's busiest minute" : "measured"} <${Age} at=${mirror?.as_of} />`;
   // An age that is read aloud as it grows would be no help.
-  return html`<span><span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>${askable.length && rate && mirror.as_of ? html`<span class="quiet">, measured <${Age} at=${mirror.as_of} /></span>` : null}</span>`;
+  return html`<span><span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>${askable.length && rate ? html`<span class="quiet">${measured}</span>` : null}</span>`;
 }
 
 export function Assets({ session }) {
@@ -310,6 +315,7 @@ export function Assets({ session }) {
   const all = rows.length > 0 && chosen.length === rows.length;
   const chooseAll = () => (all ? setSelected(new Set()) : choose(0, rows.length - 1));
   const extend = (step) => {
+    if (list.stale) return;
     choose(cursor, Math.min(rows.length - 1, cursor + step));
     move(step);
   };
@@ -330,6 +336,8 @@ export function Assets({ session }) {
     };
     if (actions[event.key]) {
       event.preventDefault();
+      // Rows of another filter are those that nobody means.
+      if (list.stale && ON_ROWS.has(event.key)) return;
       actions[event.key]();
     }
   };
@@ -345,7 +353,7 @@ export function Assets({ session }) {
   };
   return html`<${Head} title="Assets">
       <span class="quiet" data-testid="total">${list.of ? `${count(list.total)}${q || state ? " found" : " known"}` : "…"}</span>
-      <button type="button" class="small" disabled=${!rows.length || list.stale} data-testid="select-all" onClick=${chooseAll}>${all ? "Select none" : rows.length === list.total ? "Select all" : `Select the first ${count(rows.length)}`}</button>
+      <button type="button" class="small" disabled=${!rows.length || list.stale} data-testid="select-all" onClick=${chooseAll}>${all ? "Select none" : rows.length >= list.total ? "Select all" : `Select the first ${count(rows.length)}`}</button>
     <//>
     <div class="toolbar">
       <input type="search" ref=${search} placeholder="Search titles (press /)" aria-label="Search titles" data-testid="search" value=${text} onInput=${(event) => setText(event.target.value)} />
@@ -363,7 +371,7 @@ export function Assets({ session }) {
     <${Headings} order=${order} onOrder=${setOrder} />
     <div class="asset-list ${list.stale ? "stale" : ""}" aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
         aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined}>
-      <${InSight} box=${box} rows=${rows} selected=${selected} cursor=${cursor} total=${list.total} onMore=${list.more} />
+      <${InSight} box=${box} rows=${rows} selected=${selected} cursor=${cursor} total=${Math.max(list.total, rows.length)} onMore=${list.more} />
     </div>
     ${rows.length === 0 && !list.loading && !list.problem
       ? html`<${Empty} title=${q || state ? "Nothing matches." : "Nothing here yet."}>${q || state ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`

@@ -75,9 +75,12 @@ export function Requests() {
       : data?.older ? html`<p class="quiet">Older requests are not listed here; each asset tells who asked for it.</p>` : null}`;
 }
 
-// As the site itself judges it: an edge with nothing to say says so every quarter of an hour.
+// As the site itself judges it, by its own clock: an edge with nothing to say says so every quarter of an hour.
 const LATE_MS = 20 * 60 * 1000;
-const isLate = (one, now) => !one.revoked_at && (!one.status || now - one.status.reported_at > LATE_MS);
+const isLate = (one, now) => !one.revoked_at && (!one.status || now - one.status.heard_at > LATE_MS);
+// An edge whose clock is off, or whose word was long on its way: then both times are told.
+const APART_MS = 2 * 60 * 1000;
+const apart = ({ heard_at: heard, reported_at: said }) => Math.abs(heard - said) > APART_MS;
 // Those that somebody should look at come first; then in the order in which people count.
 const place = (one, now) => (one.revoked_at ? 3 : isLate(one, now) ? 0 : one.status.problems?.length ? 1 : 2);
 const NAMES = new Intl.Collator("en", { numeric: true });
@@ -94,7 +97,7 @@ function Edge({ one }) {
   const { status } = one;
   return html`<tr data-testid="site-${one.site}">
     <td data-label="Edge"><span><b>${one.site}</b>${one.revoked_at ? html` <${Chip} state="withdrawn" label="Revoked" />` : late ? html` <${Chip} state="waiting" label=${status ? "Silent" : "Never heard of"} />` : null}</span></td>
-    <td data-label="Last word">${status ? html`<${Age} at=${status.reported_at} />` : "never"}</td>
+    <td data-label="Last word">${status ? html`<span><${Age} at=${status.reported_at} />${apart(status) ? html` <span class="quiet" data-testid="heard">by its clock, heard <${Age} at=${status.heard_at} /></span>` : null}</span>` : "never"}</td>
     <td data-label="Knows">${count(status?.assets)}</td><td data-label="Holds">${count(status?.mirrored)}</td><td data-label="Waits for">${count(status?.pending)}</td><td data-label="Lag">${count(status?.lag)}</td><td data-label="Version">${status?.version ?? "–"}</td>
     <td data-label="What is wrong">${html`<span>${wrong(one, late)}</span>`}</td></tr>`;
 }

@@ -10,11 +10,11 @@ const one = (state) => newest(state?.instances)[0];
 const PLACES = [["first", "First"], ["up", "Up"], ["down", "Down"], ["last", "Last"]];
 
 // What is to come, in its order; the buttons say when.
-function Queue({ may, ready }) {
+function Queue({ may, ready, orderedAt }) {
   const queue = useLive("/api/mirror/queue?limit=50", null);
   useEffect(() => {
     queue.reload();
-  }, [ready?.assets, ready?.bytes]);
+  }, [ready?.assets, ready?.bytes, orderedAt]);
   const list = queue.data?.queue ?? [];
   if (list.length === 0) return html`<${Notice} problem=${queue.problem} onRetry=${queue.reload} />`;
   const move = (one, to) => async () => {
@@ -47,9 +47,13 @@ function Progress({ one }) {
 function Estimate({ cost }) {
   if (!cost) return html`<p class="lead" data-testid="mirror-estimate">…</p>`;
   if (cost.assets === 0) return html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`;
+  const long = html`<b>${span(cost.seconds)}</b>`;
+  const rate = `${bytes(cost.bytes_per_second)}/s`;
   const time = cost.seconds === null
     ? ", the time is not known before some bytes have moved"
-    : html`, ${cost.seconds < 1 ? "" : "about "}<b>${span(cost.seconds)}</b> at ${bytes(cost.bytes_per_second)}/s${cost.as_of ? html`, measured <${Age} at=${cost.as_of} />` : ""}`;
+    : cost.rate_from === "cap"
+      ? html`, ${long} at best: the link may use ${rate}, and what it can do is not measured yet`
+      : html`, ${cost.seconds < 1 ? "" : "about "}${long} at ${rate}, ${cost.rate_from === "link" ? "as the link carried in its busiest minute," : "measured"} <${Age} at=${cost.as_of} />`;
   return html`<p class="lead" data-testid="mirror-estimate">${count(cost.assets)} requested ${cost.assets === 1 ? "asset is" : "assets are"} ready: <b>${bytes(cost.bytes)}</b>${time}.</p>`;
 }
 
@@ -82,7 +86,7 @@ export function Mirror({ session }) {
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>
-    <${Queue} may=${may} ready=${ready} />
+    <${Queue} may=${may} ready=${ready} orderedAt=${mirror.data?.ordered_at} />
     <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} ${mirror.data.mirrored.assets === 1 ? "asset is" : "assets are"} here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>
     <${Disk} />`;
 }

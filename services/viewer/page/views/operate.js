@@ -179,6 +179,12 @@ const DEEDS = {
   "set_up.test": "Test an enrolment", "set_up.connect": "Connect this site", "site.enrol": "Enrol an edge", "site.revoke": "Revoke an edge", "topic.create": "Make a topic", "topic.delete": "Delete a topic",
 };
 
+// What was set on the link is told as it was sent, which is for machines; the rest is in words already.
+function inWords(one) {
+  if (one.action !== "link.set") return one.detail;
+  return one.detail.replace(/"([^"]*)":/g, "$1 ").replaceAll("null", "none").replace(/,(?=\S)/g, ", ").replace(/["{}[\]]/g, "");
+}
+
 const isAsset = (one) => one.action.startsWith("asset.") && one.target;
 
 function Target({ one }) {
@@ -237,7 +243,7 @@ export function Audit() {
       <thead><tr><th>When</th><th>Who</th><th>From</th><th>What</th><th>Of</th><th>Outcome</th></tr></thead>
       <tbody>${entries.map((one) => html`<tr key=${entryId(one)} data-testid="audit-row"><td data-label="When"><${Age} at=${one.at} /></td><td data-label="Who"><span>${one.user ?? "somebody unknown"}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</span></td><td data-label="From">${one.from}</td>
         <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} />` : null}</td>
-        <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${one.detail}</span>` : null}</span></td></tr>`)}</tbody>
+        <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${inWords(one)}</span>` : null}</span></td></tr>`)}</tbody>
     </table></div>
     ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;
 }
@@ -246,7 +252,7 @@ const PASSWORD = { name: "password", label: "Password (10 characters or more)", 
 const ROLES = ["viewer", "field", "analyst", "operator"];
 
 export function Users({ session }) {
-  const { data, problem, reload } = useLive("/api/users", null);
+  const { data, problem, reload } = useLive("/api/users", "users", () => undefined);
   const add = async () => {
     const fields = [{ name: "name", label: "Name, in lower-case letters", required: true }, { name: "role", label: "Role", options: ROLES }, PASSWORD];
     const said = await ask({ title: "Add a user", confirm: "Add", fields, run: (user) => post("/api/users", user) });

@@ -41,7 +41,7 @@ pub(crate) struct EventsQuery {
 
 /// Streams what happens: `hello` {epoch, now} at first; `beat` {now} every 15 s, so that who hears nothing for longer knows that the line is dead; `assets` {assets, by_state}; `services` {services}; `logs`
 /// {service, instance, as_of}: it has new lines; `problems` {problems}; at a core `sites`, `requests` {requests} and `lanes`; at an edge `link`, `mirror` and `volume`, each as its
-/// own route answers, and `history` {at}: the link's past has a new point; `dead_letters` {kept, waiting}; `audit` {at}: it has new entries. `reset` says that events were lost: read anew what you show. Listen first, then read.
+/// own route answers, and `history` {at}: the link's past has a new point; `dead_letters` {kept, waiting}; `audit` {at}: it has new entries; `users` {at}: one was added, changed or removed. `reset` says that events were lost: read anew what you show. Listen first, then read.
 #[utoipa::path(get, path = "/api/events", params(EventsQuery),
     responses((status = 200, description = "events", content_type = "text/event-stream", body = String),
         (status = 400, body = ProblemBody), (status = 503, body = ProblemBody, description = "too many listen")))]

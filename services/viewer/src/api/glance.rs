@@ -1,20 +1,18 @@
-//! The mirror and the link at a glance, and what a request will cost.
+//! The mirror and the link at a glance.
 
-use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
 use common::chassis::now_ms;
 use common::schemas::{Desired, ServiceControl};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Site;
-use super::input::Params;
 use super::link::LimitsView;
 use crate::app::{App, Kind};
-use crate::index::Sum;
-use crate::problem::{Problem, ProblemBody, Result};
+use crate::problem::{ProblemBody, Result};
 use crate::services::desired;
 use crate::view::Service;
 
@@ -23,8 +21,6 @@ use crate::view::Service;
 pub(crate) const CONTACT_MS: i64 = 90_000;
 /// What to do about a link whose process has ended: nothing on the page starts one.
 const START: &str = "start link on its machine; its last log lines are under Services";
-/// The most assets of an estimate.
-const MAX_IDS: usize = 1000;
 
 /// Assets, and the bytes of them.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -42,6 +38,8 @@ pub(crate) struct MirrorView {
     ready: SumView,
     /// What is here.
     mirrored: SumView,
+    /// When somebody last changed the order of the queue; null where nobody has since the viewer started.
+    ordered_at: Option<i64>,
 }
 
 fn sum(app: &App, state: &str, now: i64) -> SumView {
@@ -63,6 +61,7 @@ impl MirrorView {
             instances: app.services.list(Some("mirror"), now),
             ready: sum(app, "ready", now),
             mirrored: sum(app, "mirrored", now),
+            ordered_at: Some(app.ordered_at.load(Ordering::Relaxed)).filter(|at| *at > 0),
         }
     }
 
@@ -81,80 +80,6 @@ pub(crate) async fn mirror(State(app): Site) -> Result<Json<MirrorView>> {
     app.only(Kind::Edge)?;
     app.indexed().await?;
     Ok(Json(MirrorView::of(&app, now_ms())))
-}
-
-/// Which assets.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EstimateQuery {
-    /// These assets, with commas between, 1000 at most; all that are ready unless told.
-    ids: Option<String>,
-}
-
-/// What the mirror command would fetch.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EstimateView {
-    assets: usize,
-    /// Without what is here already.
-    bytes: i64,
-    /// The mirror's rate over the last hour in which it moved bytes; null when it never did.
-    bytes_per_second: Option<f64>,
-    /// How long it takes at that rate.
-    seconds: Option<f64>,
-    /// How much of that hour there was.
-    measured_over_s: Option<i64>,
-    /// When it last moved bytes.
-    as_of: Option<i64>,
-}
-
-/// Says what there is to fetch, or how much some assets are, and how long that takes at the last rate (edge).
-#[utoipa::path(get, path = "/api/mirror/estimate", params(EstimateQuery),
-    responses((status = 200, body = EstimateView), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
-pub(crate) async fn estimate(
-    State(app): Site,
-    Params(query): Params<EstimateQuery>,
-) -> Result<Json<EstimateView>> {
-    app.only(Kind::Edge)?;
-    app.indexed().await?;
-    let now = now_ms();
-    let sum = match query.ids {
-        None => app.index.sum("ready", now),
-        Some(ids) => selected(&app, &ids, now)?,
-    };
-    let measured = app.services.moved();
-    let rate = measured.map(|measured| measured.bytes_per_second);
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let seconds = rate.map(|rate| sum.bytes as f64 / rate);
-    Ok(Json(EstimateView {
-        assets: sum.assets,
-        bytes: sum.bytes,
-        bytes_per_second: rate,
-        seconds,
-        measured_over_s: measured.map(|measured| measured.over_s),
-        as_of: measured.map(|measured| measured.as_of),
-    }))
-}
-
-fn selected(app: &App, ids: &str, now: i64) -> Result<Sum> {
-    let ids: BTreeSet<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
-    if ids.len() > MAX_IDS {
-        return Err(Problem::bad_request(format!(
-            "ids names more than {MAX_IDS} assets"
-        )));
-    }
-    let mut sum = Sum::default();
-    for text in ids {
-        let id = text
-            .parse()
-            .map_err(|_| Problem::bad_request(format!("ids: {text:?} is no asset id")))?;
-        let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
-        let entry = app.index.get(&id).ok_or_else(unknown)?;
-        if entry.state_at(now) != "mirrored" {
-            sum.assets += 1;
-            sum.bytes = sum.bytes.saturating_add(entry.size);
-        }
-    }
-    Ok(sum)
 }
 
 /// Records that wait to be carried.

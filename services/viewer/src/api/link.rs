@@ -162,6 +162,11 @@ impl LimitsView {
         view
     }
 
+    /// What may cross in a second, where there is a cap.
+    pub(super) fn cap(&self) -> Option<f64> {
+        self.cap.filter(|cap| *cap > 0.0)
+    }
+
     /// What a reader sees change.
     pub(super) fn seen(&self) -> Self {
         Self {

@@ -1,6 +1,7 @@
 //! What the mirror will fetch, in its order, and the team's word on that order.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Site;
+use super::glance::MirrorView;
 use super::input::{Input, Params, name};
 use crate::app::{App, Kind, asset_id};
 use crate::index::{Id, pack, unpack};
@@ -159,6 +161,9 @@ pub(crate) async fn order(
             .ttl(HOLDS);
         app.table.upsert(row).await?;
     }
+    app.ordered_at.store(now, Ordering::Relaxed);
+    let mirror = MirrorView::of(&app, now_ms());
+    app.hub.changed_in("mirror", &mirror, &mirror.seen());
     Ok(Json(OrderedView {
         asset_id: id.into(),
         priority,

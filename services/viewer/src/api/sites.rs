@@ -47,7 +47,11 @@ pub(crate) struct SiteWord {
     site: String,
     /// The release that it runs.
     version: String,
+    /// When it said so, by its own clock.
     reported_at: i64,
+    /// When this site's viewer heard it, by this site's clock. Of a word that was there when the viewer started that is not
+    /// known: it is when the edge said so, or the start where that is later.
+    heard_at: i64,
     /// Assets that it knows.
     assets: i64,
     /// Assets whose bytes it holds.
@@ -60,9 +64,10 @@ pub(crate) struct SiteWord {
     lag: Option<i64>,
 }
 
-impl From<SiteStatus> for SiteWord {
-    fn from(status: SiteStatus) -> Self {
+impl SiteWord {
+    fn of(status: SiteStatus, heard_at: i64) -> Self {
         Self {
+            heard_at,
             site: status.site.into(),
             version: status.version,
             reported_at: status.reported_at,
@@ -101,8 +106,18 @@ async fn row(app: &App, site: &SiteId) -> Result<Option<Row>> {
         .await?)
 }
 
-/// The newest word of an edge.
-async fn status(broker: &Broker, site: &SiteId) -> Result<Option<SiteStatus>, broker::Error> {
+/// The newest word of an edge, and when it was heard.
+async fn status(app: &App, site: &SiteId) -> Result<Option<(SiteStatus, i64)>, broker::Error> {
+    let newest = newest(&app.broker, site).await?;
+    let place = newest
+        .as_ref()
+        .map(|(offset, status)| (*offset, status.reported_at));
+    let heard_at = app.heard.look(site, place, now_ms());
+    Ok(newest.map(|(_, status)| status).zip(heard_at))
+}
+
+/// The newest word of an edge, and where it lies.
+async fn newest(broker: &Broker, site: &SiteId) -> Result<Option<(i64, SiteStatus)>, broker::Error> {
     let name = at_core(site, topic::SITE_STATUS);
     if broker.describe(&name).await?.is_none() {
         return Ok(None);
@@ -119,16 +134,18 @@ async fn status(broker: &Broker, site: &SiteId) -> Result<Option<SiteStatus>, br
         .is_none_or(|position| position < marks.high)
     {
         for record in reader.next(100, Duration::from_millis(500)).await? {
+            let offset = record.offset;
             newest = record
                 .value
                 .and_then(|value| schemas::decode::<SiteStatus>(&value).ok())
+                .map(|status| (offset, status))
                 .or(newest);
         }
     }
     Ok(newest)
 }
 
-/// When each edge that is not revoked last reported.
+/// When each edge that is not revoked was last heard.
 pub(crate) async fn reports(app: &App) -> Result<Vec<(String, Option<i64>)>> {
     let mut found = Vec::new();
     for row in rows(app)
@@ -139,8 +156,8 @@ pub(crate) async fn reports(app: &App) -> Result<Vec<(String, Option<i64>)>> {
         let Some(Ok(site)) = row.text("site").map(str::parse::<SiteId>) else {
             continue;
         };
-        let status = status(&app.broker, &site).await?;
-        found.push((site.to_string(), status.map(|status| status.reported_at)));
+        let status = status(app, &site).await?;
+        found.push((site.to_string(), status.map(|(_, heard_at)| heard_at)));
     }
     Ok(found)
 }
@@ -160,7 +177,9 @@ pub(crate) async fn edges(app: &App) -> Result<SitesView> {
             continue;
         };
         sites.push(SiteRow {
-            status: status(&app.broker, &site).await?.map(SiteWord::from),
+            status: status(app, &site)
+                .await?
+                .map(|(status, heard_at)| SiteWord::of(status, heard_at)),
             site: site.into(),
             certificate_sha256: row.text("certificate_sha256").map(str::to_owned),
             enrolled_at: row.timestamp("enrolled_at"),

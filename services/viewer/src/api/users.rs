@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Site;
 use super::input::Input;
+use crate::app::App;
 use crate::problem::{Problem, ProblemBody, Result};
 use crate::sign_in::{
     self, Identity, Role, TICKET_LIFETIME, Ticket, User, UserChange, Via, check_password, user_name,
@@ -41,6 +42,16 @@ impl From<User> for UserView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UsersView {
     users: Vec<UserView>,
+}
+
+/// Says that there are other users than before: who may read them reads them there.
+#[derive(Debug, Serialize)]
+struct News {
+    at: i64,
+}
+
+fn tell(app: &App) {
+    app.hub.publish("users", &News { at: now_ms() });
 }
 
 /// Lists the users.
@@ -83,6 +94,7 @@ pub(crate) async fn add(
         disabled_at: None,
     };
     sign_in::add_user(&app, &user).await?;
+    tell(&app);
     Ok((StatusCode::CREATED, Json(user.into())))
 }
 
@@ -125,7 +137,9 @@ pub(crate) async fn set(
         unchanged_since: None,
         leaves_operator: identity.via != Via::Token,
     };
-    Ok(Json(sign_in::set_user(&app, &name, change).await?.into()))
+    let user = sign_in::set_user(&app, &name, change).await?;
+    tell(&app);
+    Ok(Json(user.into()))
 }
 
 /// A user who is gone.
@@ -145,6 +159,7 @@ pub(crate) async fn remove(
 ) -> Result<Json<RemovedView>> {
     not_oneself(&identity, &name)?;
     sign_in::remove_user(&app, &name, identity.via != Via::Token).await?;
+    tell(&app);
     Ok(Json(RemovedView { name, deleted: true }))
 }
 

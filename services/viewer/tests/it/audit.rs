@@ -99,6 +99,29 @@ async fn a_person_speaks_for_themselves_and_the_command_line_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_on_the_link_is_told() {
+    let rig = Rig::edge().await;
+    let wanted = json!({"budget": {"cap": "32KB", "per_day": null}, "routes": {"broadcasts": "paused"}, "allow": "20MB"});
+    assert_eq!(rig.post("/api/link", wanted).await.0, 200);
+    let back = json!({"as_configured": ["route/broadcasts"], "lost": "20/3"});
+    assert_eq!(rig.post("/api/link", back).await.0, 200);
+    let page = rig.get("/api/audit?action=link.set").await;
+    let details: Vec<_> = page["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["detail"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        details,
+        [
+            r#"lost: 20/3, as_configured: ["route/broadcasts"]"#,
+            r#"budget: {"cap":"32KB","per_day":null}, routes: {"broadcasts":"paused"}, allow: 20MB"#,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn search_goes_page_by_page_and_month_by_month() {
     let rig = Rig::core().await;
     let now = now_ms();

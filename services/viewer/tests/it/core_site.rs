@@ -1,10 +1,11 @@
 //! The core: the pipeline's assets, deliveries, edges.
 
 use bytes::Bytes;
-use common::schemas::{Asset, AssetState, decode, topic};
+use common::chassis::now_ms;
+use common::schemas::{Asset, AssetState, SiteStatus, at_core, decode, topic};
 use common::table::{Value, Write};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use testkit::{announced, asset_id, downloaded};
 
 use crate::rig::{Rig, nothing};
@@ -174,4 +175,47 @@ async fn edge_is_enrolled_with_its_topics_once_and_cut_off_with_its_entries() {
             .0,
         404
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_is_late_by_when_it_was_heard_whatever_its_clock_says() {
+    let rig = Rig::core().await;
+    let body = json!({"site": "edge-7", "certificate_sha256": "ab".repeat(32)});
+    assert_eq!(rig.post("/api/sites", body).await.0, 201);
+    assert!(rig.get("/api/sites").await["sites"][0]["status"].is_null());
+    let edge = testkit::site("edge-7");
+    let began = now_ms();
+    let says = |reported_at: i64| SiteStatus {
+        site: edge.clone(),
+        version: "1".into(),
+        reported_at,
+        assets: 1,
+        mirrored: 0,
+        pending: 0,
+        problems: Vec::new(),
+        lag: None,
+    };
+    let slow = began - 3 * 3_600_000;
+    rig.send(&at_core(&edge, topic::SITE_STATUS), "edge-7", &says(slow))
+        .await;
+    let told = |sites: &Json| sites["sites"][0]["status"]["reported_at"] == slow;
+    let sites = rig.shows("/api/sites", told).await;
+    let heard_at = &sites["sites"][0]["status"]["heard_at"];
+    assert!(heard_at.as_i64() >= Some(began), "{sites}");
+    assert!(heard_at.as_i64() <= Some(now_ms()), "{sites}");
+    let status = rig.get("/api/status").await;
+    assert!(
+        !status.to_string().contains("nothing is heard of edge-7"),
+        "{status}"
+    );
+    // Another viewer does not know when the word came, and has nothing but the edge's own time.
+    let again = rig.again().await;
+    let get = |path: &'static str| {
+        let call = rig.http.get(format!("{again}{path}"));
+        async move { call.send().await.unwrap().json::<Json>().await.unwrap() }
+    };
+    assert_eq!(get("/api/sites").await["sites"][0]["status"]["heard_at"], slow);
+    let status = get("/api/status").await;
+    let late = "nothing is heard of edge-7 for 3 hours";
+    assert!(status.to_string().contains(late), "{status}");
 }

@@ -107,8 +107,9 @@ async fn assets_that_change_are_told_with_the_counts_of_all_and_again_to_who_com
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_falls_silent_is_told_so_by_the_servers_own_clock() {
     let rig = Rig::edge().await;
-    let mut page = Page::open(&rig, "?topics=services,problems,link", None).await;
-    let status = ServiceStatus {
+    let mut page = Page::open(&rig, "?topics=services,link", None).await;
+    let mut problems = Page::open(&rig, "?topics=problems", None).await;
+    let word = |reported_at: i64| ServiceStatus {
         service: "link".into(),
         instance: "one".into(),
         state: ServiceState::Running,
@@ -116,8 +117,7 @@ async fn a_service_that_falls_silent_is_told_so_by_the_servers_own_clock() {
         last_error: None,
         last_error_at: None,
         started_at: now_ms() - 5_000,
-        // It said so a while ago: the rest is waited for.
-        reported_at: now_ms() - 5_000,
+        reported_at,
         version: "1".into(),
         counters: Default::default(),
         gauges: [
@@ -126,23 +126,33 @@ async fn a_service_that_falls_silent_is_told_so_by_the_servers_own_clock() {
         ]
         .into(),
     };
-    rig.send(topic::SERVICE_STATUS, "link/one", &status).await;
     let is = |state: &'static str| {
         move |told: &Value| {
             let mut services = told["services"].as_array().unwrap().iter();
             services.any(|service| service["service"] == "link" && service["state"] == state)
         }
     };
-    let running = page.until("services", is("running")).await;
-    let link = &running["services"][0];
-    assert_eq!((&link["lag"], &link["dead_letters"]), (&json!(4.0), &json!(0)));
-    assert!(link["uptime_s"].as_i64() >= Some(5));
-    page.until("services", is("silent")).await;
-    assert!(
-        now_ms() - status.reported_at < 10_000,
-        "within ten seconds of its last word"
-    );
-    let told = page
+    // It said so a while ago, and the rest is waited for; where that was too long for a machine that has too much to do, it
+    // speaks again.
+    let (mut said, mut took) = (0, i64::MAX);
+    for ago in [5_000, 0, 0, 0] {
+        said = now_ms() - ago;
+        rig.send(topic::SERVICE_STATUS, "link/one", &word(said)).await;
+        let running = page.until("services", is("running"));
+        let Ok(running) = tokio::time::timeout(Duration::from_secs(9), running).await else {
+            continue;
+        };
+        let link = &running["services"][0];
+        assert_eq!((&link["lag"], &link["dead_letters"]), (&json!(4.0), &json!(0)));
+        assert!(link["uptime_s"].as_i64() >= Some(5));
+        page.until("services", is("silent")).await;
+        took = now_ms() - said;
+        if took < 10_000 {
+            break;
+        }
+    }
+    assert!(took < 10_000, "within ten seconds of its last word: {took}");
+    let told = problems
         .until("problems", |told| {
             told["problems"].to_string().contains("says nothing")
         })
@@ -156,7 +166,7 @@ async fn a_service_that_falls_silent_is_told_so_by_the_servers_own_clock() {
     );
     // With nothing to tell it says so, or nobody could know a quiet line from a dead one.
     let beat = tokio::time::timeout(LIMIT, page.until("beat", |_| true)).await;
-    assert!(beat.expect("a beat comes")["now"].as_i64() > Some(status.reported_at));
+    assert!(beat.expect("a beat comes")["now"].as_i64() > Some(said));
     let back = Page::open(&rig, "?topics=volume", Some(&page.id)).await;
     assert_eq!(back.id, page.id, "it goes on behind the beat");
 }
@@ -216,6 +226,20 @@ async fn core_tells_lanes_and_answers() {
         (&json!("edge-1"), &json!("ready"), &json!(asset.title), &json!(7))
     );
     assert_eq!(rig.get("/api/sites").await["sites"][0]["site"], "edge-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_are_added_changed_or_removed_are_told() {
+    let rig = Rig::core().await;
+    let mut page = Page::open(&rig, "?topics=users", None).await;
+    rig.user("field").await;
+    page.until("users", |told| told["at"].is_number()).await;
+    let disabled = json!({"disabled": true});
+    assert_eq!(rig.post("/api/users/field", disabled).await.0, 200);
+    page.until("users", |_| true).await;
+    let removed = rig.answer(Method::DELETE, "/api/users/field", None).await;
+    assert_eq!(removed.0, 200);
+    page.until("users", |_| true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,10 @@
 use common::chassis::{Host, now_ms};
 use common::control::Control;
 use common::schemas::{ServiceHistory, topic};
+use common::table::Write;
 use serde_json::{Value, json};
 
+use crate::edge_site::{broadcast, write};
 use crate::rig::Rig;
 
 const MINUTE: i64 = 60_000;
@@ -139,5 +141,70 @@ async fn routes_say_which_way_they_go_and_the_site_how_long_it_can_wait() {
         json!([{"topic": "ore", "hours": 30.0, "by": "size"}, {"topic": null, "hours": 80.0, "by": "disk"}])
     );
     assert!(limits["as_of"].as_i64().unwrap() > now_ms() - MINUTE);
+    host.stop().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_mirror_moved_anything_an_estimate_goes_by_the_link_or_by_its_cap() {
+    let rig = Rig::edge().await;
+    let id = broadcast(&rig, 1, &[7; 6_000]).await;
+    let ready = Write::to("assets")
+        .set("attempt", 1)
+        .set("response", "ready")
+        .set("response_attempt", 1);
+    write(&rig, &id, ready).await;
+    let now = now_ms();
+    for (ago, bytes) in [(3, 0.0), (2, 9_000.0), (1, 9_060.0)] {
+        let at = now - ago * MINUTE;
+        #[expect(clippy::cast_precision_loss, reason = "a test")]
+        let figures = [
+            ("class.broadcasts.month_bytes", bytes),
+            ("last_contact_at", at as f64),
+        ];
+        point(&rig, "minute", at, &figures).await;
+    }
+    let from =
+        |from: &'static str| move |estimate: &Value| estimate["rate_from"] == from && estimate["assets"] == 1;
+    let told = rig.shows("/api/mirror/estimate", |estimate| {
+        from("link")(estimate) && estimate["as_of"] == now - MINUTE
+    });
+    let told = told.await;
+    assert_eq!(
+        (
+            &told["bytes_per_second"],
+            &told["seconds"],
+            &told["measured_over_s"]
+        ),
+        (&json!(150.0), &json!(40.0), &json!(120))
+    );
+    let host = Host::detached("link", "edge-1");
+    let control = Control::attach(&host, &rig.broker).await.unwrap();
+    host.ready();
+    control.gauge("cap", 1_000.0);
+    let told = rig.shows("/api/mirror/estimate", from("cap")).await;
+    assert_eq!(
+        (&told["bytes_per_second"], &told["seconds"], &told["as_of"]),
+        (&json!(1_000.0), &json!(6.0), &Value::Null)
+    );
+    host.stop().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_is_told_with_the_link_and_among_what_is_wrong() {
+    let rig = Rig::edge().await;
+    let host = Host::detached("link", "edge-1");
+    let control = Control::attach(&host, &rig.broker).await.unwrap();
+    host.ready();
+    assert!(rig.get("/api/link").await["clock"].is_null());
+    control.gauge("clock_skew_ms", 190_000.0);
+    control.gauge("clock_skew_within_ms", 300.0);
+    let clock = json!({"ahead_ms": 190_000.0, "within_ms": 300.0});
+    rig.shows("/api/link", |link| link["clock"] == clock).await;
+    let status = rig.get("/api/status").await;
+    let problems = status["problems"].as_array().unwrap();
+    let clock = problems
+        .iter()
+        .find(|problem| problem["what"] == "this site's clock is 3 min ahead of headquarters'");
+    assert_eq!(clock.unwrap()["severity"], "warning", "{status}");
     host.stop().cancel();
 }

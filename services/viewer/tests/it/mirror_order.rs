@@ -7,6 +7,7 @@ use serde_json::json;
 use testkit::asset_id;
 
 use crate::edge_site::{broadcast, write};
+use crate::events::Page;
 use crate::rig::{Rig, nothing};
 
 async fn ready(rig: &Rig, number: u32, content: &[u8]) -> AssetId {
@@ -37,8 +38,12 @@ async fn the_queue_is_in_the_order_that_the_team_said_and_is_read_page_by_page()
     ids.sort();
     rig.shows("/api/mirror/queue", |queue| queue["total"] == 4).await;
     let order = |id: &AssetId| format!("/api/assets/{id}/order");
+    assert!(rig.get("/api/mirror").await["ordered_at"].is_null());
+    let mut page = Page::open(&rig, "?topics=mirror", None).await;
     let (status, said) = rig.post(&order(&ids[3]), json!({"to": "first"})).await;
     assert_eq!((status, &said["priority"]), (200, &json!(1)));
+    page.until("mirror", |mirror| mirror["ordered_at"].is_number())
+        .await;
     assert_eq!(
         rig.post(&order(&ids[2]), json!({"to": "first", "by": "kim"}))
             .await

@@ -86,6 +86,7 @@ fn every_kind_of_event_is_in_the_readme() {
         "history",
         "dead_letters",
         "audit",
+        "users",
     ] {
         assert!(told.contains(kind), "{kind}");
         assert!(text.contains(&format!("`{kind}`")), "{kind}: {text}");

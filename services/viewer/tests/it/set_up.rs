@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::schemas::{ServiceState, ServiceStatus, topic};
 use identity::{Enrolment, Validity};
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -63,7 +63,7 @@ async fn tried(rig: &Rig, body: Value) -> Value {
 struct Lines(Vec<u8>);
 
 impl Lines {
-    async fn next(&mut self, answer: &mut reqwest::Response) -> Option<Value> {
+    async fn next(&mut self, answer: &mut Response) -> Option<Value> {
         loop {
             if let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.0.drain(..=end).collect();
@@ -269,39 +269,56 @@ async fn a_step_is_told_while_it_is_tried_and_who_leaves_ends_the_test() {
     let at = silent.local_addr().unwrap();
     let document = core.enrolment("edge-1", &format!("kafka://{at}"), &format!("https://{at}"));
     let body = json!({"enrolment": document});
+    // A machine that has too much to do may need longer for this than the handshakes wait, which says nothing.
+    for _ in 0..5 {
+        if ends_when_its_caller_leaves(&rig, &body).await {
+            return;
+        }
+    }
+    panic!("it goes on to its end");
+}
+
+/// Whether a test had ended, after its caller left, before it would have ended by itself.
+async fn ends_when_its_caller_leaves(rig: &Rig, body: &Value) -> bool {
     let begun = Instant::now();
-    let mut answer = rig
-        .call(Method::POST, "/api/set-up/test", Some(body.clone()))
-        .await;
+    let over = || begun.elapsed() >= HANDSHAKE;
+    let mut answer = starts(rig, body).await;
     let mut lines = Lines::default();
     let mut waiting = 0;
     while waiting < 2 {
         let line = lines.next(&mut answer).await.unwrap();
         waiting += usize::from(line["step"] == "certificate" && line["state"] == "running");
+        if over() {
+            return false;
+        }
         assert_ne!(line["state"], "failed", "{line}");
     }
-    let (status, problem) = rig.post("/api/set-up/test", body).await;
+    let (status, problem) = rig.post("/api/set-up/test", body.clone()).await;
+    if over() {
+        return false;
+    }
     assert_eq!(
         (status, &problem["detail"]),
         (409, &json!("a set-up is being tested already"))
     );
 
     drop(answer);
+    drop(starts(rig, &json!({"enrolment": "{}"})).await);
+    !over()
+}
+
+/// Waits until no other set-up is tested, and starts one.
+async fn starts(rig: &Rig, body: &Value) -> Response {
     testkit::eventually(LIMIT, || async {
-        let other = rig
-            .call(Method::POST, "/api/set-up/test", Some(json!({"enrolment": "{}"})))
+        let answer = rig
+            .call(Method::POST, "/api/set-up/test", Some(body.clone()))
             .await;
-        match other.status().as_u16() {
-            200 => Ok(()),
+        match answer.status().as_u16() {
+            200 => Ok(answer),
             status => Err(status.to_string()),
         }
     })
-    .await;
-    assert!(
-        begun.elapsed() < HANDSHAKE,
-        "it went on to its end: {:?}",
-        begun.elapsed()
-    );
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ use crate::document::{Carried, Manifest, Part, Segment};
 use crate::error::{Error, Result};
 use crate::here::{Here, Progress, Shown, aside, offsets};
 use crate::import::{Imported, Wish};
-use crate::resume::{Track, lose, resume};
+use crate::resume::{Resumed, Track, lose, resume};
 use crate::segment;
 use crate::stick;
 
@@ -302,10 +302,32 @@ impl<'a> Carry<'a> {
         let key = checkpoint::key(&topic.route, &topic.source, partition);
         let known = self.found.get(&key).cloned();
         let resumed = resume(known, track, self.manifest, self.wish.accept_loss).map_err(Stop::Here)?;
-        let Some((mut at, lost)) = resumed else {
+        let Some(Resumed {
+            mut at,
+            lost,
+            went_back,
+        }) = resumed
+        else {
             return Ok(());
         };
         imported.lost += lost;
+        if let Some(next) = went_back {
+            let note = format!(
+                "{}/{partition}: its offsets went back at {}: all is taken in from its beginning again, and what came before behind \
+                 offset {next} may be lost",
+                topic.source, self.manifest.from
+            );
+            if !imported.notes.contains(&note) {
+                imported.notes.push(note);
+            }
+            if part.segments.is_empty() {
+                // That it went back is written down at once: there may be more than before when the next one comes.
+                let end = at.next_offset;
+                self.commit(topic, Vec::new(), end, &mut at, search, imported)
+                    .await?;
+                self.found.insert(key.clone(), at.clone());
+            }
+        }
         for segment in &part.segments {
             if segment.end <= at.next_offset {
                 continue;

@@ -72,6 +72,9 @@ pub struct Part {
     pub low: i64,
     /// The first offset that is here, as far as there are segments.
     pub begin: i64,
+    /// How often the offsets of this very topic went back, as far as the source has heard: they are of that turn.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub turn: u64,
     /// What follows, without a gap.
     pub segments: Vec<Segment>,
 }
@@ -81,6 +84,10 @@ impl Part {
     pub fn end(&self) -> i64 {
         self.segments.last().map_or(self.begin, |last| last.end)
     }
+}
+
+fn is_none(turn: &u64) -> bool {
+    *turn == 0
 }
 
 /// A file of records: all committed ones of a span of offsets.
@@ -128,6 +135,9 @@ pub struct Place {
     pub next: i64,
     /// Of which incarnation.
     pub epoch: String,
+    /// How often the offsets of that had gone back.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub turn: u64,
     /// What lies before and has not come: the link put it aside as its backlog.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<OffsetSpan>,

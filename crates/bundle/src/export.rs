@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::broker::{Cleanup, Watermarks};
 use common::chassis::now_ms;
@@ -17,12 +18,16 @@ use crate::document::{self, Carried, FORMAT, Manifest, Place, Receipt};
 use crate::error::{Error, Result};
 use crate::here::{Here, Progress, Shown, offsets};
 use crate::objects;
-use crate::plan::plan;
+use crate::plan::{before, plan, turn};
 use crate::scribe::Scribe;
 use crate::stick::{self, Stick};
 
 /// The manifest is written anew when so many bytes of assets are on the stick that it does not name.
 const UNSAID: u64 = 256 << 20;
+
+/// How long partitions are watched that seem to end before where they were: a broker that just came up may still be catching
+/// up with itself.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// How many former incarnations of a topic a bundle names.
 const FORMER: usize = 8;
@@ -149,7 +154,7 @@ impl<'a> Work<'a> {
         let old = old.filter(|old| old.from == here.site && old.to == *to);
         let direction = here.outgoing(to);
         let directory = stick.bundle(&here.site, to);
-        let (mut topics, mut highs) = (Vec::new(), Vec::new());
+        let (mut topics, mut highs, mut patience) = (Vec::new(), Vec::new(), SETTLE);
         let names = if here.asks(direction) {
             here.broker.topic_names().await?
         } else {
@@ -171,19 +176,31 @@ impl<'a> Work<'a> {
             let there = there.filter(|there| there.epoch == topic.id);
             let (mut parts, mut ends) = (Vec::new(), Vec::new());
             for partition in 0..topic.partitions {
-                let marks = here.broker.watermarks(&lane.source, partition).await?;
                 // An epoch that was not known when the receipt was written says nothing.
-                let known = (places.iter())
+                let known = (places.iter().copied())
                     .find(|place| place.partition == partition)
                     .filter(|place| place.epoch == topic.id || place.epoch.is_empty());
-                if let Some(place) = known {
-                    exported.put_aside(to, place, marks);
-                }
-                let wanted = known.filter(|_| *since != Since::Beginning);
                 let there = usize::try_from(partition)
                     .ok()
                     .and_then(|at| there?.parts.get(at));
-                let part = plan(wanted.map(|place| place.next), marks, there, |segment| {
+                let before = before(known, there);
+                let marks = here
+                    .settled(&lane.source, partition, before.1, &mut patience)
+                    .await?;
+                let turn = turn(before, marks.high);
+                // Of the turns before nothing counts any more.
+                let now = known.filter(|place| place.turn == turn);
+                if let Some(place) = now {
+                    exported.put_aside(to, place, marks);
+                } else if let Some(place) = known {
+                    exported.notes.push(format!(
+                        "{}/{partition}: its offsets went back: {to} was at {}, and it ends at {} or did so since. All is sent from \
+                         its beginning, as another turn; what came before and was not carried may be lost",
+                        lane.source, place.next, marks.high
+                    ));
+                }
+                let wanted = now.filter(|_| *since != Since::Beginning);
+                let part = plan(turn, wanted.map(|place| place.next), marks, there, |segment| {
                     let path = directory.join(format!("{}.segment", segment.hash));
                     stick::whole(&path, segment.bytes, &segment.hash).is_ok()
                 });

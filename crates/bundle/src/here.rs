@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use common::broker::Broker;
+use common::broker::{Broker, Watermarks};
 use common::chassis::now_ms;
 use common::identity::{Signer, Trust, Vouched};
 use common::schemas::{Checkpoint, OffsetSpan, SiteId, at_core, topic};
@@ -15,6 +15,9 @@ use link::{Direction, Lane, Route, checkpoint, expand, found};
 use crate::document::{self, Document, Opened, Place, Receipt};
 use crate::error::{Error, Result};
 use crate::stick::{self, Stick};
+
+/// How often a partition is looked at that seems to end too soon.
+const STEP: Duration = Duration::from_millis(500);
 
 /// A site with its engines, its certificate, and what it carries.
 #[derive(Debug)]
@@ -167,6 +170,25 @@ impl Here {
             .transpose()
     }
 
+    /// The ends of a partition, once they are past `next` or `patience` is used up.
+    pub(crate) async fn settled(
+        &self,
+        topic: &str,
+        partition: i32,
+        next: i64,
+        patience: &mut Duration,
+    ) -> Result<Watermarks> {
+        loop {
+            let marks = self.broker.watermarks(topic, partition).await?;
+            if next <= marks.high || patience.is_zero() {
+                return Ok(marks);
+            }
+            let step = STEP.min(*patience);
+            tokio::time::sleep(step).await;
+            *patience -= step;
+        }
+    }
+
     /// How far this site has come with what the other sends.
     pub(crate) async fn found(&self, peer: &SiteId) -> Result<HashMap<String, Checkpoint>> {
         let topic = self.checkpoints(peer);
@@ -188,6 +210,7 @@ impl Here {
                 partition: at.partition,
                 next: at.next_offset,
                 epoch: checkpoint::topic_id(&at.source_epoch).to_owned(),
+                turn: checkpoint::turn(&at.source_epoch),
                 aside: aside(&found, at),
             })
             .collect();

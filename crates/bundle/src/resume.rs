@@ -28,20 +28,30 @@ pub(crate) fn lose(at: &mut Checkpoint, begin: i64, reason: &str) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-/// The checkpoint to go on from, and how many offsets are lost; nothing when there is nothing new. What keeps the
-/// partition from going on is an error, in an operator's words.
+/// Where to go on.
+pub(crate) struct Resumed {
+    pub(crate) at: Checkpoint,
+    /// How many offsets are lost.
+    pub(crate) lost: u64,
+    /// Where it was when its offsets went back.
+    pub(crate) went_back: Option<i64>,
+}
+
+/// Where to go on; nothing when there is nothing new. What keeps the partition from going on is an error, in an operator's
+/// words.
 pub(crate) fn resume(
     known: Option<Checkpoint>,
     track: Track<'_>,
     manifest: &Manifest,
     accept_loss: bool,
-) -> Result<Option<(Checkpoint, u64)>, String> {
+) -> Result<Option<Resumed>, String> {
     let Track {
         lane,
         topic,
         partition,
         part,
     } = track;
+    let mut went_back = None;
     if let Some(known) = &known {
         let told = !known.source_epoch.is_empty() && !topic.epoch.is_empty();
         let before = checkpoint::topic_id(&known.source_epoch);
@@ -64,20 +74,48 @@ pub(crate) fn resume(
                 ));
             }
         }
-        if !other && known.next_offset >= part.end() {
-            return Ok(None);
+        let turn = checkpoint::turn(&known.source_epoch);
+        if !other && part.turn > turn {
+            went_back = Some(known.next_offset);
+        } else if !other {
+            let ahead = known.next_offset - part.end();
+            if part.turn < turn && !part.segments.is_empty() && !accept_loss {
+                return Err(format!(
+                    "the topic's offsets went back, and this bundle does not say that its records are those of after: they are left \
+                     out. Export at {} once more with the receipt that is on this stick now; or, if they are, say --accept-loss",
+                    manifest.from
+                ));
+            }
+            // An older bundle ends so, too; but one that was made since then, and of all that there was, has to go further.
+            if part.turn == turn && ahead > 0 && manifest.whole && manifest.created_at > known.carried_at {
+                return Err(format!(
+                    "{} had records up to offset {} when this bundle was made, and earlier {ahead} more came from there: its offsets \
+                     went back, or a clock is wrong. Export there once more with the receipt that is on this stick now",
+                    manifest.from,
+                    part.end()
+                ));
+            }
+            if ahead >= 0 {
+                return Ok(None);
+            }
         }
     } else if part.segments.is_empty() && part.begin == part.low {
         return Ok(None);
     }
     let next = known.as_ref().map(|known| known.next_offset);
-    // An end that lies before the checkpoint is that of an older bundle, not of offsets that went back.
-    let marks = Watermarks {
-        low: part.low,
-        high: part.end().max(next.unwrap_or(part.low)),
+    // An end that lies before the checkpoint is that of an older bundle, unless it says that offsets went back.
+    let high = match went_back {
+        Some(next) => part.end().min(next - 1),
+        None => part.end().max(next.unwrap_or(part.low)),
     };
+    let marks = Watermarks { low: part.low, high };
+    let fresh = known.is_none();
     let resumed = checkpoint::resume(known, lane, partition, &topic.epoch, marks);
     let (mut at, mut lost) = (resumed.checkpoint, 0);
+    if fresh || resumed.anew {
+        let id = checkpoint::topic_id(&at.source_epoch);
+        at.source_epoch = checkpoint::epoch(id, part.turn);
+    }
     if let Some(gone) = resumed.lost.filter(|gone| gone.count > 0) {
         if !accept_loss {
             return Err(format!(
@@ -104,5 +142,5 @@ pub(crate) fn resume(
             "no bundle brought them, and the loss was accepted",
         );
     }
-    Ok(Some((at, lost)))
+    Ok(Some(Resumed { at, lost, went_back }))
 }

@@ -1,6 +1,7 @@
 //! What tests of several crates need: waiting for a condition, names and ports of one's own, records to send, and a
 //! poor line to send them over.
 
+mod backup;
 pub mod proxy;
 mod records;
 mod wait;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use backup::Backup;
 use rand::RngExt;
 pub use records::{
     announced, asset_id, broadcast, cancel, downloaded, hash, preview, receipt, request, response, site,
@@ -38,14 +40,24 @@ pub fn unique(prefix: &str) -> String {
 /// # Panics
 /// When the machine has none left.
 pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of so many such ports in a row.
+///
+/// # Panics
+/// When the machine has none left.
+pub fn free_ports(count: u16) -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port);
-    let tries = std::iter::repeat_with(|| rand::rng().random_range(26_000..32_000));
-    tries
+    let free = |port: u16| !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let tries = std::iter::repeat_with(|| rand::rng().random_range(26_000..32_000 - count));
+    let first = tries
         .take(1000)
-        .find(free)
-        .unwrap_or_else(|| panic!("no free port"))
+        .find(|first| (*first..first + count).all(free))
+        .unwrap_or_else(|| panic!("no {count} free ports in a row"));
+    given.extend(first..first + count);
+    first
 }
 
 /// How often a crash test kills: `FIELDLINE_CHAOS_ROUNDS`, or as usual.

@@ -96,7 +96,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut peer = TcpStream::connect(address).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let mut patient = Patient::new(stream, Duration::from_millis(200));
+        let mut patient = Patient::new(stream, Duration::from_secs(2));
         let slow = tokio::spawn(async move {
             let mut taken = vec![0; 64 * 1024];
             for _ in 0..200 {

@@ -168,10 +168,18 @@ pub fn topic_id(epoch: &str) -> &str {
     epoch.split_once(TURN).map_or(epoch, |(id, _)| id)
 }
 
-/// The epoch after offsets went back.
-fn next_turn(epoch: &str, id: &str) -> String {
+/// How often the offsets of the topic in an epoch went back.
+pub fn turn(epoch: &str) -> u64 {
     let turn = epoch.split_once(TURN).and_then(|(_, turn)| turn.parse().ok());
-    format!("{id}{TURN}{}", turn.unwrap_or(0_u64) + 1)
+    turn.unwrap_or(0)
+}
+
+/// The epoch of a topic whose offsets went back so often.
+pub fn epoch(id: &str, turn: u64) -> String {
+    match turn {
+        0 => id.to_owned(),
+        _ => format!("{id}{TURN}{turn}"),
+    }
 }
 
 /// Whether a partition may have begun anew behind this range.
@@ -283,7 +291,10 @@ pub fn resume(
         checkpoint.source_epoch = if other {
             epoch.to_owned()
         } else {
-            next_turn(&checkpoint.source_epoch, topic_id(&checkpoint.source_epoch))
+            self::epoch(
+                topic_id(&checkpoint.source_epoch),
+                turn(&checkpoint.source_epoch) + 1,
+            )
         };
     }
     let start = if anew {

@@ -143,7 +143,14 @@ pub(crate) struct Keeping {
     largest: Option<u32>,
     /// Whether records get the time of their arrival there in place of their own.
     stamps: bool,
+    /// How a Kafka compresses them, whoever sent them.
+    compression: Option<&'static str>,
 }
+
+/// What leaves them as they come.
+const AS_SENT: &str = "producer";
+/// How a Kafka may compress, by its names.
+const COMPRESSION: [&str; 6] = [AS_SENT, "uncompressed", "gzip", "snappy", "lz4", "zstd"];
 
 impl Keeping {
     /// Whether only the newest of each key has to be there.
@@ -153,12 +160,13 @@ impl Keeping {
 }
 
 /// Kafka's names of what [`Keeping`] is made of.
-pub(crate) const KEEPING: [&str; 5] = [
+pub(crate) const KEEPING: [&str; 6] = [
     "cleanup.policy",
     "retention.ms",
     "max.message.bytes",
     "retention.bytes",
     "message.timestamp.type",
+    "compression.type",
 ];
 
 impl From<TopicDescription> for Keeping {
@@ -171,6 +179,7 @@ impl From<TopicDescription> for Keeping {
             largest: topic.max_message_bytes,
             // The broker in this process does not; of a Kafka nothing says so here.
             stamps: false,
+            compression: None,
         }
     }
 }
@@ -187,6 +196,8 @@ impl From<HashMap<String, String>> for Keeping {
             most: value(KEEPING[3]).and_then(|bytes| bytes.parse().ok()),
             stamps: value(KEEPING[4]) == Some("LogAppendTime"),
             largest: value(KEEPING[2]).and_then(|bytes| bytes.parse().ok()),
+            compression: value(KEEPING[5])
+                .and_then(|found| COMPRESSION.into_iter().find(|known| *known == found)),
         }
     }
 }
@@ -221,6 +232,14 @@ pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<Stri
             "{destination} gives records the time of their arrival there: their own is not kept"
         ));
     }
+    if let Some(packs) = to.compression.filter(|packs| *packs != AS_SENT)
+        && from.compression != Some(packs)
+    {
+        let sent = from.compression.unwrap_or(AS_SENT);
+        found.push(format!(
+            "{destination} stores records {packs} and {source} {sent}: the broker there unpacks each batch and packs it anew"
+        ));
+    }
     if let Some(most) = to.most.filter(|_| !from.compacted && !to.compacted)
         && from.most.is_none_or(|bytes| most < bytes)
     {
@@ -244,6 +263,11 @@ pub(crate) fn differences(lane: &Lane, from: &Keeping, to: &Keeping) -> Vec<Stri
 fn like(partitions: i32, keeping: &Keeping, name: &str, retention: Duration) -> TopicSpec {
     let mut spec = TopicSpec::new(name, partitions);
     spec.max_message_bytes = spec.max_message_bytes.max(keeping.largest.unwrap_or_default());
+    // Whatever a Kafka does with topics of which nothing is said.
+    let packs = keeping
+        .compression
+        .map(|packs| (KEEPING[5].to_owned(), packs.to_owned()));
+    spec.config.extend(packs);
     if keeping.compacted {
         return spec.compacted();
     }
@@ -310,6 +334,20 @@ mod tests {
             ..usual
         };
         assert!(tell(&usual, &stamps)[0].contains("their own is not kept"));
+        let packs = |name: &str| {
+            let value = (KEEPING[5].to_owned(), name.to_owned());
+            Keeping::from(HashMap::from([value])).compression
+        };
+        let packed = |name: &str| Keeping {
+            compression: packs(name),
+            ..usual
+        };
+        assert!(tell(&packed("producer"), &packed("zstd"))[0].contains("packs it anew"));
+        assert!(tell(&packed("zstd"), &packed("gzip"))[0].contains("packs it anew"));
+        assert!(tell(&usual, &packed("lz4"))[0].contains("packs it anew"));
+        for (from, to) in [("zstd", "producer"), ("zstd", "zstd"), ("producer", "producer")] {
+            assert!(tell(&packed(from), &packed(to)).is_empty());
+        }
         let of = |most| Keeping { most, ..usual };
         assert!(tell(&of(None), &of(Some(9)))[0].contains("at most 9 bytes"));
         assert!(tell(&of(Some(8)), &of(Some(9))).is_empty() && tell(&of(Some(8)), &of(None)).is_empty());
@@ -326,6 +364,11 @@ mod tests {
         assert_eq!(
             made(Some("36000000")).retention,
             Some(Duration::from_secs(36_000))
+        );
+        let zstd = HashMap::from([(KEEPING[5].to_owned(), "zstd".to_owned())]);
+        assert_eq!(
+            like(3, &Keeping::from(zstd), "t", outage).config[KEEPING[5]],
+            "zstd"
         );
         // Who may not see it takes no disk for ever.
         assert_eq!((made(None).retention, made(None).config.len()), (Some(outage), 0));

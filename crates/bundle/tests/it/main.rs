@@ -17,3 +17,4 @@ mod kills;
 mod patterns;
 mod records;
 mod rig;
+mod went_back;

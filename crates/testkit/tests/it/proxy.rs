@@ -79,7 +79,8 @@ async fn address_of_a_proxy_that_was_dropped_is_free_at_once() {
 async fn delay_is_waited_out_each_way_and_can_be_changed_while_it_runs() {
     let proxy = echo(1).await;
     let mut stream = connect(&proxy).await;
-    for (delay, least, most) in [(100, 300, 2000), (0, 0, 200)] {
+    // What is wrong is late by a whole delay.
+    for (delay, least, most) in [(300, 900, 5000), (0, 0, 800)] {
         proxy.change(|now| {
             now.up.delay = Duration::from_millis(2 * delay);
             now.down.delay = Duration::from_millis(delay);
@@ -111,7 +112,7 @@ async fn rate_holds_over_all_connections_together() {
     tokio::join!(one, two);
     let took = began.elapsed().as_secs_f64();
     // 100,000 bytes at 200,000 a second; more only if the machine is busy.
-    assert!((0.45..2.0).contains(&took), "{took}");
+    assert!((0.45..10.0).contains(&took), "{took}");
 }
 
 #[tokio::test]
@@ -242,18 +243,18 @@ async fn slow_line_is_as_slow_as_it_says() {
     back(&mut stream, 4000).await;
     let took = began.elapsed().as_secs_f64();
     // 4,000 bytes take half a second each way, overlapping by all but a packet, and 0.6 s of delay.
-    assert!((1.1..4.0).contains(&took), "{took}");
+    assert!((1.1..10.0).contains(&took), "{took}");
 }
 
 #[tokio::test]
 async fn line_that_is_long_and_fat_is_filled() {
     let proxy = echo(1).await;
     proxy.change(|now| {
-        now.up.rate = Some(10_000_000);
-        now.up.delay = Duration::from_millis(300);
+        now.up.rate = Some(2_000_000);
+        now.up.delay = Duration::from_secs(1);
     });
     let mut stream = connect(&proxy).await;
-    let sent = noise(5_000_000);
+    let sent = noise(4_000_000);
     let (mut from, mut to) = stream.split();
     let mut got = vec![0; sent.len()];
     let began = Instant::now();
@@ -261,8 +262,9 @@ async fn line_that_is_long_and_fat_is_filled() {
     sending.unwrap();
     receiving.unwrap();
     let took = began.elapsed().as_secs_f64();
-    // Half a second of the line and the delay; 3 MB are on their way at once.
-    assert!((0.7..2.5).contains(&took), "{took}");
+    // Two seconds of the line and the delay; 2 MB are on their way at once. With the 0.4 MB that the system's buffers hold
+    // it would be ten seconds.
+    assert!((2.7..8.0).contains(&took), "{took}");
 }
 
 #[tokio::test]

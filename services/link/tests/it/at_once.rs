@@ -12,6 +12,7 @@ use testkit::proxy::{Conditions, Proxy};
 use tokio::sync::MutexGuard;
 
 use crate::kafka::line;
+use crate::limits::days_apart;
 use crate::rig::{LIMIT, Rig, contents, record};
 
 /// What the line carries in a second, and what the edge lets through of that.
@@ -19,6 +20,8 @@ const LINE: u64 = 80_000;
 const CAP: u64 = 40_000;
 /// A change is in effect after this.
 const SECOND: Duration = Duration::from_secs(1);
+/// How often a change is tried that did not seem to be in effect: other work may keep the machine busy for a second.
+const TRIES: usize = 3;
 /// How long is looked at what crosses then.
 const LOOK: Duration = Duration::from_secs(3);
 /// Whatever is not of a held class meanwhile: what settles the transaction that was left, by way of requests.
@@ -97,7 +100,8 @@ pub(crate) async fn requests_pass(rig: &Rig, number: usize) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
-    let (rig, line, _guard) = bulky(Class::Previews).await;
+    let (mut rig, line, _guard) = bulky(Class::Previews).await;
+    rig.settings.budget.zone = days_apart().0.into();
     // Each one is a transaction of several seconds.
     random(&rig.edge, &rig.readings, 20, 150_000).await;
     let running = rig.start();
@@ -109,15 +113,20 @@ async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
         ("budget/windows", Some("[\"mon 00:00-00:01\"]"), false),
     ];
     for (number, (key, value, others)) in changes.into_iter().enumerate() {
-        flows(&line, 60_000).await;
-        set(&rig, key, value).await;
-        let rate = rate(&line).await;
-        println!("{key}: {rate} bytes/s are left");
-        assert!(rate * LOOK.as_secs() <= SETTLING, "{key}: {rate} bytes/s");
+        let held = |rate: &u64| rate * LOOK.as_secs() <= SETTLING;
+        let mut rates = Vec::new();
+        while rates.len() < TRIES && !rates.last().is_some_and(held) {
+            // To what was configured, which lets it cross.
+            set(&rig, key, None).await;
+            flows(&line, 60_000).await;
+            set(&rig, key, value).await;
+            rates.push(rate(&line).await);
+        }
+        println!("{key}: {rates:?} bytes/s are left");
+        assert!(rates.last().is_some_and(held), "{key}: {rates:?} bytes/s");
         if others {
             requests_pass(&rig, 10_000 + number).await;
         }
-        // To what was configured, which lets it cross again.
         set(&rig, key, None).await;
     }
     flows(&line, 60_000).await;
@@ -177,12 +186,22 @@ async fn rate_follows_the_cap_within_a_second() {
     random(&rig.edge, &rig.readings, 1_500, 1_000).await;
     let running = rig.start();
     flows(&line, 100_000).await;
+    let mut before = CAP;
     for cap in [8_000, CAP, 16_000] {
-        set(&rig, "budget/cap", Some(&format!("\"{cap}B\""))).await;
-        let rate = rate(&line).await;
-        println!("cap {cap}: {rate} bytes/s");
-        assert!(rate <= cap * 105 / 100, "{rate} bytes/s under a cap of {cap}");
-        assert!(rate >= cap / 2, "{rate} bytes/s under a cap of {cap}");
+        let follows = |rate: &u64| (cap / 2..=cap * 105 / 100).contains(rate);
+        let mut rates = Vec::new();
+        while rates.len() < TRIES && !rates.last().is_some_and(follows) {
+            set(&rig, "budget/cap", Some(&format!("\"{before}B\""))).await;
+            flows(&line, 30_000).await;
+            set(&rig, "budget/cap", Some(&format!("\"{cap}B\""))).await;
+            rates.push(rate(&line).await);
+        }
+        println!("cap {cap}: {rates:?} bytes/s");
+        assert!(
+            rates.last().is_some_and(follows),
+            "{rates:?} bytes/s under a cap of {cap}"
+        );
+        before = cap;
     }
     line.set(Conditions::default());
     set(&rig, "budget/cap", Some("null")).await;

@@ -10,6 +10,7 @@ use common::kafka;
 use testkit::eventually;
 
 use crate::kafka::url;
+use crate::kafka_rules::set_property;
 use crate::rig::{LIMIT, Rig, contents, record};
 
 /// Each rule from a Kafka to another one, and to an embedded broker.
@@ -190,10 +191,8 @@ async fn records_of_aborted_transactions_and_markers_stay_behind(rig: Rig) {
 }
 
 async fn what_retention_took_at_the_source_is_a_counted_gap(rig: Rig) {
-    // Records are of an hour ago, so this is some seconds from now.
-    news(&rig, &[("retention.ms", "3612000")]).await;
+    news(&rig, &[]).await;
     let running = rig.start();
-    rig.runs("one").await;
     send(&rig, 0, 30).await;
     let carried = async |wanted: usize| {
         eventually(LIMIT, || async {
@@ -207,6 +206,10 @@ async fn what_retention_took_at_the_source_is_a_counted_gap(rig: Rig) {
     carried(30).await;
     running.stop().await;
     send(&rig, 30, 20).await;
+    // Records are of an hour ago. What comes later is to stay.
+    let core = url("KAFKA_URL");
+    let core = core.strip_prefix("kafka://").unwrap();
+    set_property(core, &rig.news, "retention.ms", "1000").await;
     eventually(LIMIT, || async {
         let left: usize = contents(&rig.core, &rig.news).await.values().map(Vec::len).sum();
         (left == 0)
@@ -214,11 +217,10 @@ async fn what_retention_took_at_the_source_is_a_counted_gap(rig: Rig) {
             .ok_or_else(|| format!("{left} are left"))
     })
     .await;
-    // Of this test alone, for an edge that tests share remembers what others said.
-    let instance = testkit::unique("two");
-    let running = rig.start_as(&instance);
+    set_property(core, &rig.news, "retention.ms", "604800000").await;
+    let running = rig.start_as("two");
     let told = rig
-        .reports(&instance, |status| status.counters.get("lost") == Some(&20))
+        .reports("two", |status| status.counters.get("lost") == Some(&20))
         .await;
     let remark = format!("lost to the other site: 20 records of {}", rig.news);
     assert_eq!(told.detail.as_deref(), Some(&*remark));

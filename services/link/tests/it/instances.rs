@@ -17,10 +17,7 @@ pub(crate) async fn one_works(rig: &Rig) {
     rig.send(0, 100).await;
     rig.all_is_carried().await;
     let second = rig.start_as("two");
-    let waits = rig
-        .reports("two", |status| status.state == ServiceState::Waiting)
-        .await;
-    assert!(waits.detail.unwrap().contains("another instance"));
+    rig.waits("two", &["another instance"]).await;
     rig.send(100, 100).await;
     rig.all_is_carried().await;
     first.stop().await;
@@ -57,14 +54,7 @@ async fn edge_that_the_core_does_not_know_is_told_what_to_do() {
         .await
         .unwrap();
     let running = rig.start();
-    let waits = rig
-        .reports("one", |status| status.state == ServiceState::Waiting)
-        .await;
-    assert!(
-        waits
-            .detail
-            .unwrap()
-            .contains(&format!("fieldline site add {}", rig.site))
-    );
+    let wanted = format!("fieldline site add {}", rig.site);
+    rig.waits("one", &[&wanted]).await;
     running.stop().await;
 }

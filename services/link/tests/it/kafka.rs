@@ -1,7 +1,6 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
 use common::broker::TopicSpec;
-use common::schemas::ServiceState;
 use testkit::eventually;
 use testkit::proxy::Proxy;
 use tokio::sync::{Mutex, MutexGuard};
@@ -80,11 +79,7 @@ async fn link_from_a_cluster_to_itself_carries_nothing_and_says_so() {
     let other = format!("kafka://{}", line.address());
     let rig = Rig::new(&url("KAFKA_URL"), &other, None).await;
     let running = rig.start();
-    let waits = rig
-        .reports("one", |status| status.state == ServiceState::Waiting)
-        .await;
-    let detail = waits.detail.unwrap();
-    assert!(detail.contains("are one cluster"), "{detail}");
+    rig.waits("one", &["are one cluster"]).await;
     running.stop().await;
 }
 
@@ -102,10 +97,9 @@ async fn what_is_kept_for_ever_is_kept_so_at_the_destination_and_one_that_change
     let stamps = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
     spec.config.extend([stamps]);
     rig.core.create_topic(&spec).await.unwrap();
-    let instance = testkit::unique("one");
-    let running = rig.start_as(&instance);
+    let running = rig.start();
     let wanted = format!("{at_core} gives records the time of their arrival there");
-    rig.reports(&instance, |status| {
+    rig.reports("one", |status| {
         status
             .last_error
             .as_ref()

@@ -12,30 +12,57 @@ use tokio::net::TcpStream;
 use crate::kafka::url;
 use crate::rig::{LIMIT, Rig, contents, record};
 
-/// Denies a principal all of a topic, as an administrator does (CreateAcls, version 1).
+/// What an administrator asks a Kafka for that nobody else here does.
+struct Request(Vec<u8>);
+
+impl Request {
+    fn new(api: i16, version: i16) -> Self {
+        let head = [api.to_be_bytes(), version.to_be_bytes(), [0, 0], [0, 7]];
+        Self(head.concat()).text("test")
+    }
+
+    fn text(mut self, text: &str) -> Self {
+        self.0.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        self.0.extend(text.as_bytes());
+        self
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend(bytes);
+        self
+    }
+
+    /// Sends it, and is told that all went well: throttled for so long, one answer, without error.
+    async fn send(self, server: &str) {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        stream
+            .write_u32(u32::try_from(self.0.len()).unwrap())
+            .await
+            .unwrap();
+        stream.write_all(&self.0).await.unwrap();
+        let mut answer = vec![0; usize::try_from(stream.read_u32().await.unwrap()).unwrap()];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[8..14], [0, 0, 0, 1, 0, 0], "{answer:?}");
+    }
+}
+
+/// Denies a principal all of a topic (CreateAcls, version 1).
 async fn deny(server: &str, principal: &str, topic: &str) {
-    let mut request = vec![0, 30, 0, 1, 0, 0, 0, 7];
-    let text = |into: &mut Vec<u8>, text: &str| {
-        into.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
-        into.extend(text.as_bytes());
-    };
-    text(&mut request, "test");
     // One rule, for a topic of this very name; from any host; all operations; deny.
-    request.extend([0, 0, 0, 1, 2]);
-    text(&mut request, topic);
-    request.push(3);
-    text(&mut request, principal);
-    text(&mut request, "*");
-    request.extend([2, 2]);
-    let mut stream = TcpStream::connect(server).await.unwrap();
-    stream
-        .write_u32(u32::try_from(request.len()).unwrap())
-        .await
-        .unwrap();
-    stream.write_all(&request).await.unwrap();
-    let mut answer = vec![0; usize::try_from(stream.read_u32().await.unwrap()).unwrap()];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer[12..], [0, 0, 0, 0], "{answer:?}");
+    let rule = Request::new(30, 1)
+        .bytes(&[0, 0, 0, 1, 2])
+        .text(topic)
+        .bytes(&[3]);
+    let rule = rule.text(principal).text("*").bytes(&[2, 2]);
+    rule.send(server).await;
+}
+
+/// Sets a property of a topic (IncrementalAlterConfigs, version 0).
+pub(crate) async fn set_property(server: &str, topic: &str, name: &str, value: &str) {
+    // Of one topic one property, which is set; not only to see whether it could be.
+    let change = Request::new(44, 0).bytes(&[0, 0, 0, 1, 2]).text(topic);
+    let change = change.bytes(&[0, 0, 0, 1]).text(name).bytes(&[0]).text(value);
+    change.bytes(&[0]).send(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use common::broker;
 use common::kafka::{Cluster, Dial, Error, Sasl, Settings, Stream, Tcp};
-use common::schemas::ServiceState;
 
 use crate::kafka::url;
 use crate::rig::Rig;
@@ -102,11 +101,7 @@ async fn link_logs_in_and_says_so_when_it_is_not_let_in() {
         running.stop().await;
         rig.settings.core.sasl = sasl("secret-guess");
         let running = rig.start_as(username);
-        let waits = rig
-            .reports(username, |status| status.state == ServiceState::Waiting)
-            .await;
-        let said = waits.detail.unwrap();
-        assert!(said.contains("refuses the login"), "{said}");
+        rig.waits(username, &["refuses the login"]).await;
         running.stop().await;
     }
 }

@@ -1,19 +1,19 @@
 //! What cannot be carried is counted, written down and gone around.
 
-use std::time::Duration;
-
 use common::broker::{DeadLetter, TopicSpec};
 use common::control;
 use common::schemas::ServiceState;
 use testkit::eventually;
 
-use crate::rig::{LIMIT, Rig, contents, record};
+use crate::rig::{KEPT, LIMIT, Rig, contents, record, too_much};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_retention_took_is_a_counted_gap() {
     let rig = Rig::embedded().await;
     rig.core.delete_topic(&rig.news).await.unwrap();
-    let spec = TopicSpec::new(&rig.news, 1).retention(Duration::from_millis(400));
+    // By bytes, not by time: what is to be carried stays however long that takes.
+    let mut spec = TopicSpec::new(&rig.news, 1);
+    spec.retention_bytes = Some(KEPT);
     rig.core.create_topic(&spec).await.unwrap();
     let running = rig.start();
     let send = async |from: usize, count: usize| {
@@ -36,7 +36,13 @@ async fn what_retention_took_is_a_counted_gap() {
     };
     carried(10).await;
     running.stop().await;
-    send(10, 7).await;
+    send(10, 6).await;
+    rig.core
+        .producer()
+        .unwrap()
+        .send(too_much(&rig.news, 16))
+        .await
+        .unwrap();
     eventually(LIMIT, || async {
         let low = rig.core.watermarks(&rig.news, 0).await.unwrap().low;
         if low >= 17 {
@@ -216,10 +222,7 @@ async fn partitions_that_differ_are_an_error_that_names_both_and_other_topics_go
         .await
         .unwrap();
     let running = rig.start();
-    let waits = rig
-        .reports("one", |status| status.state == ServiceState::Waiting)
-        .await;
-    assert!(waits.detail.unwrap().contains("3 partitions"));
+    rig.waits("one", &["3 partitions"]).await;
     rig.send(0, 20).await;
     eventually(LIMIT, || async {
         let found = contents(&rig.core, &rig.readings_at_core())

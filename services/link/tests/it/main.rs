@@ -9,6 +9,7 @@
 
 mod at_once;
 mod certificates;
+mod compression;
 mod exactly_once;
 mod fallbacks;
 mod instances;
@@ -30,3 +31,4 @@ mod rig;
 mod rings;
 mod small_edge;
 mod verify;
+mod went_back;

@@ -1,6 +1,7 @@
 //! Two brokers, a link between them that can be started, stopped and torn off, and what must be true at the end.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use common::broker::{self, Broker, Outgoing, Record, TopicSpec};
@@ -160,6 +161,18 @@ impl Rig {
             .unwrap();
     }
 
+    /// Lets go of the edge's embedded broker, so that its file can be exchanged; and opens it again.
+    pub(crate) async fn exchange<T>(&mut self, exchange: impl AsyncFnOnce(&Path) -> T) -> T {
+        let file = self.settings.broker.url.strip_prefix("sqlite://").unwrap();
+        self.edge = self.core.clone();
+        let done = exchange(Path::new(file)).await;
+        let registry = prometheus::Registry::new();
+        self.edge = Broker::open(&self.settings.broker, "edge", &registry)
+            .await
+            .unwrap();
+        done
+    }
+
     pub(crate) fn readings_at_core(&self) -> String {
         format!("{}.{}", self.site, self.readings)
     }
@@ -168,10 +181,15 @@ impl Rig {
         self.start_as("one")
     }
 
+    /// What an instance is called: an edge that tests share remembers what others have said.
+    pub(crate) fn instance(&self, name: &str) -> String {
+        format!("{name}-{}", self.site)
+    }
+
     pub(crate) fn start_as(&self, instance: &str) -> Running {
         let settings = HostSettings {
             site: self.site.to_string(),
-            instance: Some(instance.to_owned()),
+            instance: Some(self.instance(instance)),
             ..HostSettings::default()
         };
         let host = Host::new("link", settings, Telemetry::detached(), Stop::new());
@@ -272,7 +290,7 @@ impl Rig {
     ) -> ServiceStatus {
         eventually(LIMIT, || async {
             let mut newest = None;
-            let key = format!("link/{instance}");
+            let key = format!("link/{}", self.instance(instance));
             self.edge
                 .read_to_end(topic::SERVICE_STATUS, |record| {
                     if record.key.as_deref() == Some(key.as_bytes()) {
@@ -284,8 +302,18 @@ impl Rig {
                 .await
                 .unwrap();
             newest
+                .clone()
                 .filter(&wanted)
-                .ok_or_else(|| "not reported yet".to_owned())
+                .ok_or_else(|| format!("not reported yet, but {newest:?}"))
+        })
+        .await
+    }
+
+    /// Waits until an instance waits and says all of this; that another one has the lease, it may say before.
+    pub(crate) async fn waits(&self, instance: &str, wanted: &[&str]) -> ServiceStatus {
+        self.reports(instance, |status| {
+            let said = status.detail.as_deref().unwrap_or_default();
+            status.state == ServiceState::Waiting && wanted.iter().all(|wanted| said.contains(wanted))
         })
         .await
     }
@@ -315,6 +343,17 @@ pub(crate) fn record(topic: &str, number: usize) -> Outgoing {
     record
 }
 
+/// How many bytes of a partition a topic may keep whose records a test wants gone.
+pub(crate) const KEPT: u64 = 20_000;
+
+/// A record that is more than that: it goes, and all that was before it.
+pub(crate) fn too_much(topic: &str, number: usize) -> Outgoing {
+    Outgoing {
+        value: Some(vec![b'x'; 30_000].into()),
+        ..record(topic, number)
+    }
+}
+
 pub(crate) async fn contents(broker: &Broker, topic: &str) -> BTreeMap<i32, Vec<Record>> {
     eventually(LIMIT, || async {
         let mut found: BTreeMap<i32, Vec<Record>> = BTreeMap::new();
@@ -330,7 +369,7 @@ pub(crate) async fn contents(broker: &Broker, topic: &str) -> BTreeMap<i32, Vec<
 }
 
 /// Each record once, in order, byte for byte.
-fn same(wanted: &BTreeMap<i32, Vec<Record>>, found: &BTreeMap<i32, Vec<Record>>) {
+pub(crate) fn same(wanted: &BTreeMap<i32, Vec<Record>>, found: &BTreeMap<i32, Vec<Record>>) {
     let what = |records: &BTreeMap<i32, Vec<Record>>| {
         let of = |record: &Record| {
             (

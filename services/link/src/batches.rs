@@ -46,6 +46,8 @@ const TOGETHER: usize = 8 * 1024 * 1024;
 const LEAST_BYTES: usize = 32 * 1024;
 /// The least that a transaction takes, where hardly anything more may cross: one that a limit cuts off has crossed for nothing.
 const FEWEST_BYTES: usize = 4 * 1024;
+/// What may still cross of a class, when a session begins, comes in at least so many answers of the core.
+const ANSWERS: u64 = 8;
 /// On a line that carries less than this in a moment, batches are cut for their size alone.
 const WHOLE_BYTES: usize = 256 * 1024;
 /// So many records are soon carried one by one, when a refused one is looked for among them.
@@ -163,7 +165,13 @@ impl Batches {
             }
         }
         // What becomes records takes many times its room.
-        let most = self.sink.most_bytes(carrier);
+        let mut most = self.sink.most_bytes(carrier);
+        // What a limit cuts off of an answer has crossed for nothing.
+        let left = carrier.budget.left(carrier.crosses());
+        if let (Direction::Down, Some(left)) = (carrier.direction, left) {
+            let part = usize::try_from(left / ANSWERS).unwrap_or(most);
+            most = most.min(part.max(FEWEST_BYTES));
+        }
         self.source.open(&starts, most).await?;
         tracing::debug!(direction = %carrier.direction, partitions = starts.len(), "batches are carried as they are");
         Ok(())

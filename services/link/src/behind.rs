@@ -166,9 +166,14 @@ impl Routes {
             .is_none_or(|(at, _)| now.saturating_duration_since(*at) >= NOTED)
     }
 
-    /// Notes where a carrier is.
+    /// Notes where a carrier is. Where it was in what it carries no more, as of a route that was paused, is kept.
     pub(crate) fn reach(&mut self, place: Place, reached: Reached, now: Instant) {
-        self.reached.insert(place, (now, reached));
+        let before = self.reached.insert(place, (now, reached));
+        let (Some((_, before)), Some((_, reached))) = (before, self.reached.get(&place)) else {
+            return;
+        };
+        let left = before.into_iter().filter(|(key, _)| !reached.contains_key(key));
+        self.earlier.extend(left);
     }
 
     /// Where all carriers are, or were last.
@@ -318,6 +323,24 @@ mod tests {
         assert_eq!((now.len(), now["a/t/0"], now["b/u/0"]), (2, 9, 7));
         routes.clear();
         assert_eq!(routes.everywhere(), now);
+    }
+
+    #[test]
+    fn where_a_carrier_was_in_a_route_that_it_carries_no_more_is_kept() {
+        let mut routes = Routes::default();
+        let mut reach = |reached: &[(&str, i64)]| {
+            let reached = reached.iter().map(|(key, next)| ((*key).to_owned(), *next));
+            routes.reach(UP, reached.collect(), Instant::now());
+            routes.everywhere()
+        };
+        reach(&[("a/t/0", 5), ("b/u/0", 7)]);
+        let paused = reach(&[("b/u/0", 8)]);
+        assert_eq!((paused["a/t/0"], paused["b/u/0"]), (5, 8));
+        let resumed = reach(&[("a/t/0", 6), ("b/u/0", 8)]);
+        assert_eq!(resumed["a/t/0"], 6);
+        let backlog = [("a/t/0", 9), ("b/u/0", 8), ("b.backlog/u/0", 3)];
+        assert_eq!(reach(&backlog).len(), 3);
+        assert_eq!(reach(&backlog[..2]).len(), 2, "it is done");
     }
 
     proptest! {

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod at_rest;
+mod between_kafkas;
 mod bundles;
 mod kills;
 mod rig;

@@ -10,7 +10,7 @@ use testkit::{TempDir, eventually};
 
 use crate::rig::{Running, Said, command, fieldline};
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A demo: a core and an edge that are at work.
 struct Demo {
@@ -64,6 +64,39 @@ impl Demo {
         ];
         fieldline(&[words, &more].concat())
     }
+
+    /// What the edge has heard of, once that is two assets.
+    async fn assets(&self) -> [String; 2] {
+        eventually(LIMIT, || async {
+            let all = self.edge(&["assets", "--json"]).json();
+            let ids = all["assets"].as_array().into_iter().flatten();
+            let mut ids = ids.filter_map(|asset| Some(asset["asset_id"].as_str()?.to_owned()));
+            match (ids.next(), ids.next()) {
+                (Some(first), Some(second)) => Ok([first, second]),
+                _ => Err(format!("{all}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until so many assets can be fetched.
+    async fn ready(&self, count: u32) {
+        eventually(LIMIT, || async {
+            let said = self.edge(&["mirror", "estimate", "--json"]).json();
+            if said["assets"] == count {
+                Ok(())
+            } else {
+                Err(said)
+            }
+        })
+        .await;
+    }
+}
+
+fn named<'a>(list: &'a Value, field: &str, name: &str) -> &'a Value {
+    let mut all = list.as_array().unwrap().iter();
+    all.find(|one| one[field] == name)
+        .unwrap_or_else(|| panic!("no {name} in {list}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,31 +176,80 @@ async fn the_link_is_limited_paused_and_resumed_by_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn assets_are_fetched_ordered_pinned_and_evicted_by_command() {
+async fn status_says_what_waits_how_long_it_is_held_what_was_spent_and_when_the_core_answered() {
     let demo = Demo::start().await;
-    let assets = eventually(LIMIT, || async {
-        let all = demo.edge(&["assets", "--json"]).json();
-        let ids: Vec<String> = all["assets"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|asset| Some(asset["asset_id"].as_str()?.to_owned()))
-            .collect();
-        if ids.len() >= 2 {
-            Ok(ids)
-        } else {
-            Err(format!("{all}"))
-        }
+    let [fetched, waits] = demo.assets().await;
+    demo.edge(&["link", "budget", "--day", "200MB"])
+        .prints("budget/per_day: ");
+    demo.edge(&["request", &fetched]).prints("");
+    demo.ready(1).await;
+    // From now on a request waits for the core, and a receipt, which is sent again until the core has it.
+    demo.edge(&["link", "pause", "requests"])
+        .prints("route/requests: ");
+    eventually(LIMIT, || async {
+        let said = demo.edge(&["link", "status"]);
+        let paused = said.out.contains("route requests: paused");
+        paused.then_some(()).ok_or(said.out)
     })
     .await;
+    demo.edge(&["request", &waits]).prints("");
+    demo.edge(&["mirror", "start"]).prints("");
+    let json = eventually(LIMIT, || async {
+        let said = demo.edge(&["status", "--json"]);
+        let json: Value = serde_json::from_str(&said.out).unwrap();
+        let limits = &json["link"]["limits"];
+        let waits = &named(&limits["routes"], "name", "requests")["lag_records"];
+        let known = waits.as_f64() >= Some(2.0)
+            && named(&limits["classes"], "class", "assets")["day_bytes"].as_f64() > Some(0.0)
+            && limits["buffer"]["first"][0].is_object();
+        known.then_some(json).ok_or(said.out)
+    })
+    .await;
+    let (link, limits) = (&json["link"], &json["link"]["limits"]);
+    assert_eq!(link["state"], "up", "{link}");
+    let answered = link["last_contact_at"].as_i64().unwrap();
+    let ago = common::chassis::now_ms() - answered;
+    assert!((0..120_000).contains(&ago), "{ago} ms ago");
+    let route = named(&limits["routes"], "name", "requests");
+    assert!(
+        route["paused"] == true && route["lag_bytes"].as_f64() > Some(0.0),
+        "{route}"
+    );
+    // Topics of the exchange are kept for 30 days.
+    let first = &limits["buffer"]["first"][0];
+    let hours = first["hours"].as_f64().unwrap();
+    assert!(
+        (719.0..=720.0).contains(&hours) && first["by"] == "age",
+        "{first}"
+    );
+    let (day, assets) = (&limits["day"], named(&limits["classes"], "class", "assets"));
+    assert_eq!(day["limit"], 200e6, "{day}");
+    assert!(
+        day["bytes"].as_f64() >= assets["day_bytes"].as_f64(),
+        "{day} {assets}"
+    );
+
+    let said = demo.edge(&["status"]);
+    said.prints("edge edge-1 (version ")
+        .prints("link: up; the core last answered 20")
+        .prints("route requests: paused; ")
+        .prints(" records wait, about ")
+        .prints(", the oldest ")
+        .prints("this site holds what waits for 30 d; then the oldest of ")
+        .prints(" go first, for they are too old")
+        .prints(" of 190.73 MiB; this month: ");
+    let spent = said.out.lines().find(|line| line.starts_with("    assets: "));
+    assert!(spent.is_some_and(|line| line.ends_with(" today")), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn assets_are_fetched_ordered_pinned_and_evicted_by_command() {
+    let demo = Demo::start().await;
+    let assets = demo.assets().await;
     let (first, second) = (assets[0].as_str(), assets[1].as_str());
     demo.edge(&["mirror", "estimate"]).prints("0 assets");
     demo.edge(&["request", first, second]).prints("");
-    eventually(LIMIT, || async {
-        let said = demo.edge(&["mirror", "estimate", "--json"]).json();
-        if said["assets"] == 2 { Ok(()) } else { Err(said) }
-    })
-    .await;
+    demo.ready(2).await;
     demo.edge(&["mirror", "estimate"]).prints("2 assets, ");
     demo.edge(&["mirror", "order", second, "first"])
         .prints("has priority");

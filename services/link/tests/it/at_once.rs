@@ -1,5 +1,5 @@
-//! What the edge changes takes effect within a second, while a large transaction is on a slow line; and afterwards nothing
-//! is lost or twice.
+//! What the edge changes takes effect within a second, both ways, while large transactions are on a slow line; and
+//! afterwards nothing is lost or twice.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use testkit::eventually;
 use testkit::proxy::{Conditions, Proxy};
 use tokio::sync::MutexGuard;
 
-use crate::kafka::line;
+use crate::kafka::{line, told};
 use crate::limits::days_apart;
 use crate::rig::{LIMIT, Rig, contents, record};
 
@@ -20,10 +20,11 @@ const LINE: u64 = 80_000;
 const CAP: u64 = 40_000;
 /// A change is in effect after this.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long is looked at what crosses then: of what is held nothing does, and a cap is seen over a while.
+const LOOK: Duration = Duration::from_secs(2);
+const RATE: Duration = Duration::from_secs(3);
 /// How often a change is tried that did not seem to be in effect: other work may keep the machine busy for a second.
 const TRIES: usize = 3;
-/// How long is looked at what crosses then.
-const LOOK: Duration = Duration::from_secs(3);
 /// Whatever is not of a held class meanwhile: what settles the transaction that was left, by way of requests.
 const SETTLING: u64 = 8_000;
 
@@ -39,45 +40,57 @@ async fn ask(rig: &Rig, desired: Desired) {
         .unwrap();
 }
 
-/// Records that no compression makes smaller.
+/// Records that no compression makes smaller, in batches of some 20 KB, or of one record that is larger.
 pub(crate) async fn random(broker: &Broker, topic: &str, count: usize, bytes: usize) {
     let large = |number| Outgoing {
         value: Some((0..bytes).map(|_| rand::random::<u8>()).collect()),
         ..record(topic, number)
     };
-    let records = (0..count).map(large).collect();
-    broker.producer().unwrap().send_all(records).await.unwrap();
+    let producer = broker.producer().unwrap();
+    for from in (0..count).step_by(60) {
+        let records = (from..count.min(from + 60)).map(large).collect();
+        producer.send_all(records).await.unwrap();
+    }
 }
 
-/// Waits until so many more bytes have crossed, so that a transaction is in hand.
-async fn flows(line: &Proxy, bytes: u64) {
-    let before = line.carried().bytes();
+/// Waits until so many more bytes have crossed up and down, so that transactions are in hand.
+async fn flows(line: &Proxy, up: u64, down: u64) {
+    let before = line.carried();
     eventually(LIMIT, || async {
-        let crossed = line.carried().bytes() - before;
-        (crossed > bytes)
+        let crossed = line.carried().since(&before);
+        (crossed.up > up && crossed.down >= down)
             .then_some(())
-            .ok_or_else(|| format!("{crossed} of {bytes} bytes have crossed"))
+            .ok_or_else(|| format!("{crossed:?}, not {up} and {down} bytes"))
     })
     .await;
 }
 
-/// Bytes in a second, from a second after now.
-async fn rate(line: &Proxy) -> u64 {
+/// Bytes that cross from a second after now.
+async fn crossing(line: &Proxy, time: Duration) -> u64 {
     tokio::time::sleep(SECOND).await;
     let before = line.carried();
-    tokio::time::sleep(LOOK).await;
-    line.carried().since(&before).bytes() / LOOK.as_secs()
+    tokio::time::sleep(time).await;
+    line.carried().since(&before).bytes()
 }
 
-/// An edge whose readings are bulk that wants to go up a slow line.
-async fn bulky(class: Class) -> (Rig, Proxy, MutexGuard<'static, ()>) {
+/// An edge whose readings, and the core's news for it, are of a class that wants to cross a slow line.
+async fn slow(mut rig: Rig, class: Class) -> (Rig, Proxy, MutexGuard<'static, ()>) {
     let (guard, line) = line().await;
-    let mut rig = Rig::small_edge().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
-    rig.settings.extra_routes[1].class = Some(class);
+    for route in &mut rig.settings.extra_routes {
+        route.class = Some(class);
+    }
     rig.settings.budget.cap = Some(format!("{CAP}B").parse().unwrap());
     line.set(Conditions::slow(LINE * 8, Duration::from_millis(100)));
     (rig, line, guard)
+}
+
+/// What is left crosses without any limit, once and in order.
+async fn ends_well(rig: &Rig, line: &Proxy) {
+    line.set(Conditions::default());
+    set(rig, "budget/cap", Some("null")).await;
+    rig.send(5_000, 30).await;
+    rig.all_is_carried().await;
 }
 
 /// Requests still arrive while something else is held.
@@ -97,104 +110,117 @@ pub(crate) async fn requests_pass(rig: &Rig, number: usize) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
-    let (mut rig, line, _guard) = bulky(Class::Previews).await;
+/// Both ways at once.
+async fn what_is_held_crosses_no_more(rig: Rig) {
+    let (mut rig, line, _guard) = slow(rig, Class::Previews).await;
     rig.settings.budget.zone = days_apart().0.into();
-    // Each one is a transaction of several seconds.
-    random(&rig.edge, &rig.readings, 20, 150_000).await;
+    // Each one takes a transaction several seconds.
+    random(&rig.edge, &rig.readings, 10, 150_000).await;
+    random(&rig.core, &rig.news, 10, 150_000).await;
     let running = rig.start();
-    let (route, pause) = ("route/readings", Some("\"paused\""));
-    let changes = [
-        ("budget/metered", Some("true"), true),
-        (route, pause, true),
-        ("budget/per_day", Some("\"1KB\""), false),
-        ("budget/windows", Some("[\"mon 00:00-00:01\"]"), false),
+    let paused = "\"paused\"";
+    let changes: [(&[(&str, &str)], bool); 4] = [
+        (&[("budget/metered", "true")], true),
+        (&[("route/readings", paused), ("route/news", paused)], true),
+        (&[("budget/per_day", "\"1KB\"")], false),
+        (&[("budget/windows", "[\"mon 00:00-00:01\"]")], false),
     ];
-    for (number, (key, value, others)) in changes.into_iter().enumerate() {
-        let held = |rate: &u64| rate * LOOK.as_secs() <= SETTLING;
-        let mut rates = Vec::new();
-        while rates.len() < TRIES && !rates.last().is_some_and(held) {
+    for (number, (change, others)) in changes.into_iter().enumerate() {
+        let held = |left: &u64| *left <= SETTLING;
+        let mut left = Vec::new();
+        while left.len() < TRIES && !left.last().is_some_and(held) {
             // To what was configured, which lets it cross.
-            set(&rig, key, None).await;
-            flows(&line, 60_000).await;
-            set(&rig, key, value).await;
-            rates.push(rate(&line).await);
+            for &(key, _) in change {
+                set(&rig, key, None).await;
+            }
+            flows(&line, 20_000, 20_000).await;
+            for &(key, value) in change {
+                set(&rig, key, Some(value)).await;
+            }
+            left.push(crossing(&line, LOOK).await);
         }
-        println!("{key}: {rates:?} bytes/s are left");
-        assert!(rates.last().is_some_and(held), "{key}: {rates:?} bytes/s");
+        println!("{change:?}: {left:?} bytes are left");
+        assert!(
+            left.last().is_some_and(held),
+            "{change:?}: {left:?} bytes in {LOOK:?}"
+        );
         if others {
             requests_pass(&rig, 10_000 + number).await;
         }
-        set(&rig, key, None).await;
+        for &(key, _) in change {
+            set(&rig, key, None).await;
+        }
     }
-    flows(&line, 60_000).await;
-    line.set(Conditions::default());
-    set(&rig, "budget/cap", Some("null")).await;
-    rig.send(5_000, 30).await;
-    rig.all_is_carried().await;
+    ends_well(&rig, &line).await;
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn paused_as_a_whole_nothing_crosses_within_a_second_and_nothing_is_left_open() {
-    let (rig, line, _guard) = bulky(Class::Previews).await;
-    random(&rig.edge, &rig.readings, 20, 150_000).await;
+/// As a whole, in the middle of transactions both ways.
+async fn paused_nothing_crosses_and_nothing_is_left_open(rig: Rig) {
+    let (rig, line, _guard) = slow(rig, Class::Previews).await;
+    random(&rig.edge, &rig.readings, 10, 150_000).await;
+    random(&rig.core, &rig.news, 10, 150_000).await;
     let running = rig.start();
-    flows(&line, 60_000).await;
-    ask(&rig, Desired::Paused).await;
-    let rate = rate(&line).await;
-    println!("paused: {rate} bytes/s are left");
-    assert!(rate * LOOK.as_secs() <= SETTLING, "{rate} bytes/s");
+    let mut left = Vec::new();
+    while left.len() < TRIES && !left.last().is_some_and(|left| *left <= SETTLING) {
+        ask(&rig, Desired::Running).await;
+        flows(&line, 20_000, 20_000).await;
+        ask(&rig, Desired::Paused).await;
+        left.push(crossing(&line, LOOK).await);
+    }
+    println!("paused: {left:?} bytes are left");
+    assert!(
+        left.last().is_some_and(|left| *left <= SETTLING),
+        "{left:?} bytes in {LOOK:?}"
+    );
     rig.reports("one", |status| status.state == ServiceState::Paused)
         .await;
     // Who reads what is committed is not held up by what was under way.
-    let beside = record(&rig.readings_at_core(), 7_000);
-    let wanted = beside.value.clone();
-    rig.core.producer().unwrap().send(beside).await.unwrap();
-    let seen = eventually(Duration::from_secs(10), || async {
-        let found = contents(&rig.core, &rig.readings_at_core()).await;
-        let mut all = found.values().flatten();
-        all.any(|record| record.value == wanted)
-            .then_some(())
-            .ok_or_else(|| "it waits behind an open transaction".to_owned())
-    });
-    seen.await;
+    let at_core = rig.readings_at_core();
+    let seen = async |number| {
+        let beside = record(&at_core, number);
+        let wanted = beside.value.clone();
+        rig.core.producer().unwrap().send(beside).await.unwrap();
+        eventually(Duration::from_secs(20), || async {
+            let found = contents(&rig.core, &at_core).await;
+            let mut all = found.values().flatten();
+            all.any(|record| record.value == wanted)
+                .then_some(())
+                .ok_or_else(|| "it waits behind an open transaction".to_owned())
+        })
+        .await;
+    };
+    for number in 7_000..7_006 {
+        seen(number).await;
+    }
     line.set(Conditions::default());
     set(&rig, "budget/cap", Some("null")).await;
     ask(&rig, Desired::Running).await;
     eventually(LIMIT, || async {
-        let found: usize = contents(&rig.core, &rig.readings_at_core())
-            .await
-            .values()
-            .map(Vec::len)
-            .sum();
-        (found == 21)
+        let found: usize = contents(&rig.core, &at_core).await.values().map(Vec::len).sum();
+        (found == 16)
             .then_some(())
-            .ok_or_else(|| format!("{found} of 21"))
+            .ok_or_else(|| format!("{found} of 16"))
     })
     .await;
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn rate_follows_the_cap_within_a_second() {
-    let (rig, line, _guard) = bulky(Class::Sensors).await;
+/// Of what goes up: what comes down lies in buffers of the line, which count it before it has crossed.
+async fn rate_follows_the_cap(rig: Rig) {
+    let (rig, line, _guard) = slow(rig, Class::Sensors).await;
     random(&rig.edge, &rig.readings, 1_500, 1_000).await;
     let running = rig.start();
-    flows(&line, 100_000).await;
+    flows(&line, 100_000, 0).await;
     let mut before = CAP;
     for cap in [8_000, CAP, 16_000] {
         let follows = |rate: &u64| (cap / 2..=cap * 105 / 100).contains(rate);
         let mut rates = Vec::new();
         while rates.len() < TRIES && !rates.last().is_some_and(follows) {
             set(&rig, "budget/cap", Some(&format!("\"{before}B\""))).await;
-            flows(&line, 30_000).await;
+            flows(&line, 30_000, 0).await;
             set(&rig, "budget/cap", Some(&format!("\"{cap}B\""))).await;
-            rates.push(rate(&line).await);
+            rates.push(crossing(&line, RATE).await / RATE.as_secs());
         }
         println!("cap {cap}: {rates:?} bytes/s");
         assert!(
@@ -203,9 +229,38 @@ async fn rate_follows_the_cap_within_a_second() {
         );
         before = cap;
     }
-    line.set(Conditions::default());
-    set(&rig, "budget/cap", Some("null")).await;
-    rig.send(5_000, 30).await;
-    rig.all_is_carried().await;
+    ends_well(&rig, &line).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn paused_as_a_whole_nothing_crosses_within_a_second_and_nothing_is_left_open() {
+    paused_nothing_crosses_and_nothing_is_left_open(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
+    what_is_held_crosses_no_more(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn between_two_kafkas_what_is_held_crosses_no_more_within_a_second() {
+    let (rig, _told) = told().await;
+    what_is_held_crosses_no_more(rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn rate_follows_the_cap_within_a_second() {
+    rate_follows_the_cap(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn between_two_kafkas_the_rate_follows_the_cap_within_a_second() {
+    let (rig, _told) = told().await;
+    rate_follows_the_cap(rig).await;
 }

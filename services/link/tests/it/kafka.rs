@@ -1,13 +1,16 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
-use common::broker::TopicSpec;
+use std::collections::BTreeSet;
+
+use common::broker::{Outgoing, TopicSpec};
+use common::schemas::{ServiceState, topic};
 use testkit::eventually;
 use testkit::proxy::Proxy;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::exactly_once::survives;
 use crate::instances::one_works;
-use crate::rig::{LIMIT, Rig};
+use crate::rig::{LIMIT, Rig, contents};
 
 #[expect(clippy::disallowed_methods, reason = "tests are told where the engines are")]
 pub(crate) fn url(name: &str) -> String {
@@ -26,6 +29,23 @@ pub(crate) async fn line() -> (MutexGuard<'static, ()>, Proxy) {
         line.map_err(|error| error.to_string())
     });
     (guard, line.await)
+}
+
+/// A Kafka whose link is told what it may do: one test at a time has it, for that is told to all links of a broker.
+static TOLD: Mutex<()> = Mutex::const_new(());
+
+/// Two Kafkas, and nothing that links of the edge's were told, or said, before.
+pub(crate) async fn told() -> (Rig, MutexGuard<'static, ()>) {
+    let guard = TOLD.lock().await;
+    let rig = Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_2_URL"), None).await;
+    for topic in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS] {
+        let records = contents(&rig.edge, topic).await.into_values().flatten();
+        let keys: BTreeSet<_> = records.filter_map(|record| record.key).collect();
+        let gone = keys.into_iter().map(|key| Outgoing::tombstone(topic, key));
+        let producer = rig.edge.producer().unwrap();
+        producer.send_all(gone.collect()).await.unwrap();
+    }
+    (rig, guard)
 }
 
 #[tokio::test(flavor = "multi_thread")]

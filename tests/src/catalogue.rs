@@ -63,12 +63,26 @@ impl Catalogue {
     /// # Errors
     /// When the server cannot listen.
     pub async fn made(directory: &Path, entries: usize, with_picture: usize, side: u32) -> Result<Self> {
+        Self::heavy(directory, entries, with_picture, side, 0).await
+    }
+
+    /// The same; behind the end of each picture, where nobody looks, come so many bytes that nothing makes smaller.
+    ///
+    /// # Errors
+    /// As [`Self::made`].
+    pub async fn heavy(
+        directory: &Path,
+        entries: usize,
+        with_picture: usize,
+        side: u32,
+        more: usize,
+    ) -> Result<Self> {
         let mut pictures = HashMap::new();
         let items: Vec<Value> = (0..entries)
             .map(|number| {
                 let id = format!("MADE-{number:05}");
                 if number < with_picture {
-                    pictures.insert(format!("{id}~thumb.png"), picture(number, side));
+                    pictures.insert(format!("{id}~thumb.png"), picture(number, side, more));
                 }
                 json!({
                     "data": [{"nasa_id": id, "title": format!("Made picture {number}"), "media_type": "image",
@@ -131,7 +145,7 @@ async fn send(
     }
 }
 
-fn picture(number: usize, side: u32) -> Vec<u8> {
+fn picture(number: usize, side: u32, more: usize) -> Vec<u8> {
     let tint = u32::try_from(number % 251).unwrap_or(0);
     let image = image::RgbImage::from_fn(side, side, |x, y| {
         let part = |value: u32| u8::try_from((value + tint) % 256).unwrap_or(0);
@@ -148,5 +162,9 @@ fn picture(number: usize, side: u32) -> Vec<u8> {
     // Makes every picture's bytes, and so its hash, its own.
     let mut bytes = bytes.into_inner();
     bytes.extend_from_slice(&number.to_be_bytes());
+    let end = bytes.len();
+    bytes.resize(end + more, 0);
+    let mut random = blake3::Hasher::new().update(&number.to_be_bytes()).finalize_xof();
+    random.fill(&mut bytes[end..]);
     bytes
 }

@@ -12,6 +12,7 @@ pub mod process;
 pub mod scenario;
 pub mod site;
 pub mod storm;
+pub mod under_way;
 
 /// A fresh directory that stays, with every log in it, unless the scenario passes.
 ///

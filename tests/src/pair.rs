@@ -70,31 +70,23 @@ pub async fn enrol(
     Ok(())
 }
 
-/// Puts a line between an edge of an installation and the core's broker, and one between it and the depot; its processes
-/// find them when they are started again. `routes` are added to the link's.
+/// Puts a line between an edge of an installation and the core's broker, and one between it and the depot, both
+/// encrypted; its processes find them when they are started again. `routes` are added to the link's.
 ///
 /// # Errors
 /// When the edge's settings are not those of an [`crate::installation::Installation`], or a line cannot be laid.
-pub async fn lay_lines(
-    directory: &Path,
-    edge: &str,
-    encrypted: bool,
-    routes: &str,
-    seed: u64,
-) -> Result<Vec<Proxy>> {
+pub async fn lay_lines(directory: &Path, edge: &str, routes: &str, seed: u64) -> Result<[Proxy; 2]> {
     let file = directory.join(format!("{edge}.toml"));
     let mut settings = std::fs::read_to_string(&file)?;
-    let records = line("KAFKA", encrypted, seed, None).await?;
+    let records = line("KAFKA", true, seed, None).await?;
     let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
-    let mut through = format!("[link]\n[link.core]\nurl = \"kafka://{}\"\n", records.address());
-    if encrypted {
-        through += &format!(
-            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
-            engine("ENGINES_TLS_CA")?,
-            engine("ENGINES_TLS_CERTIFICATE")?,
-            engine("ENGINES_TLS_KEY")?
-        );
-    }
+    let through = format!(
+        "[link]\n[link.core]\nurl = \"kafka://{}\"\n[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+        records.address(),
+        engine("ENGINES_TLS_CA")?,
+        engine("ENGINES_TLS_CERTIFICATE")?,
+        engine("ENGINES_TLS_KEY")?
+    );
     ensure!(
         settings.contains(&core),
         "no [link.core] as expected in:\n{settings}"
@@ -108,7 +100,7 @@ pub async fn lay_lines(
     let files = Proxy::start("127.0.0.1:0", &depot, seed ^ 1).await?;
     settings = settings.replace(&depot, &files.address().to_string());
     std::fs::write(&file, settings)?;
-    Ok(vec![records, files])
+    Ok([records, files])
 }
 
 /// The settings of a link of its own: `routes` and `more` are TOML.

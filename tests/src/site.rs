@@ -124,6 +124,17 @@ impl Site {
         }
     }
 
+    /// How long a topic is, over all partitions, what nobody reads counted too.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn length(&self, topic: &str) -> Result<i64> {
+        let topic = self.get(&format!("/api/topics/{topic}")).await?;
+        let places = topic["offsets"].as_array().context("no list of offsets")?;
+        let end = |place: &Value| Some(place["high"].as_i64()? - place["low"].as_i64()?);
+        Ok(places.iter().filter_map(end).sum())
+    }
+
     /// How many assets it knows.
     ///
     /// # Errors

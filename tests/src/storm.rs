@@ -40,19 +40,17 @@ pub struct Storm {
     bag: Vec<Fault>,
     processes: Vec<String>,
     engines: Vec<&'static str>,
-    dirt: bool,
 }
 
 impl Storm {
-    /// Faults of all kinds, those of these processes and engines among them; bits are flipped only if `dirt`: what is
-    /// not encrypted cannot tell.
-    pub fn new(seed: u64, processes: &[&str], engines: &[&'static str], dirt: bool) -> Self {
+    /// Faults of all kinds, those of these processes and engines among them. Bits are flipped too: lines must be
+    /// encrypted, for what is not cannot tell.
+    pub fn new(seed: u64, processes: &[&str], engines: &[&'static str]) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             bag: Vec::new(),
             processes: processes.iter().map(|name| (*name).to_owned()).collect(),
             engines: engines.to_vec(),
-            dirt,
         }
     }
 
@@ -89,9 +87,7 @@ impl Storm {
         bag.push(Fault::HalfOpen(End::Server));
         bag.push(Fault::Long(self.time(2000..6000)));
         bag.push(Fault::Thin(self.time(3000..10_000)));
-        if self.dirt {
-            bag.push(Fault::Dirty(self.time(1000..4000)));
-        }
+        bag.push(Fault::Dirty(self.time(1000..4000)));
         bag.extend(self.processes.iter().cloned().map(Fault::Process));
         bag.extend(self.engines.iter().copied().map(Fault::Engine));
         bag.shuffle(&mut self.random);
@@ -99,18 +95,19 @@ impl Storm {
     }
 }
 
-/// Lets a fault happen, on all lines at once, and waits until it is over.
+/// Lets a fault happen, on all lines at once, and waits until it is over and the lines are as they were.
 ///
 /// # Errors
 /// When a process or an engine cannot be started again.
 pub async fn strike(fault: &Fault, lines: &[Proxy], installation: &mut Installation) -> Result<()> {
     let for_a_while = async |long: Duration, change: &dyn Fn(&mut Conditions)| {
+        let before: Vec<Conditions> = lines.iter().map(Proxy::conditions).collect();
         for line in lines {
             line.change(change);
         }
         tokio::time::sleep(long).await;
-        for line in lines {
-            line.set(Conditions::default());
+        for (line, before) in lines.iter().zip(before) {
+            line.set(before);
         }
     };
     match fault {
@@ -169,7 +166,7 @@ mod tests {
     #[test]
     fn same_seed_is_the_same_storm_with_every_kind_in_it() {
         let faults = |seed| {
-            let mut storm = Storm::new(seed, &["link", "mirror"], &["core"], true);
+            let mut storm = Storm::new(seed, &["link", "mirror"], &["core"]);
             (0..60).map(|_| storm.next_fault()).collect::<Vec<_>>()
         };
         assert_eq!(faults(7), faults(7));

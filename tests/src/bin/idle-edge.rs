@@ -54,7 +54,7 @@ async fn main() -> Result<()> {
     };
     let mut installation = Installation::start(shape, directory.path(), &plan).await?;
     scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
-    let lines = pair::lay_lines(directory.path(), EDGE, true, "", 1).await?;
+    let lines = pair::lay_lines(directory.path(), EDGE, "", 1).await?;
     let names: Vec<String> = installation
         .processes
         .iter()

@@ -162,7 +162,7 @@ async fn paused_nothing_crosses_and_nothing_is_left_open(rig: Rig) {
     random(&rig.core, &rig.news, 10, 150_000).await;
     let running = rig.start();
     let mut left = Vec::new();
-    while left.len() < TRIES && !left.last().is_some_and(|left| *left <= SETTLING) {
+    while left.len() < TRIES && left.last().is_none_or(|left| *left > SETTLING) {
         ask(&rig, Desired::Running).await;
         flows(&line, 20_000, 20_000).await;
         ask(&rig, Desired::Paused).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use common::broker::{Outgoing, TopicSpec};
-use common::schemas::{ServiceState, topic};
+use common::schemas::topic;
 use testkit::eventually;
 use testkit::proxy::Proxy;
 use tokio::sync::{Mutex, MutexGuard};

@@ -4,7 +4,7 @@ SERVICES := $(notdir $(patsubst %/src/main.rs,%,$(wildcard services/*/src/main.r
 VERSION := 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down lint check test test-engines test-browser screenshots engines-up engines-down chaos bench bench-link bench-mirror live-first bench-scale bench-page fmt clippy docs images chart deploy-check
+.PHONY: help demo up down lint check test test-engines test-browser screenshots engines-up engines-down chaos bench bench-link bench-mirror live-first idle bench-scale bench-page fmt clippy docs images chart deploy-check
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -64,8 +64,11 @@ bench-scale: ## What each further edge costs a real core: 10, 25 and 50 edges; A
 bench-link: ## The link against MirrorMaker 2, between two real Kafkas; ARGS="--records 100000" for a small run
 	$(CARGO) xtask bench-link -- $(ARGS)
 
-live-first: ## A long backlog behind a cap, and what comes in meanwhile; ARGS="--records 50000 --seconds 30" for a small run
+live-first: ## A long backlog behind a cap, and what comes in meanwhile; ARGS="--records 50000 --seconds 30" for a small run, ARGS=--embedded for a small edge
 	$(CARGO) xtask live-first -- $(ARGS)
+
+idle: ## What an edge moves that has nothing to say, over ten minutes; fails above 1 MB a day; ARGS=--services for one on Kafka and Cassandra
+	$(CARGO) xtask idle -- $(ARGS)
 
 bench-mirror: ## Mirror against rsync and rclone over a poor line; ARGS="--only far --large 2" for a small run
 	$(CARGO) xtask bench-mirror -- $(ARGS)

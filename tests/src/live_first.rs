@@ -1,20 +1,28 @@
 //! A link behind a cap with a long backlog: what comes in goes first, the backlog gets the rest, and the cap holds.
+//! When what comes in would fill the cap alone, the backlog gets its share all the same.
 //!
-//! The bytes are counted by the proxy between the link and the core, so by neither of those who are judged.
+//! The bytes are counted by the proxy between the link and the core, so by neither of those who are judged; whose they
+//! are, the link alone knows.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use broker::{Broker, Outgoing, Position, TopicSpec};
+use common::budget::Class;
+use common::chassis::{Config, Host, Stop, run_in};
+use common::telemetry::Telemetry;
+use link::Link;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use schemas::SiteId;
+use schemas::{ServiceStatus, SiteId};
 use testkit::proxy::Proxy;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::installation::engine;
 use crate::pair;
+use crate::process::Process;
 
 const PARTITIONS: i32 = 3;
 /// The size of a record's value; nothing makes it smaller.
@@ -36,8 +44,12 @@ pub struct Plan {
     pub time: Duration,
     /// How many records come in meanwhile, in a second.
     pub rate: u32,
+    /// How long it is watched after that, while twice as much comes in as may cross.
+    pub pressed: Duration,
     /// Mutual TLS on the way.
     pub encrypted: bool,
+    /// The edge's broker is an embedded one, which one process has: so the link is in this one.
+    pub embedded: bool,
 }
 
 /// What became of it.
@@ -53,6 +65,32 @@ pub struct Outcome {
     pub backlog: i64,
     /// What of the bytes was values of those.
     pub share: f64,
+    /// What became of the backlog while more came in than may cross; none when that was not watched.
+    pub pressed: Option<Pressed>,
+}
+
+/// What the backlog got while what came in would have filled the cap alone.
+#[derive(Debug, Clone)]
+pub struct Pressed {
+    /// Its part of the bytes that crossed, as the link counts its classes.
+    pub share: f64,
+    /// Its records that arrived.
+    pub backlog: i64,
+    /// Bytes per second of both directions, in each window of ten seconds.
+    pub rates: Vec<f64>,
+}
+
+/// How far the worst window was from the cap, in percent.
+fn off(rates: &[f64], cap: u64) -> f64 {
+    let off = |rate: &f64| (rate / cap as f64 - 1.0).abs() * 100.0;
+    rates.iter().map(off).fold(0.0, f64::max)
+}
+
+impl Pressed {
+    /// How far the worst window was from the cap, in percent.
+    pub fn off(&self, cap: u64) -> f64 {
+        off(&self.rates, cap)
+    }
 }
 
 impl Outcome {
@@ -64,8 +102,7 @@ impl Outcome {
 
     /// How far the worst window was from the cap, in percent.
     pub fn off(&self, cap: u64) -> f64 {
-        let off = |rate: &f64| (rate / cap as f64 - 1.0).abs() * 100.0;
-        self.rates.iter().map(off).fold(0.0, f64::max)
+        off(&self.rates, cap)
     }
 }
 
@@ -146,7 +183,104 @@ async fn rates(line: &Proxy, until: Instant) -> Vec<f64> {
     rates
 }
 
-fn settings(site: &SiteId, plan: &Plan, line: &Proxy, topic: &str, directory: &Path) -> Result<String> {
+/// Sends twice as much as may cross.
+async fn flood(broker: Broker, topic: String, cap: u64, until: Instant) -> Result<()> {
+    let each = usize::try_from(2 * cap)? / VALUE;
+    while Instant::now() < until {
+        let next = Instant::now() + Duration::from_secs(1);
+        fill(&broker, &topic, each).await?;
+        sleep_until(next).await;
+    }
+    Ok(())
+}
+
+/// What the link says has crossed: of the backlog, and of all classes.
+async fn crossed(edge: &Broker) -> Result<(f64, f64)> {
+    let mut newest: Option<ServiceStatus> = None;
+    let visit = |record: broker::Record| {
+        let status = record.value.and_then(|value| schemas::decode(&value).ok());
+        let Some(status) = status else { return };
+        let status: ServiceStatus = status;
+        let known = newest.as_ref().map(|newest| newest.reported_at);
+        if status.service == "link" && known.is_none_or(|known| known <= status.reported_at) {
+            newest = Some(status);
+        }
+    };
+    edge.read_to_end(schemas::topic::SERVICE_STATUS, visit).await?;
+    let gauges = newest.context("the link reports nothing")?.gauges;
+    let of = |class: Class| {
+        let bytes = gauges.get(&format!("class.{class}.month_bytes"));
+        bytes.copied().unwrap_or_default()
+    };
+    Ok((of(Class::Backlog), Class::ALL.into_iter().map(of).sum()))
+}
+
+/// Lets more come in than may cross, and watches what the backlog gets.
+async fn press(
+    plan: &Plan,
+    (edge, topic): (&Broker, &str),
+    (core, behind): (&Broker, &str),
+    line: &Proxy,
+) -> Result<Pressed> {
+    let until = Instant::now() + WINDOW + plan.pressed;
+    let coming = tokio::spawn(flood(edge.clone(), topic.to_owned(), plan.cap, until));
+    // Until what comes in waits for its turn.
+    sleep(WINDOW).await;
+    let (before, arrived) = (crossed(edge).await?, end(core, behind).await?);
+    let rates = rates(line, until).await;
+    sleep_until(until).await;
+    let after = crossed(edge).await?;
+    coming.await??;
+    Ok(Pressed {
+        share: (after.0 - before.0) / (after.1 - before.1),
+        backlog: end(core, behind).await? - arrived,
+        rates,
+    })
+}
+
+/// The link that is watched.
+enum Watched {
+    Process(Process),
+    Here(Host, JoinHandle<Result<()>>),
+}
+
+impl Watched {
+    fn start(plan: &Plan, settings: &str, directory: &Path, binary: Option<&Path>) -> Result<Self> {
+        if !plan.embedded {
+            return Ok(Self::Process(pair::start_link(settings, directory, binary)?));
+        }
+        let loaded = Config::parse(settings)?.load::<Link>()?;
+        let host = Host::new("link", loaded.host, Telemetry::detached(), Stop::new());
+        let task = tokio::spawn(run_in::<Link>(host.clone(), loaded.settings));
+        Ok(Self::Here(host, task))
+    }
+
+    /// What it said before it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Process(process) => process.ended().map(|_| process.last_lines(20)),
+            Self::Here(_, task) => task.is_finished().then(|| "the link has ended".to_owned()),
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        match self {
+            Self::Process(mut process) => process.stop(STOP).await,
+            Self::Here(host, task) => {
+                host.stop().cancel();
+                timeout(STOP, task).await.context("the link does not stop")??
+            }
+        }
+    }
+}
+
+fn settings(
+    site: &SiteId,
+    plan: &Plan,
+    line: &Proxy,
+    (edge, topic): (&str, &str),
+    directory: &Path,
+) -> Result<String> {
     let core = format!("kafka://{}", line.address());
     let route = pair::route("readings", "up", topic, "prefix") + "live_first = true\n";
     let more = format!("state = {:?}\n[link.budget]\ncap = \"{}B\"", directory, plan.cap);
@@ -159,13 +293,7 @@ fn settings(site: &SiteId, plan: &Plan, line: &Proxy, topic: &str, directory: &P
             engine("ENGINES_TLS_KEY")?
         );
     }
-    Ok(pair::settings(
-        site,
-        &engine("KAFKA_EDGE_URL")?,
-        &core,
-        &more,
-        &(tls + &route),
-    ))
+    Ok(pair::settings(site, edge, &core, &more, &(tls + &route)))
 }
 
 /// Lets records wait, starts a link, lets more come in, and watches.
@@ -174,8 +302,13 @@ fn settings(site: &SiteId, plan: &Plan, line: &Proxy, topic: &str, directory: &P
 /// When an engine does not do its part, or the link carries nothing.
 pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result<Outcome> {
     let site: SiteId = testkit::unique("edge").parse()?;
+    let edge_url = if plan.embedded {
+        format!("sqlite://{}", directory.join("edge.db").display())
+    } else {
+        engine("KAFKA_EDGE_URL")?
+    };
     let (edge, core) = (
-        pair::open(&engine("KAFKA_EDGE_URL")?, "live-first").await?,
+        pair::open(&edge_url, "live-first").await?,
         pair::open(&engine("KAFKA_URL")?, "live-first").await?,
     );
     let topic = testkit::unique("readings");
@@ -184,13 +317,14 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     core.create_topic(&TopicSpec::new(&behind, PARTITIONS)).await?;
     fill(&edge, &topic, plan.records).await?;
     let line = pair::line("KAFKA", plan.encrypted, 1, None).await?;
-    let settings = settings(&site, plan, &line, &topic, directory)?;
-    let mut link = pair::start_link(&settings, directory, binary)?;
+    let settings = settings(&site, plan, &line, (&edge_url, &topic), directory)?;
+    let mut link = Watched::start(plan, &settings, directory, binary)?;
     let began = Instant::now();
     while end(&core, &behind).await? == 0 {
-        if began.elapsed() > BEGIN || link.ended().is_some() {
-            bail!("nothing of the backlog came: {}", link.last_lines(20));
+        if let Some(said) = link.ended() {
+            bail!("the link has ended: {said}");
         }
+        ensure!(began.elapsed() < BEGIN, "nothing of the backlog came");
         sleep(Duration::from_millis(200)).await;
     }
     // What systems' buffers took in at the beginning has crossed.
@@ -199,7 +333,7 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     let until = base + plan.time;
     let reading = tokio::spawn(ages(core.clone(), carried, base, until + WINDOW));
     sleep(Duration::from_secs(1)).await;
-    let sending = tokio::spawn(come_in(edge, topic, plan.rate, base, until));
+    let sending = tokio::spawn(come_in(edge.clone(), topic.clone(), plan.rate, base, until));
     let before = end(&core, &behind).await?;
     let counted = line.carried();
     let rates = rates(&line, until).await;
@@ -208,12 +342,18 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     let bytes = line.carried().since(&counted).bytes();
     let sent = sending.await?.context("what comes in")?;
     let ages = reading.await?.context("what arrives")?;
-    link.stop(STOP).await?;
+    let pressed = if plan.pressed.is_zero() {
+        None
+    } else {
+        Some(press(plan, (&edge, &topic), (&core, &behind), &line).await?)
+    };
+    link.stop().await?;
     Ok(Outcome {
         missing: sent.saturating_sub(ages.len()),
         ages,
         rates,
         backlog,
         share: backlog as f64 * VALUE as f64 / bytes as f64,
+        pressed,
     })
 }

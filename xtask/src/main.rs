@@ -7,6 +7,7 @@ mod browser;
 mod bucket;
 mod chaos;
 mod engines;
+mod idle;
 mod run;
 mod scale;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     BenchMirror(bench_mirror::Arguments),
     /// Watch a link behind a cap whose live records pass a long backlog.
     LiveFirst(between::Arguments),
+    /// Watch what an edge moves that has nothing to say, and fail where that is too much.
+    Idle(idle::Arguments),
 }
 
 #[tokio::main]
@@ -57,5 +60,6 @@ async fn main() -> anyhow::Result<()> {
         Command::BenchLink(arguments) => between::run("bench-link", &arguments).await,
         Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
         Command::LiveFirst(arguments) => between::run("live-first", &arguments).await,
+        Command::Idle(arguments) => idle::run(&arguments).await,
     }
 }

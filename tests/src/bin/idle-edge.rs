@@ -1,9 +1,6 @@
 //! What an edge with its link up and nothing to say moves: all of its services together, both lines counted.
 //!
-//! ```text
-//! deploy/engines/engines up --lines --dir DIR && set -a && . DIR/env && set +a
-//! cargo run --package e2e --bin idle-edge -- --seconds 600
-//! ```
+//! Started by `make idle`.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its result")]
 

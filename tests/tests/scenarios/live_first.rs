@@ -12,7 +12,9 @@ async fn what_comes_in_passes_a_backlog_behind_a_cap() {
         cap: 32_000,
         time: Duration::from_secs(30),
         rate: 10,
+        pressed: Duration::ZERO,
         encrypted: true,
+        embedded: false,
     };
     let directory = e2e::kept_on_failure().unwrap();
     let outcome = run(&plan, directory.path(), None).await.unwrap();

@@ -104,6 +104,18 @@ impl Outcome {
     pub fn off(&self, cap: u64) -> f64 {
         off(&self.rates, cap)
     }
+
+    /// How far the worst window was above the cap, in percent.
+    pub fn above(&self, cap: u64) -> f64 {
+        let above = |rate: &f64| (rate / cap as f64 - 1.0) * 100.0;
+        self.rates.iter().map(above).fold(0.0, f64::max)
+    }
+
+    /// How much of the cap all windows together had, in percent.
+    pub fn used(&self, cap: u64) -> f64 {
+        let mean = self.rates.iter().sum::<f64>() / self.rates.len() as f64;
+        mean / cap as f64 * 100.0
+    }
 }
 
 fn values(seed: u64) -> impl FnMut() -> Vec<u8> {

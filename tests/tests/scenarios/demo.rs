@@ -3,7 +3,6 @@
 //! How soon that is, the browser tests measure (`tests/python/browser/test_demo.py`).
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -24,13 +23,9 @@ impl Drop for Running {
     }
 }
 
-/// The first of four ports in a row that nobody has.
-pub(crate) fn free_ports() -> Result<u16> {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
-    (0..50)
-        .filter_map(|_| Some(free(0)?.local_addr().ok()?.port()))
-        .find(|first| (0..4).all(|next| first.checked_add(next).and_then(free).is_some()))
-        .context("no four free ports in a row")
+/// The first of the ports in a row that a demo of one edge takes: its link's door is the ninth behind the first.
+pub(crate) fn free_ports() -> u16 {
+    testkit::free_ports(10)
 }
 
 /// Starts the demo; returns what it printed once its pages answer.
@@ -58,7 +53,7 @@ pub(crate) async fn start(directory: &Path, first: u16, more: &[&str]) -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn demo_says_where_its_pages_are_and_its_links_sign_in_once() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let first = free_ports()?;
+    let first = free_ports();
     let (_demo, said) = start(directory.path(), first, &[]).await?;
     // A second caller finds the provider installed already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();

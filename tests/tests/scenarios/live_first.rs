@@ -18,13 +18,19 @@ async fn what_comes_in_passes_a_backlog_behind_a_cap() {
     };
     let directory = e2e::kept_on_failure().unwrap();
     let outcome = run(&plan, directory.path(), None).await.unwrap();
-    let (oldest, off) = (outcome.percentile(99), outcome.off(plan.cap));
+    let (oldest, above, used) = (
+        outcome.percentile(99),
+        outcome.above(plan.cap),
+        outcome.used(plan.cap),
+    );
     println!(
-        "p99 {oldest:.2} s, cap within {off:.1} %, backlog {}",
+        "p99 {oldest:.2} s, {used:.0} % of the cap, at most {above:.1} % above it, backlog {}",
         outcome.backlog
     );
     assert_eq!(outcome.missing, 0);
     assert!(oldest < 3.0, "{oldest:.1} s");
     assert!(outcome.share > 0.05, "{}", outcome.share);
-    assert!(off < 5.0, "{:?}", outcome.rates);
+    // What other work of the machine keeps from crossing is not made up for later; more than the cap never crosses.
+    assert!(above < 5.0, "{:?}", outcome.rates);
+    assert!(used > 85.0, "{:?}", outcome.rates);
 }

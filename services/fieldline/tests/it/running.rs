@@ -1,7 +1,6 @@
 //! `link` and `mirror` of a running edge.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,19 +18,11 @@ struct Demo {
     _directory: TempDir,
 }
 
-/// The first of ten ports in a row that nobody has.
-fn free_ports() -> u16 {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
-    (0..50)
-        .filter_map(|_| Some(free(0)?.local_addr().ok()?.port()))
-        .find(|first| (0..12).all(|next| first.checked_add(next).and_then(free).is_some()))
-        .expect("ports in a row")
-}
-
 impl Demo {
     async fn start() -> Self {
         let directory = testkit::temp_dir();
-        let port = free_ports();
+        // Its link's door is the tenth behind the first.
+        let port = testkit::free_ports(11);
         let number = |at: u16| (port + at).to_string();
         let mut words = vec!["demo".to_owned(), "--json".to_owned(), "--dir".to_owned()];
         words.push(directory.path().display().to_string());

@@ -220,8 +220,8 @@ def token(file: Path) -> str:
 def real(directory: Path, catalogue: str) -> Installation:
     """A core and an edge on real Kafka and Cassandra, each service its own process."""
     directory.mkdir(parents=True, exist_ok=True)
-    core_port = free_ports(4)
-    edge_port, depot_port, feed_port = core_port + 1, core_port + 2, core_port + 3
+    core_port = free_ports(5)
+    edge_port, depot_port, feed_port, door_port = (core_port + place for place in range(1, 5))
     run = lambda *words: subprocess.run([PROGRAMS / "fieldline", *words], cwd=directory, check=True, timeout=120)  # noqa: E731
     run("certs", "--dir", "certs", "--server", "127.0.0.1", "--site", "edge-1")
     certs = directory / "certs"
@@ -237,7 +237,9 @@ def real(directory: Path, catalogue: str) -> Installation:
     edge = directory / "edge-1.toml"
     edge.write_text(
         _common(directory, "edge-1", "KAFKA_EDGE_URL")
-        + f'[link.core]\nurl = "{_engine("KAFKA_URL")}"\n[mirror]\ndepot = "https://127.0.0.1:{depot_port}"\n'
+        + f'[link.core]\nurl = "{_engine("KAFKA_URL")}"\n'
+        + f'[link.door]\nlisten = "127.0.0.1:{door_port}"\nallow = ["127.0.0.1:{depot_port}"]\n'
+        + f'[mirror]\ndoor = "127.0.0.1:{door_port}"\ndepot = "https://127.0.0.1:{depot_port}"\n'
         + _tls("mirror", certs, "sites/edge-1")
         + _viewer(directory, "edge-1", edge_port),
         encoding="utf-8",

@@ -370,7 +370,12 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
         write(&[row]).unwrap()
     };
     let wait = Duration::from_secs(20);
-    let mut first = Producer::take_over(&cluster, &id, wait).await.unwrap();
+    // A cluster that has just come up does not know yet who coordinates transactions.
+    let mut first = eventually(LIMIT, || async {
+        let taken = Producer::take_over(&cluster, &id, wait).await;
+        taken.map_err(|error| error.to_string())
+    })
+    .await;
     {
         // Let go between what is sealed and its commit.
         let left = [(at.clone(), batch(b"left open"))];

@@ -30,6 +30,7 @@ use crate::carrier::Carrier;
 use crate::error::{Error, Result};
 use crate::lanes::Shape;
 use crate::pieces::{self, Form, Freight, News};
+use crate::refused::Refused;
 use crate::routes::Direction;
 use crate::session::{Ended, Limits, Progress};
 use crate::trouble::Trouble;
@@ -370,7 +371,8 @@ impl Batches {
             // Who does not say which of them he refused gets one at a time.
             let alone = trouble.seeks() && matches!(form, Form::Records(..));
             for piece in pieces::cut(news, from, form).map_err(damaged)? {
-                if let Some(refused) = trouble.refused.take_if(|refused| piece.is(&at, refused)) {
+                let found = |refused: &mut Refused| piece.records() == 1 && refused.is(&at, piece.last());
+                if let Some(refused) = trouble.refused.take_if(found) {
                     self.write(carrier, progress, std::mem::take(&mut cargo), trouble, false)
                         .await?;
                     (bytes, records) = (0, 0);

@@ -14,7 +14,6 @@ use common::kafka::batch::{Batch, Invalid};
 use common::kafka::{Fetched, Row, pack, read, rebuild};
 
 use crate::place::record;
-use crate::refused::Refused;
 
 /// Batches below this size go together, when several of a partition follow one another.
 const SMALL: usize = 8 * 1024;
@@ -230,11 +229,6 @@ impl Piece {
                 .max()
                 .unwrap_or_default(),
         }
-    }
-
-    /// Whether it is this record and no other.
-    pub(crate) fn is(&self, at: &(String, i32), refused: &Refused) -> bool {
-        self.records() == 1 && refused.is_at(at, self.last())
     }
 
     /// Its only record, as it is at the source.

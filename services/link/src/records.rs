@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use crate::carrier::Carrier;
 use crate::error::{Error, Result};
-use crate::routes::Direction;
 use crate::session::Progress;
 use crate::trouble::Trouble;
 use crate::{checkpoint, offsets, paths};
@@ -96,15 +95,14 @@ impl Records {
             }
             checkpoint.next_offset = record.offset + 1;
             checkpoint.carried_at = now_ms();
-            if trouble.refused.as_ref().is_some_and(|refused| refused.is(record)) {
+            if trouble
+                .refused
+                .as_ref()
+                .is_some_and(|refused| refused.is(&at, record.offset))
+            {
                 if let Some(refused) = trouble.refused.take() {
-                    let at_home = match carrier.direction {
-                        Direction::Up => refused.bury(&carrier.source, record).await.map(|()| false)?,
-                        Direction::Down => {
-                            let edge = (&carrier.destination, checkpoint.destination_topic.as_str());
-                            refused.bury_for(&carrier.source, edge, record).await?
-                        }
-                    };
+                    let to = &checkpoint.destination_topic;
+                    let at_home = refused.put_aside(carrier, to, record).await?;
                     carrier.report.refused(&refused, at_home);
                 }
                 continue;

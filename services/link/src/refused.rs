@@ -6,7 +6,9 @@ use bytes::Bytes;
 use common::broker::{self, Broker, Outgoing, Record, TopicSpec, dead_letter_topic};
 use common::telemetry;
 
+use crate::carrier::Carrier;
 use crate::error::Result;
+use crate::routes::Direction;
 
 /// What a dead letter's headers may add to the size of its record.
 const HEADER_ROOM: u32 = 64 * 1024;
@@ -21,15 +23,26 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Whether this is the record.
-    pub fn is(&self, record: &Record) -> bool {
-        let (topic, partition, offset) = &self.at;
-        *record.topic == **topic && record.partition == *partition && record.offset == *offset
+    /// Whether it is what lies there.
+    pub(crate) fn is(&self, (topic, partition): &(String, i32), offset: i64) -> bool {
+        (&self.at.0, self.at.1, self.at.2) == (topic, *partition, offset)
     }
 
-    /// Whether it is what lies there.
-    pub(crate) fn is_at(&self, at: &(String, i32), offset: i64) -> bool {
-        (&self.at.0, self.at.1, self.at.2) == (&at.0, at.1, offset)
+    /// Puts the record aside for a carrier that carries to `destination`. Whether it is among this edge's dead letters instead
+    /// of the core's.
+    pub(crate) async fn put_aside(
+        &self,
+        carrier: &Carrier,
+        destination: &str,
+        record: &Record,
+    ) -> Result<bool> {
+        match carrier.direction {
+            Direction::Up => self.bury(&carrier.source, record).await.map(|()| false),
+            Direction::Down => {
+                let edge = (&carrier.destination, destination);
+                self.bury_for(&carrier.source, edge, record).await
+            }
+        }
     }
 
     /// Puts the record aside at the site it comes from. A crash before the checkpoint moves on repeats it: the copy
@@ -40,12 +53,7 @@ impl Refused {
 
     /// The same, but where the core does not let this edge write its dead letters, among those of the edge's own topic that
     /// the record was for: says so by true.
-    pub(crate) async fn bury_for(
-        &self,
-        core: &Broker,
-        edge: (&Broker, &str),
-        record: &Record,
-    ) -> Result<bool> {
+    async fn bury_for(&self, core: &Broker, edge: (&Broker, &str), record: &Record) -> Result<bool> {
         match self.put(core, &record.topic, record).await {
             Err(error) if forbidden(&error) => {
                 tracing::info!(error = %telemetry::chain(&error), "the core takes no dead letters of this site");
@@ -131,7 +139,7 @@ mod tests {
             at: ("ASSET_REQUEST".into(), 2, 7),
             reason: "too large".into(),
         };
-        assert!(refused.is(&record));
+        assert!(refused.is(&(record.topic.to_string(), record.partition), record.offset));
         let letter = refused.letter("ASSET_REQUEST.dead-letter".into(), "ASSET_REQUEST", &record);
         let read = Record {
             headers: letter.headers,

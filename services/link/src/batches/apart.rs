@@ -9,7 +9,6 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::pieces::Piece;
 use crate::refused::Refused;
-use crate::routes::Direction;
 use crate::session::Progress;
 
 impl Batches {
@@ -35,13 +34,8 @@ impl Batches {
             topic: at.0.clone(),
             partition: at.1,
         })?;
-        let at_home = match carrier.direction {
-            Direction::Up => refused.bury(&carrier.source, &record).await.map(|()| false)?,
-            Direction::Down => {
-                let edge = (&carrier.destination, known.destination_topic.as_str());
-                refused.bury_for(&carrier.source, edge, &record).await?
-            }
-        };
+        let to = &known.destination_topic;
+        let at_home = refused.put_aside(carrier, to, &record).await?;
         known.next_offset = next;
         known.carried_at = now_ms();
         let checkpoint = checkpoint::record(&carrier.checkpoints, known);

@@ -119,13 +119,7 @@ async fn what_is_kept_for_ever_is_kept_so_at_the_destination_and_one_that_change
     rig.core.create_topic(&spec).await.unwrap();
     let running = rig.start();
     let wanted = format!("{at_core} gives records the time of their arrival there");
-    rig.reports("one", |status| {
-        status
-            .last_error
-            .as_ref()
-            .is_some_and(|text| text.contains(&wanted))
-    })
-    .await;
+    rig.tells("one", &wanted).await;
     let made = eventually(LIMIT, || async {
         let found = rig.edge.describe(&rig.news).await.unwrap();
         found.ok_or("not made yet")

@@ -53,13 +53,7 @@ async fn what_retention_took_is_a_counted_gap() {
     })
     .await;
     let running = rig.start();
-    rig.reports("one", |status| {
-        status
-            .last_error
-            .as_ref()
-            .is_some_and(|text| text.contains("7 records"))
-    })
-    .await;
+    rig.tells("one", "7 records").await;
     send(17, 5).await;
     carried(15).await;
     let checkpoint = rig

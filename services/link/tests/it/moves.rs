@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use common::broker::{self, Broker, ConsumerSettings, Failure, Handler, Record, Subscription, TopicSpec};
 use common::chassis::Stop;
-use link::moves::{self, Side, Sides};
+use link::moves::{self, Side};
 use testkit::eventually;
 
 use crate::kafka::url;
@@ -52,12 +52,7 @@ async fn read(broker: &Broker, topic: &str, group: &str, count: usize) -> Vec<(i
 
 /// A group reads half on one side and the rest on the other, both ways: each record once.
 async fn groups_move(rig: &Rig) {
-    let sides = Sides {
-        site: rig.site.clone(),
-        edge: rig.edge.clone(),
-        core: rig.core.clone(),
-        far: None,
-    };
+    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     // Several transactions, and so several ranges in the map.
@@ -111,12 +106,7 @@ async fn groups_move(rig: &Rig) {
 /// A group reads what came in and what waited, on one side and the other, both ways: each record once.
 async fn groups_move_beside_a_backlog(rig: Rig) {
     let rig = live_first(rig);
-    let sides = Sides {
-        site: rig.site.clone(),
-        edge: rig.edge.clone(),
-        core: rig.core.clone(),
-        far: None,
-    };
+    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     let behind = format!("{at_core}.backlog");
@@ -204,12 +194,7 @@ async fn groups_with_members_are_left_alone_and_the_members_named() {
         .unwrap();
     let stop = Stop::new();
     let member = tokio::spawn(consumer.run(Arc::new(Reads::default()), stop.clone()));
-    let sides = Sides {
-        site: rig.site.clone(),
-        edge: rig.edge.clone(),
-        core: rig.core.clone(),
-        far: None,
-    };
+    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let survey = eventually(LIMIT, || async {
         let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
@@ -249,12 +234,7 @@ async fn groups_that_move_between_an_embedded_edge_and_kafka_see_each_record_onc
 #[tokio::test(flavor = "multi_thread")]
 async fn position_in_a_destination_that_was_made_again_is_not_exact_until_it_is_carried_anew() {
     let rig = Rig::embedded().await;
-    let sides = Sides {
-        site: rig.site.clone(),
-        edge: rig.edge.clone(),
-        core: rig.core.clone(),
-        far: None,
-    };
+    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     let running = rig.start();

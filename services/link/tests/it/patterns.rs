@@ -102,13 +102,7 @@ async fn what_a_destination_will_not_keep_is_said() {
         .await
         .unwrap();
     let running = rig.start();
-    rig.reports("one", |status| {
-        status
-            .last_error
-            .as_ref()
-            .is_some_and(|text| text.contains("the newest of each key"))
-    })
-    .await;
+    rig.tells("one", "the newest of each key").await;
     running.stop().await;
 }
 

@@ -8,7 +8,8 @@ use common::broker::{self, Broker, Outgoing, Record, TopicSpec};
 use common::chassis::{Host, HostSettings, Span, Stop, run_in};
 use common::schemas::{self, Checkpoint, ServiceState, ServiceStatus, SiteId, Topic, topic};
 use common::telemetry::Telemetry;
-use link::{Direction, Link, Rename, Route, Settings};
+use link::moves::Sides;
+use link::{Direction, Far, Link, Rename, Route, Settings};
 use testkit::{TempDir, eventually};
 use tokio::task::JoinHandle;
 
@@ -316,6 +317,27 @@ impl Rig {
             status.state == ServiceState::Waiting && wanted.iter().all(|wanted| said.contains(wanted))
         })
         .await
+    }
+
+    /// Waits until an instance tells an error that says this.
+    pub(crate) async fn tells(&self, instance: &str, wanted: &str) {
+        self.reports(instance, |status| {
+            status
+                .last_error
+                .as_deref()
+                .is_some_and(|said| said.contains(wanted))
+        })
+        .await;
+    }
+
+    /// Both brokers, for what is done without the service.
+    pub(crate) fn sides(&self, far: Option<Far>) -> Sides {
+        Sides {
+            site: self.site.clone(),
+            edge: self.edge.clone(),
+            core: self.core.clone(),
+            far,
+        }
     }
 
     pub(crate) async fn runs(&self, instance: &str) {

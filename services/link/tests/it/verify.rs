@@ -1,22 +1,12 @@
 //! What was carried is the same on both sides, or it is said where it is not.
 
 use common::broker::{Broker, Outgoing, TopicSpec};
-use link::moves::Sides;
 use link::verify::{self, Compared, Point, Verdict};
 use link::{Direction, Far};
 
 use crate::kafka::url;
 use crate::live_first::{all_is_placed, live_first};
 use crate::rig::{Rig, record};
-
-fn sides(rig: &Rig, far: Option<Far>) -> Sides {
-    Sides {
-        site: rig.site.clone(),
-        edge: rig.edge.clone(),
-        core: rig.core.clone(),
-        far,
-    }
-}
 
 /// What is found; by way of the budget, where there is one, it is the same.
 async fn compare(rig: &Rig, topic: &str, from: Option<Point>, to: Option<Point>) -> Vec<Compared> {
@@ -38,7 +28,7 @@ async fn compare_by(
     from: Option<Point>,
     to: Option<Point>,
 ) -> Vec<Compared> {
-    let (sides, mut found) = (sides(rig, far), Vec::new());
+    let (sides, mut found) = (rig.sides(far), Vec::new());
     for lane in link::expand(&rig.site, &rig.settings.routes()).unwrap() {
         if lane.source != topic && lane.destination != topic {
             continue;
@@ -364,7 +354,7 @@ async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
 
 async fn compare_keys(rig: &Rig) -> Compared {
     let (sides, lanes) = (
-        sides(rig, None),
+        rig.sides(None),
         link::expand(&rig.site, &rig.settings.routes()).unwrap(),
     );
     let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -384,7 +374,7 @@ async fn records_among_the_dead_letters_are_no_difference() {
     rig.core.producer().unwrap().send_all(records).await.unwrap();
     let running = rig.start();
     let all = async || {
-        let sides = sides(&rig, None);
+        let sides = rig.sides(None);
         let histories = sides.histories(Direction::Down).await.unwrap();
         let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
         let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
@@ -437,7 +427,7 @@ async fn on_a_metered_link_the_cores_records_are_read_when_somebody_was_asked() 
     rig.settings.budget.metered = true;
     let far = Far::open(&rig.settings, false).await.unwrap().unwrap();
     assert!(far.held().is_some());
-    let unasked = sides(&rig, Some(far.clone())).histories(Direction::Up).await;
+    let unasked = rig.sides(Some(far.clone())).histories(Direction::Up).await;
     assert!(unasked.is_err());
     assert_eq!(far.crossed(), 0);
     let asked = Far::open(&rig.settings, true).await.unwrap().unwrap();

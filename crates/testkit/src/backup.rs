@@ -73,8 +73,11 @@ fn parts(file: &Path) -> Option<Vec<PathBuf>> {
     Some(all.collect())
 }
 
-/// Waits until the engine's lock is free.
-async fn closed(file: &Path) {
+/// Waits until nobody has the embedded engine's file open any more: its threads end some time after its last handle.
+///
+/// # Panics
+/// When somebody keeps it open.
+pub async fn closed(file: &Path) {
     let mut lock = file.as_os_str().to_owned();
     lock.push(LOCK);
     let free = || async {

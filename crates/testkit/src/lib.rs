@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use backup::Backup;
+pub use backup::{Backup, closed};
 use rand::RngExt;
 pub use records::{
     announced, asset_id, broadcast, cancel, downloaded, hash, preview, receipt, request, response, site,

@@ -95,6 +95,7 @@ async fn commit(rig: &Rig) {
         .commit_for("analysts", "readings", &[(0, 20)])
         .await
         .unwrap();
+    rig.let_go("edge-1", broker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,11 +152,17 @@ impl Rig {
         self.path(name).display().to_string()
     }
 
-    /// The broker of a site that is at rest; nobody else may have it meanwhile.
+    /// The broker of a site that is at rest; nobody else may have it until it is let go.
     pub(crate) async fn broker(&self, site: &str) -> Broker {
         let settings = broker::Settings::url(testkit::sqlite(&self.path(site), "broker.db"));
         let registry = prometheus::Registry::new();
         Broker::open(&settings, "test", &registry).await.unwrap()
+    }
+
+    /// Gives the broker back, so that a command can have it.
+    pub(crate) async fn let_go(&self, site: &str, broker: Broker) {
+        drop(broker);
+        testkit::closed(&self.path(site).join("broker.db")).await;
     }
 
     pub(crate) async fn volume(&self, site: &str) -> Volume {
@@ -184,6 +190,7 @@ impl Rig {
             .send_all(records.collect())
             .await
             .unwrap();
+        self.let_go("edge-1", broker).await;
     }
 
     /// What is in a topic: keys and values in their order.
@@ -194,6 +201,7 @@ impl Rig {
             found.push((record.key.unwrap().to_vec(), record.value.unwrap().to_vec()));
         });
         read.await.unwrap();
+        self.let_go(site, broker).await;
         found
     }
 

@@ -90,6 +90,17 @@ export const stateOrder = (one, other) => Object.keys(STATES).indexOf(one) - Obj
 // What services say has no full stop; nothing stays nothing.
 export const sentence = (text) => text && text.replace(/\.?$/, ".");
 
+const SIZE = /\b(\d+)(B|[KMGT]iB)\b/g;
+
+// Why headquarters refused, as people say it: before it stands a code for machines, and sizes are told to the byte.
+export function refusal(reason) {
+  const [, code, words] = /^([a-z_]+): (.*)$/s.exec(reason ?? "") ?? [null, null, reason];
+  if (!words) return reason;
+  // Others quote what people wrote.
+  const told = code === "too_large" ? words.replace(SIZE, (_, number, unit) => bytes(number * 1024 ** UNITS.indexOf(unit))) : words;
+  return told[0].toUpperCase() + told.slice(1);
+}
+
 // A number of things, in words.
 export const many = (number, one, more = `${one}s`) => `${count(number)} ${number === 1 ? one : more}`;
 

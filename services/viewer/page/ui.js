@@ -114,11 +114,17 @@ export function Chip({ state, label, testid, calm }) {
 
 const PICTURE = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 
+// A picture; where it cannot be had, what stands in its place, and not the browser's sign for it.
+export function Image({ none = null, ...facts }) {
+  const [broken, setBroken] = useState(false);
+  return broken ? none : html`<img ...${facts} onError=${() => setBroken(true)} />`;
+}
+
 // A small picture: the preview. Headquarters has the pictures themselves too, and small ones cost no more than a preview.
 export function Thumb({ asset }) {
   const whole = asset?.size <= 8192 && ["downloaded", "broadcast"].includes(asset.state) && PICTURE.test(asset.media_type ?? "");
   const source = asset?.has_preview ? "preview" : whole ? "content" : null;
-  return html`<span class="thumb" aria-hidden="true">${source ? html`<img key=${asset.asset_id} src="/api/assets/${asset.asset_id}/${source}" alt="" loading="lazy" decoding="async" />` : null}</span>`;
+  return html`<span class="thumb" aria-hidden="true">${source ? html`<${Image} key=${`${asset.asset_id}/${source}`} src="/api/assets/${asset.asset_id}/${source}" alt="" loading="lazy" decoding="async" />` : null}</span>`;
 }
 
 export function Notice({ problem, onRetry }) {
@@ -126,15 +132,32 @@ export function Notice({ problem, onRetry }) {
   return html`<div class="notice bad" role="alert">
     <strong>${problem.message}</strong>
     ${problem.hint ? html`<span>${problem.hint}</span>` : null}
-    ${onRetry ? html`<button class="small" onClick=${onRetry}>Try again</button>` : null}
+    ${onRetry ? html`<${Action} kind="small" run=${onRetry}>Try again<//>` : null}
   </div>`;
 }
 
+// What of a view could not be read. One outage takes several readings with it: it is told once, and all of them are read again.
+export function Notices({ of }) {
+  const failed = of.filter((one) => one.problem);
+  const messages = [...new Set(failed.map((one) => one.problem.message))];
+  return messages.map((message) => {
+    const same = failed.filter((one) => one.problem.message === message);
+    return html`<${Notice} key=${message} problem=${same[0].problem} onRetry=${() => Promise.all(same.map((one) => one.reload()))} />`;
+  });
+}
+
+// Stands where something would be told that is still being read, or that could not be read: why not, a notice says.
+export function Unknown({ reading, words = "Not known.", kind = "quiet", testid }) {
+  return html`<p class=${kind} data-testid=${testid}>${reading.problem ? words : "…"}</p>`;
+}
+
+// Read by the view, which tells what could not be read.
+export const useVolume = (there = true) => useLive(there ? "/api/volume" : null, "volume");
+
 // How full the volume is, as of when it was measured.
-export function Disk() {
-  const { data: disk, problem, reload } = useLive("/api/volume", "volume");
-  if (!disk && problem) return html`<div data-testid="disk"><${Notice} problem=${problem} onRetry=${reload} /></div>`;
-  if (!disk) return html`<p class="quiet disk" data-testid="disk">…</p>`;
+export function Disk({ reading }) {
+  const disk = reading.data;
+  if (!disk) return html`<${Unknown} reading=${reading} words="How full the disk is, is not known." kind="quiet disk" testid="disk" />`;
   const { used_bytes: used, free_bytes: free, total_bytes: total, quota_bytes: quota } = disk;
   const whole = quota ?? total;
   const taken = quota === null ? total - free : used;

@@ -2,9 +2,9 @@
 import { html, useEffect, useState } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Head, Notice, ask, useLive } from "../ui.js";
+import { Action, Age, Chip, Head, Image, Notice, ask, useLive } from "../ui.js";
 import { Answer } from "./core.js";
-import { bytes, moment, span } from "../format.js";
+import { bytes, moment, refusal, span } from "../format.js";
 
 const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 const PLAYED = /^(video|audio)\//;
@@ -16,8 +16,9 @@ function Facts({ facts }) {
 }
 
 function Preview({ asset, none }) {
-  if (!asset.has_preview) return html`<div class="no-picture">${none}</div>`;
-  return html`<img class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" />`;
+  const without = html`<div class="no-picture">${none}</div>`;
+  if (!asset.has_preview) return without;
+  return html`<${Image} class="small-preview" src="/api/assets/${asset.asset_id}/preview" alt="Preview of ${asset.title || "the asset"}" none=${without} />`;
 }
 
 // A file that is here: a picture, a film or a sound; of others, and of what this browser cannot play, that it is to be saved.
@@ -25,7 +26,7 @@ function Content({ asset, source }) {
   const [broken, setBroken] = useState(false);
   const [kind] = PLAYED.exec(asset.media_type ?? "") ?? [];
   const name = asset.title || asset.file_name || "the asset";
-  if (SHOWN.test(asset.media_type ?? "")) return html`<a href=${source} target="_blank" rel="noopener"><img src=${source} alt=${name} data-testid="full-size" /></a>`;
+  if (SHOWN.test(asset.media_type ?? "")) return html`<a href=${source} target="_blank" rel="noopener"><${Image} src=${source} alt=${name} data-testid="full-size" none=${html`<div class="no-picture">The picture cannot be shown here: save it to open it.</div>`} /></a>`;
   if (!kind || broken) return html`<${Preview} asset=${asset} none=${broken ? "This browser cannot play this file: save it to open it." : "This kind of file is not shown here: save it to open it."} />`;
   const facts = { src: source, controls: true, preload: "metadata", "aria-label": name, "data-testid": "player", onError: () => setBroken(true) };
   return kind === "video/" ? html`<video ...${facts}></video>` : html`<audio ...${facts}></audio>`;
@@ -80,7 +81,7 @@ export function Asset({ session, rest }) {
       ${edge ? null : html`<h2>Who asked for it</h2><${Deliveries} deliveries=${asset.deliveries} />`}
       </div>
       <section>
-        <p><${Chip} state=${asset.state} testid="state" /> ${asset.reason ?? ""}</p>
+        <p><${Chip} state=${asset.state} testid="state" /> ${(asset.state === "refused" ? refusal(asset.reason) : asset.reason) ?? ""}</p>
         <div class="row">
           ${whole ? html`<a class="button" href="${content}?download=true" download>Save ${bytes(asset.size)}</a>` : null}
           ${edge && may("request") && ["available", "refused", "cancelled"].includes(asset.state) ? html`<${Action} kind="primary" testid="request" run=${change("request")} done="Requested.">Request<//>` : null}

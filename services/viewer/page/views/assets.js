@@ -252,6 +252,9 @@ export function Assets({ session }) {
   }, [kind, selected.size > 0]);
 
   const rows = list.rows;
+  // While others are looked for, it stays as it was.
+  const none = rows.length === 0 && Boolean(list.of || list.problem);
+  const narrowed = list.of?.q || list.of?.state;
 
   // Rows that come before the others push away neither the row one is at nor those one looks at.
   const top = useRef(null);
@@ -352,7 +355,7 @@ export function Assets({ session }) {
     else toggle(rows[index]);
   };
   return html`<${Head} title="Assets">
-      <span class="quiet" data-testid="total">${list.of ? `${count(list.total)}${q || state ? " found" : " known"}` : "…"}</span>
+      <span class="quiet" data-testid="total">${list.of ? `${count(list.total)}${narrowed ? " found" : " known"}` : "…"}</span>
       <button type="button" class="small" disabled=${!rows.length || list.stale} data-testid="select-all" onClick=${chooseAll}>${all ? "Select none" : rows.length >= list.total ? "Select all" : `Select the first ${count(rows.length)}`}</button>
     <//>
     <div class="toolbar">
@@ -368,13 +371,13 @@ export function Assets({ session }) {
       ${list.fresh ? html`<button type="button" class="small" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
     </div>
     <${Notice} problem=${list.problem} onRetry=${list.restart} />
-    <${Headings} order=${order} onOrder=${setOrder} />
-    <div class="asset-list ${list.stale ? "stale" : ""}" aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
+    ${none ? null : html`<${Headings} order=${order} onOrder=${setOrder} />`}
+    <div class="asset-list ${list.stale ? "stale" : ""}" hidden=${none} aria-busy=${list.stale} role="listbox" aria-multiselectable="true" aria-label="Assets" tabindex="0" ref=${box} data-testid="assets" onKeyDown=${keys} onClick=${press}
         aria-activedescendant=${rows[cursor] ? `row-${rows[cursor].asset_id}` : undefined}>
       <${InSight} box=${box} rows=${rows} selected=${selected} cursor=${cursor} total=${Math.max(list.total, rows.length)} onMore=${list.more} />
     </div>
-    ${rows.length === 0 && !list.loading && !list.problem
-      ? html`<${Empty} title=${q || state ? "Nothing matches." : "Nothing here yet."}>${q || state ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`
+    ${none && !list.problem
+      ? html`<${Empty} title=${narrowed ? "Nothing matches." : "Nothing here yet."}>${narrowed ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`
       : null}
     <div class="actions" role="group" aria-label="With what is selected">
       ${kind === "edge" ? html`<${Cost} chosen=${chosen} mirror=${estimate} />` : html`<span>${chosen.length} selected</span>`}

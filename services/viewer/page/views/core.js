@@ -3,7 +3,7 @@ import { html, useCallback, useState } from "../html.js";
 import { get, query } from "../api.js";
 import * as live from "../live.js";
 import { Age, Chip, Empty, Head, Notice, Thumb, useLive, useTime } from "../ui.js";
-import { count, many, stateName } from "../format.js";
+import { count, many, refusal, stateName } from "../format.js";
 
 const STAGES = [
   ["feed", "Feed", "announced"],
@@ -52,7 +52,7 @@ function putRequests(old, { requests }, most) {
 // What headquarters has answered to a request.
 export function Answer({ one }) {
   if (!one.outcome) return html`<${Chip} state="requested" label="Open" />`;
-  return html`<span><${Chip} state=${one.outcome} label=${one.outcome === "ready" ? "Ready" : undefined} /> ${one.reason ?? ""}</span>`;
+  return html`<span><${Chip} state=${one.outcome} label=${one.outcome === "ready" ? "Ready" : undefined} /> ${(one.outcome === "refused" ? refusal(one.reason) : one.reason) ?? ""}</span>`;
 }
 
 export function Requests() {

@@ -1,7 +1,7 @@
 // What a field team decides: when bytes move. And what has arrived.
 import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
-import { Action, Age, Chip, Disk, Empty, Head, Notice, ended, useLive } from "../ui.js";
+import { Action, Age, Chip, Disk, Empty, Head, Image, Notices, Unknown, ended, useLive, useVolume } from "../ui.js";
 import { bytes, count, many, span } from "../format.js";
 import { newest } from "./home.js";
 
@@ -10,19 +10,14 @@ const one = (state) => newest(state?.instances)[0];
 const PLACES = [["first", "First"], ["up", "Up"], ["down", "Down"], ["last", "Last"]];
 
 // What is to come, in its order; the buttons say when.
-function Queue({ may, ready, orderedAt }) {
-  const queue = useLive("/api/mirror/queue?limit=50", null);
-  useEffect(() => {
-    queue.reload();
-  }, [ready?.assets, ready?.bytes, orderedAt]);
+function Queue({ queue, may }) {
   const list = queue.data?.queue ?? [];
-  if (list.length === 0) return html`<${Notice} problem=${queue.problem} onRetry=${queue.reload} />`;
+  if (list.length === 0) return null;
   const move = (one, to) => async () => {
     await post(`/api/assets/${one.asset_id}/order`, { to });
     await queue.reload();
   };
   return html`<h2>What comes next</h2>
-    <${Notice} problem=${queue.problem} onRetry=${queue.reload} />
     <ol class="rows" data-testid="mirror-queue">
       ${list.map((one) => html`<li key=${one.asset_id} class="card wide"><div class="row spread">
         <div><a href="#/assets/${one.asset_id}">${one.title || one.asset_id}</a><div class="quiet">${bytes(one.size)}${one.bytes_before ? ` · behind ${bytes(one.bytes_before)}` : ""}${one.priority ? ` · priority ${one.priority}` : ""}</div></div>
@@ -44,8 +39,9 @@ function Progress({ one }) {
 }
 
 // What waits to be fetched, and how long that takes as far as is known.
-function Estimate({ cost }) {
-  if (!cost) return html`<p class="lead" data-testid="mirror-estimate">…</p>`;
+function Estimate({ reading }) {
+  const cost = reading.data;
+  if (!cost || reading.problem) return html`<${Unknown} reading=${reading} words="What waits to be fetched is not known." kind="lead" testid="mirror-estimate" />`;
   if (cost.assets === 0) return html`<p class="lead" data-testid="mirror-estimate">Nothing waits to be fetched. What you request appears here as soon as headquarters has answered.</p>`;
   const long = html`<b>${span(cost.seconds)}</b>`;
   const rate = `${bytes(cost.bytes_per_second)}/s`;
@@ -60,20 +56,24 @@ function Estimate({ cost }) {
 export function Mirror({ session }) {
   const mirror = useLive("/api/mirror", "mirror");
   const estimate = useLive("/api/mirror/estimate", null);
+  const queue = useLive("/api/mirror/queue?limit=50", null);
+  const disk = useVolume();
   const ready = mirror.data?.ready;
   useEffect(() => {
     estimate.reload();
   }, [ready?.assets, ready?.bytes]);
+  useEffect(() => {
+    queue.reload();
+  }, [ready?.assets, ready?.bytes, mirror.data?.ordered_at]);
   const instance = one(mirror.data);
   const working = mirror.data?.desired === "running";
   const { bytes_total: total = 0, bytes_done: done = 0 } = instance?.gauges ?? {};
   const may = session.rights.includes("mirror");
   const told = (what) => () => `The mirror is told to ${what}${ended(instance) ? ", and does so once its process runs again" : ""}.`;
   return html`<${Head} title="Mirror">${instance ? html`<${Chip} state=${instance.state} testid="mirror-state" />` : null}<//>
-    <${Notice} problem=${mirror.problem} onRetry=${mirror.reload} />
+    <${Notices} of=${[mirror, estimate, queue, disk]} />
     <section class="card wide">
-      <${Notice} problem=${estimate.problem} onRetry=${estimate.reload} />
-      ${estimate.problem ? null : html`<${Estimate} cost=${estimate.data} />`}
+      <${Estimate} reading=${estimate} />
       <p class="quiet">Bytes move only after you start, and until everything that is ready is here. Stopping keeps what has arrived.</p>
       ${total > 0 && (working || done < total) ? html`<${Progress} one=${instance} />` : null}
       ${ended(instance) ? html`<div class="notice bad" data-testid="mirror-ended"><strong>The mirror's process has ended, or cannot reach this site.</strong><span>Start it on its machine; its last log lines are under <a href="#/services/mirror">Services</a>.</span></div>` : null}
@@ -81,14 +81,14 @@ export function Mirror({ session }) {
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
       ${may
         ? html`<div class="row">
-            <${Action} kind="primary" testid="mirror-start" disabled=${working} run=${() => post("/api/mirror/start")} done=${told("start")}>Start<//>
+            <${Action} kind="primary" testid="mirror-start" disabled=${!mirror.data || working} run=${() => post("/api/mirror/start")} done=${told("start")}>Start<//>
             <${Action} testid="mirror-stop" disabled=${!working} run=${() => post("/api/mirror/stop")} done=${told("stop")}>Stop<//>
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>
-    <${Queue} may=${may} ready=${ready} orderedAt=${mirror.data?.ordered_at} />
+    <${Queue} queue=${queue} may=${may} />
     <p class="quiet">${mirror.data ? `${count(mirror.data.mirrored.assets)} ${mirror.data.mirrored.assets === 1 ? "asset is" : "assets are"} here, ${bytes(mirror.data.mirrored.bytes)}.` : ""}</p>
-    <${Disk} />`;
+    <${Disk} reading=${disk} />`;
 }
 
 const SHOWN = 200;
@@ -109,16 +109,22 @@ function putDelivered(old, { assets, by_state }) {
   return { ...old, total, assets: [...kept, ...here].sort(newestFirst).slice(0, SHOWN) };
 }
 
+function Small({ asset }) {
+  const none = html`<span class="no-picture">${asset.media_type ?? "file"}</span>`;
+  return asset.has_preview ? html`<${Image} src="/api/assets/${asset.asset_id}/preview" alt="" loading="lazy" none=${none} />` : none;
+}
+
 export function Delivered() {
   const list = useLive(`/api/assets?state=mirrored&limit=${SHOWN}`, "assets", putDelivered);
+  const disk = useVolume();
   const assets = list.data?.assets ?? [];
   return html`<${Head} title="Delivered"><span class="quiet" data-testid="delivered-total">${list.data ? `${count(list.data.total)} here` : "…"}</span><//>
-    <${Notice} problem=${list.problem} onRetry=${list.reload} />
-    <${Disk} />
+    <${Notices} of=${[list, disk]} />
+    <${Disk} reading=${disk} />
     ${list.data && assets.length === 0 ? html`<${Empty} title="Nothing has arrived yet.">Request assets, then start the mirror.<//>` : null}
     <ul class="gallery" data-testid="gallery">
       ${assets.map((asset) => html`<li key=${asset.asset_id}><a href="#/assets/${asset.asset_id}">
-        ${asset.has_preview ? html`<img src="/api/assets/${asset.asset_id}/preview" alt="" loading="lazy" />` : html`<span class="no-picture">${asset.media_type ?? "file"}</span>`}
+        <${Small} asset=${asset} />
         <span class="clip">${asset.title || asset.file_name}</span><span class="quiet">${bytes(asset.size)}</span></a></li>`)}
     </ul>
     ${assets.length < (list.data?.total ?? 0) ? html`<p class="quiet">The newest ${assets.length} are shown. <a href="#/assets/?state=mirrored">All of them</a></p>` : null}`;

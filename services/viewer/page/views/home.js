@@ -1,6 +1,6 @@
 // What is wrong, first and in words; then what runs here.
 import { html } from "../html.js";
-import { Age, Disk, Head, Lasting, Notice, ServiceChip, detailOf, useLive } from "../ui.js";
+import { Age, Disk, Head, Lasting, Notices, ServiceChip, Unknown, detailOf, useLive, useVolume } from "../ui.js";
 import { count, sentence, stateName, stateOrder } from "../format.js";
 
 const PLACES = { "Dead letters": "dead-letters", Assets: "assets", Edges: "edges", Link: "link", Services: "services", "Set-up": "set-up" };
@@ -44,14 +44,15 @@ export function Home({ session }) {
   const status = useLive("/api/status", "problems", (old, pushed) => old && { ...old, problems: pushed.problems });
   const services = useLive("/api/services", "services");
   const assets = useLive("/api/assets?limit=1", "assets", (old, pushed) => ({ ...old, by_state: pushed.by_state ?? old?.by_state }));
+  const edge = session.kind === "edge";
+  const disk = useVolume(edge);
   const states = Object.entries(assets.data?.by_state ?? {}).sort(([one], [other]) => stateOrder(one, other));
   return html`<${Head} title="Overview" />
-    <${Notice} problem=${status.problem} onRetry=${status.reload} />
+    <${Notices} of=${[status, services, assets, disk]} />
     <${Problems} problems=${status.data?.problems} />
     <section aria-labelledby="services-title">
       <h2 id="services-title">Services</h2>
-      <${Notice} problem=${services.problem} onRetry=${services.reload} />
-      ${services.data || services.problem ? null : html`<p class="quiet">…</p>`}
+      ${services.data ? null : html`<${Unknown} reading=${services} />`}
       <ul class="tiles">
         ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
           <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
@@ -62,12 +63,11 @@ export function Home({ session }) {
     </section>
     <section aria-labelledby="assets-title">
       <h2 id="assets-title">Assets</h2>
-      <${Notice} problem=${assets.problem} onRetry=${assets.reload} />
       ${!assets.data
-        ? assets.problem ? null : html`<p class="quiet">…</p>`
+        ? html`<${Unknown} reading=${assets} />`
         : states.length === 0
         ? html`<p class="quiet">None yet. They appear here as soon as headquarters announces some.</p>`
         : html`<ul class="tiles small">${states.map(([state, number]) => html`<li key=${state}><a class="tile" href="#/assets/?state=${state}"><b class="figure">${count(number)}</b><span>${stateName(state)}</span></a></li>`)}</ul>`}
     </section>
-    ${session.kind === "edge" ? html`<section aria-labelledby="disk-title"><h2 id="disk-title">Disk</h2><${Disk} /></section>` : null}`;
+    ${edge ? html`<section aria-labelledby="disk-title"><h2 id="disk-title">Disk</h2><${Disk} reading=${disk} /></section>` : null}`;
 }

@@ -2,7 +2,7 @@
 import { html, useState } from "../html.js";
 import { post } from "../api.js";
 import { Chart } from "../chart.js";
-import { Action, Age, Chip, Head, Notice, ask, ended, useLive } from "../ui.js";
+import { Action, Age, Chip, Head, Notices, Unknown, ask, ended, useLive } from "../ui.js";
 import { bytes, count, moment, sentence, span } from "../format.js";
 import { newest } from "./home.js";
 
@@ -200,19 +200,17 @@ const ALL = "";
 const add = (lists, count) => Array.from({ length: count }, (_, place) => lists.reduce((sum, list) => (known(list[place]) ? (sum ?? 0) + list[place] : sum), null));
 const most = (lists, count) => Array.from({ length: count }, (_, place) => lists.reduce((top, list) => (known(list[place]) ? Math.max(top ?? 0, list[place]) : top), null));
 
-function Past() {
-  const [period, setPeriod] = useState("day");
+function Past({ reading, period, onPeriod }) {
+  const { data } = reading;
   const [route, setRoute] = useState(ALL);
   const [kind, setKind] = useState(ALL);
-  const { data, problem, reload } = useLive(`/api/link/history?span=${period}`, "history", () => undefined);
   const chosen = (data?.routes ?? []).filter((one) => route === ALL || one.name === route);
   const classes = (data?.classes ?? []).filter((one) => kind === ALL || one.class === kind);
   const size = data?.at.length ?? 0;
   const shared = { span: data?.span, at: data?.at ?? [], reached: data?.reached };
   return html`<section aria-labelledby="past-title" data-testid="past">
     <div class="row spread"><h2 id="past-title">How it was</h2>
-      <div class="row" role="group" aria-label="How far back">${SPANS.map(([id, label]) => html`<button key=${id} type="button" class="small" data-testid="span-${id}" aria-pressed=${period === id} onClick=${() => setPeriod(id)}>${label}</button>`)}</div></div>
-    <${Notice} problem=${problem} onRetry=${reload} />
+      <div class="row" role="group" aria-label="How far back">${SPANS.map(([id, label]) => html`<button key=${id} type="button" class="small" data-testid="span-${id}" aria-pressed=${period === id} onClick=${() => onPeriod(id)}>${label}</button>`)}</div></div>
     ${data && size
       ? html`<p class="quiet"><span class="swatch out" aria-hidden="true"></span> headquarters did not answer. Blank: the link did not run, or did not know. A point is written each minute.</p>
         <div class="charts">
@@ -229,7 +227,7 @@ function Past() {
           <//>
           <${Chart} ...${shared} testid="chart-buffer" title="How long this site could wait" least=${true} values=${data.buffer_hours} say=${hours} />
         </div>`
-      : null}
+      : data ? null : html`<${Unknown} reading=${reading} />`}
   </section>`;
 }
 
@@ -273,14 +271,16 @@ function Command({ link, session }) {
 
 export function Link({ session }) {
   const link = useLive("/api/link", "link");
+  const [period, setPeriod] = useState("day");
+  const past = useLive(`/api/link/history?span=${period}`, "history", () => undefined);
   const instance = newest(link.data?.instances)[0];
   const state = link.data?.state;
   const contact = link.data?.last_contact_at;
   const may = session.rights.includes("link");
   return html`<${Head} title="Link"><${Chip} state=${state ?? "unknown"} label=${WORDS[state] ?? "…"} testid="link-state" /><//>
-    <${Notice} problem=${link.problem} onRetry=${link.reload} />
+    <${Notices} of=${[link, past]} />
     <section class="card wide">
-      <p class="lead">${link.data ? sentence(link.data.why ?? (state === "up" ? "Records cross in both directions" : "")) : "…"}</p>
+      ${link.data ? html`<p class="lead">${sentence(link.data.why ?? (state === "up" ? "Records cross in both directions" : ""))}</p>` : html`<${Unknown} reading=${link} words="How the link is, is not known." kind="lead" />`}
       ${link.data?.remedy ? html`<p>${sentence(link.data.remedy)}</p>` : null}
       ${ended(instance) ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
       ${link.data && instance && state !== "not_connected"
@@ -302,6 +302,6 @@ export function Link({ session }) {
         <${Buffer} buffer=${link.data.limits.buffer} />
         <${Spending} limits=${link.data.limits} />
         <${Limits} limits=${link.data.limits} may=${may} />
-        <${Past} />`
+        <${Past} reading=${past} period=${period} onPeriod=${setPeriod} />`
       : null}`;
 }

@@ -239,12 +239,12 @@ export function Audit() {
     </div>
     <${Notice} problem=${problem} onRetry=${() => read(null)} />
     ${entries.length || !found ? null : html`<p class="quiet">${next ? "Nothing in the last 31 days before this; earlier may have more." : "Nothing matches."}</p>`}
-    <div class="scroll cards" tabindex="0" role="region" aria-label="Audit"><table>
+    ${entries.length ? html`<div class="scroll cards" tabindex="0" role="region" aria-label="Audit"><table>
       <thead><tr><th>When</th><th>Who</th><th>From</th><th>What</th><th>Of</th><th>Outcome</th></tr></thead>
       <tbody>${entries.map((one) => html`<tr key=${entryId(one)} data-testid="audit-row"><td data-label="When"><${Age} at=${one.at} /></td><td data-label="Who"><span>${one.user ?? "somebody unknown"}${one.role ? html` <span class="quiet">${one.role}</span>` : null}</span></td><td data-label="From">${one.from}</td>
         <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} />` : null}</td>
         <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${inWords(one)}</span>` : null}</span></td></tr>`)}</tbody>
-    </table></div>
+    </table></div>` : null}
     ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;
 }
 

@@ -81,22 +81,23 @@ pub(crate) struct Lookout {
 struct Memory {
     topics: BTreeMap<String, Seen>,
     losses: Vec<Loss>,
-    /// Where the carriers of routes were that there are.
-    reached: Reached,
     /// The routes that go up.
     up: BTreeSet<String>,
 }
 
 impl Lookout {
-    /// Looks and tells until it is told to stop.
+    /// Looks and tells until it is told to stop, which is when no carrier is at work any more.
     pub(crate) async fn run(self, stop: Stop) -> anyhow::Result<()> {
-        stop.run_until_cancelled(self.work()).await;
+        let (mut memory, mut past) = (Memory::default(), None);
+        stop.run_until_cancelled(self.work(&mut memory, &mut past)).await;
+        // The next process counts what waits from here on.
+        if let Some(past) = past.as_mut().filter(|_| !self.board.stands_by()) {
+            past.note(now_ms(), self.reached(&memory.up)).await;
+        }
         Ok(())
     }
 
-    async fn work(&self) {
-        let mut memory = Memory::default();
-        let mut past: Option<Past> = None;
+    async fn work(&self, memory: &mut Memory, past: &mut Option<Past>) {
         let begun = Instant::now();
         let (mut next_look, mut next_try) = (begun, begun);
         let mut told = interval(TOLD);
@@ -109,10 +110,11 @@ impl Lookout {
             }
             if past.is_none() && Instant::now() >= next_try {
                 next_try = Instant::now() + AGED;
-                past = self.remember(&mut memory).await;
+                *past = self.remember(memory).await;
             }
+            let mut looked = false;
             if Instant::now() >= next_look {
-                let partitions = match self.look(&mut memory).await {
+                let partitions = match self.look(memory).await {
                     Ok(partitions) => partitions,
                     Err(error) => {
                         tracing::debug!(error = %telemetry::chain(&error), "what waits here cannot be looked at");
@@ -120,15 +122,16 @@ impl Lookout {
                     }
                 };
                 next_look = Instant::now() + self.refresh * (partitions / PARTITIONS + 1);
-                if let Some(past) = &mut past {
-                    past.note(now_ms(), memory.reached.clone()).await;
-                }
+                looked = true;
+            }
+            if let Some(past) = past.as_mut().filter(|past| looked || past.knows_nothing()) {
+                past.note(now_ms(), self.reached(&memory.up)).await;
             }
             let now = now_ms();
             let behind = self.board.routes(|routes| routes.behind(Instant::now(), now));
             let status = self.budget.status();
             let contact = self.board.contact();
-            self.tell(&memory, &behind);
+            self.tell(memory, &behind);
             self.metrics.tell(
                 &behind,
                 &self.board.lost(),
@@ -170,13 +173,8 @@ impl Lookout {
     async fn look(&self, memory: &mut Memory) -> broker::Result<u32> {
         let mut lanes: Vec<Lane> = self.lanes.clone();
         lanes.extend(self.found.lanes(Direction::Up));
-        let mut reached = self.board.routes(|routes| routes.everywhere());
-        let routes: BTreeSet<&str> = lanes.iter().map(|lane| lane.route.as_str()).collect();
-        reached.retain(|key, _| {
-            let route = key.split_once('/').map_or("", |(route, _)| route);
-            routes.contains(live(route))
-        });
-        memory.up = routes.iter().map(|route| (*route).to_owned()).collect();
+        memory.up = lanes.iter().map(|lane| lane.route.clone()).collect();
+        let reached = self.reached(&memory.up);
         let names: BTreeSet<&str> = lanes.iter().map(|lane| lane.source.as_str()).collect();
         memory.topics.retain(|topic, _| names.contains(topic.as_str()));
         let (now, mut here, mut partitions, mut reads) = (now_ms(), BTreeMap::new(), 0, AT_ONCE);
@@ -191,7 +189,6 @@ impl Lookout {
             sum.each = of.each.or(sum.each);
         }
         self.board.routes(|routes| routes.look(here));
-        memory.reached = reached;
         let kept: Vec<Kept> = memory
             .topics
             .iter()
@@ -199,6 +196,16 @@ impl Lookout {
             .collect();
         memory.losses = losses(&kept, self.free().await);
         Ok(partitions)
+    }
+
+    /// Where the carriers of these routes are, or were last.
+    fn reached(&self, routes: &BTreeSet<String>) -> Reached {
+        let mut reached = self.board.routes(|routes| routes.everywhere());
+        reached.retain(|key, _| {
+            let route = key.split_once('/').map_or("", |(route, _)| route);
+            routes.contains(live(route))
+        });
+        reached
     }
 
     async fn look_at(

@@ -109,9 +109,15 @@ impl Past {
         now_ms / MINUTE_MS != self.minute
     }
 
-    /// Notes where carriers are, when that is new.
+    /// Whether it was never noted where carriers are.
+    pub(crate) fn knows_nothing(&self) -> bool {
+        self.reached.is_empty()
+    }
+
+    /// Notes where carriers are, when that is known and new.
     pub(crate) async fn note(&mut self, now_ms: i64, reached: Reached) {
-        if reached != self.reached
+        if !reached.is_empty()
+            && reached != self.reached
             && self
                 .sent(now_ms, vec![(self.note.clone(), 0, figures(&reached))])
                 .await

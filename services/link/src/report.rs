@@ -263,10 +263,20 @@ impl Report {
         let now = Instant::now();
         let mut known = self.board.known();
         known.routes.say(self.place, routes, now);
-        if self.place.0 == Direction::Up && (progress.is_empty() || known.routes.notes(self.place, now)) {
+        let due = progress.is_empty() || known.routes.notes(self.place, now);
+        drop(known);
+        if due {
+            self.here(progress);
+        }
+    }
+
+    /// The carrier is here. Of what goes down the core knows what waits.
+    pub(crate) fn here(&self, progress: &Progress) {
+        if self.place.0 == Direction::Up {
             let reached = progress.values();
             let reached = reached.map(|known| (checkpoint::keyed(known), known.next_offset));
-            known.routes.reach(self.place, reached.collect(), now);
+            let mut known = self.board.known();
+            known.routes.reach(self.place, reached.collect(), Instant::now());
         }
     }
 

@@ -58,6 +58,18 @@ pub struct Link {
     holder: String,
     /// When the process is told to end.
     ends: Stop,
+    /// When no carrier is at work any more.
+    _over: Arc<Over>,
+}
+
+/// Says so when it is dropped.
+#[derive(Debug)]
+struct Over(Stop);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl chassis::Service for Link {
@@ -135,7 +147,8 @@ impl chassis::Service for Link {
             refresh: *settings.refresh,
             disk: line::directory(&settings.broker),
         };
-        host.spawn("lookout", lookout.run(host.stop()));
+        let over = Stop::new();
+        host.spawn("lookout", lookout.run(over.clone()));
         Ok(Self {
             site,
             own,
@@ -149,6 +162,7 @@ impl chassis::Service for Link {
             board,
             holder: String::new(),
             ends: host.stop(),
+            _over: Arc::new(Over(over)),
         })
     }
 

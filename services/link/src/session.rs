@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
         if progress.is_empty() && missing.is_empty() && rings.is_empty() {
             return Ok(Ended::Nothing);
         }
-        match carriage {
+        let ended = match carriage {
             Carriage::Records(records) => {
                 by_records(carrier, records, (progress, limits), missing, trouble, stop).await
             }
@@ -379,7 +379,9 @@ impl<'a> Session<'a> {
                     .carry(carrier, (progress, limits), missing, trouble, stop)
                     .await
             }
-        }
+        };
+        carrier.report.here(progress);
+        ended
     }
 }
 

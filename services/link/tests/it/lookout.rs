@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::broker::TopicSpec;
-use common::schemas::{self, ServiceHistory, topic};
+use common::schemas::{self, ServiceHistory, ServiceStatus, topic};
 use link::Route;
 use testkit::eventually;
 
@@ -23,6 +23,17 @@ async fn past(rig: &Rig) -> BTreeMap<String, ServiceHistory> {
         .await
         .unwrap();
     found
+}
+
+/// How far carriers had come in a route, as it is noted: the sum of its partitions.
+async fn noted(rig: &Rig, route: &str) -> f64 {
+    let past = past(rig).await;
+    let Some(reached) = past.get(&format!("link/reached/{}", rig.site)) else {
+        return 0.0;
+    };
+    let own = reached.figures.iter();
+    let own = own.filter(|(key, _)| key.starts_with(&format!("{route}/")));
+    own.map(|(_, next)| next).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,11 +88,7 @@ async fn told(mut rig: Rig) {
     })
     .await;
     eventually(LIMIT, || async {
-        let past = past(&rig).await;
-        let reached = past.get(&format!("link/reached/{}", rig.site)).ok_or("no note")?;
-        let own = reached.figures.iter();
-        let own = own.filter(|(key, _)| key.starts_with(&format!("{ore}/")));
-        let noted: f64 = own.map(|(_, next)| next).sum();
+        let noted = noted(&rig, &ore).await;
         (noted == 40.0)
             .then_some(())
             .ok_or_else(|| format!("{noted} of 40 are noted"))
@@ -143,5 +150,11 @@ async fn told(mut rig: Rig) {
                 .is_some_and(|left| *left > hours - 0.1)
     })
     .await;
+
+    // The next process knows what waits, however soon after the last record this one was told to stop.
+    send(70, 5).await;
+    let carried = |status: &ServiceStatus| status.gauges.get(&gauge("carried_records")) == Some(&35.0);
+    rig.reports("two", carried).await;
     running.stop().await;
+    assert_eq!(noted(&rig, &ore).await, 75.0);
 }

@@ -149,7 +149,7 @@ mod power_cut {
             ..Settings::default()
         };
         let volume = Volume::open(&settings).await.unwrap();
-        let mut published = Vec::new();
+        let (mut published, mut put) = (Vec::new(), Vec::new());
         for (seed, size) in (0..).zip([0, 1, 65_536, 65_537, 700_000]) {
             let (written, copied) = (bytes(size, seed), bytes(size + 3, seed + 100));
             let mut writer = volume.writer().await.unwrap();
@@ -176,10 +176,14 @@ mod power_cut {
             partial.publish().await.unwrap();
             published.push(hash);
 
+            let small = bytes(size % 999, seed + 200);
+            put.push(blake3::hash(&small).into());
+            volume.put(&put[put.len() - 1], small.into()).await.unwrap();
+
             let disk = disk();
             let disk = disk.as_ref().unwrap();
             let survivors = disk.survivors(&root);
-            for hash in &published {
+            for hash in published.iter().chain(&put) {
                 assert!(
                     survivors.iter().any(|name| name == hash.as_str()),
                     "{hash} was said to be published and is gone"

@@ -178,6 +178,8 @@ impl Donors {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::contract::bytes;
 
@@ -284,9 +286,9 @@ mod tests {
         copy.publish().await.unwrap();
         let small = b"one chunk";
         let name = Hash::from(blake3::hash(small));
-        assert!(volume.put(&name, b"another").await.is_err());
-        volume.put(&name, small).await.unwrap();
-        volume.put(&name, small).await.unwrap();
+        assert!(volume.put(&name, Bytes::from_static(b"another")).await.is_err());
+        volume.put(&name, Bytes::from_static(small)).await.unwrap();
+        volume.put(&name, Bytes::from_static(small)).await.unwrap();
         assert_eq!(volume.read(&name, 0..9).await.unwrap(), &small[..]);
         assert_eq!(volume.usage().await.unwrap().bytes, 200_009 + 4 * 32);
     }

@@ -26,7 +26,7 @@ mod writer;
 pub use chunks::{CHUNK, Chunks};
 pub use error::{Error, Result};
 pub use kin::{Donors, Kin};
-pub use manifest::ManifestEntry;
+pub use manifest::{ManifestEnd, ManifestEntry};
 pub use partial::Partial;
 pub use settings::{S3, Settings};
 pub use usage::Usage;

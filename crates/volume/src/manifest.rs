@@ -24,6 +24,14 @@ pub struct ManifestEntry {
     pub expires_at: Option<i64>,
 }
 
+/// What stands behind the last entry where a manifest is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEnd {
+    /// Behind which request there is more; null at the end of the manifest. What has no such field is no end.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub next: Option<String>,
+}
+
 impl ManifestEntry {
     /// Where the entries of a site are.
     pub fn prefix(site: &SiteId) -> String {

@@ -1,16 +1,21 @@
 //! A copy of an object whose hash is known before its bytes: each chunk is verified before it is kept.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
 use schemas::Hash;
+use tokio::task::JoinHandle;
 
 use crate::chunks::{CHUNK, Chunks};
 use crate::error::{Error, Result};
 use crate::publish::{self, Whole};
 use crate::volume::{Inner, blocking};
+
+/// After so many bytes the disk is told to take them. At the end all of a large object would wait for it, and nothing would
+/// come over the network meanwhile.
+const SYNC_EACH: u64 = 32 << 20;
 
 /// A copy that grows chunk by chunk, and survives its process: opened again, it verifies what staging holds and goes
 /// on at the first chunk that is not there whole.
@@ -26,6 +31,10 @@ pub struct Partial {
     /// Some of the tail was there when the copy was opened.
     inherited: bool,
     file: Option<File>,
+    /// Bytes that the disk was not told to take.
+    unsynced: u64,
+    /// It is taking some. A failure is told to who syncs next, and to nobody after that, so it must be heard.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Partial {
@@ -49,6 +58,8 @@ impl Partial {
             inherited: !tail.is_empty(),
             tail,
             file: Some(file),
+            unsynced: 0,
+            syncing: None,
         })
     }
 
@@ -100,6 +111,7 @@ impl Partial {
     /// # Errors
     /// When it cannot be written; what is verified is there all the same.
     pub async fn keep(mut self) -> Result<()> {
+        self.synced().await?;
         let mut file = self.file.take().ok_or(Error::Spent)?;
         let tail = std::mem::take(&mut self.tail);
         blocking(move || {
@@ -135,9 +147,28 @@ impl Partial {
             file.write_all(&bytes).map_err(Error::file("write a chunk"))?;
             Ok(file)
         });
-        self.file = Some(file.await?);
+        let file = file.await?;
         self.verified += chunk.len() as u64;
+        self.unsynced += chunk.len() as u64;
+        if self.unsynced >= SYNC_EACH && self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.synced().await?;
+            let held = file.try_clone().map_err(Error::file("sync a copy"))?;
+            self.syncing = Some(tokio::task::spawn_blocking(move || held.sync_data()));
+            self.unsynced = 0;
+        }
+        self.file = Some(file);
         Ok(())
+    }
+
+    /// Waits until the disk has what it is taking.
+    async fn synced(&mut self) -> Result<()> {
+        match self.syncing.take() {
+            None => Ok(()),
+            Some(syncing) => match syncing.await {
+                Ok(synced) => synced.map_err(Error::file("sync a copy")),
+                Err(_) => Err(Error::Spent),
+            },
+        }
     }
 
     /// Publishes the object. When this returns it is there, whole, also after a power cut.
@@ -153,31 +184,13 @@ impl Partial {
                 what,
             });
         }
-        let path = self.inner.staging.partial_path(&self.whole.hash);
-        let (inner, whole, from) = (Arc::clone(&self.inner), Arc::clone(&self.whole), path.clone());
-        let staged = blocking(move || {
-            let Some(root) = &inner.store.root else {
-                return Ok(Some(file));
-            };
-            publish::into_directory(&inner, root, &file, &from, &whole)?;
-            Ok(None)
-        })
-        .await?;
-        if let Some(file) = staged {
-            let held = file
-                .try_clone()
-                .map_err(Error::file("read an object in staging"))?;
-            publish::into_bucket(&self.inner, file, &self.whole).await?;
-            blocking(move || fs::remove_file(path).map_err(Error::file("remove a published copy"))).await?;
-            // Only now may another open the path.
-            drop(held);
-        }
-        Ok(())
+        self.synced().await?;
+        publish::copied(&self.inner, &self.whole, || Ok(file)).await
     }
 }
 
 /// Verifies what the file holds, cuts the rest off, and stands at the end. A chunk that is not all there is returned.
-fn resume(mut file: File, whole: &Whole) -> std::io::Result<(File, u64, Vec<u8>)> {
+fn resume(mut file: File, whole: &Whole) -> io::Result<(File, u64, Vec<u8>)> {
     let mut verified = 0;
     let mut chunk = Vec::new();
     let mut tail = Vec::new();

@@ -4,7 +4,7 @@
 //! the directory again. A crash in between leaves nothing, or a list without object, which nobody sees. In a bucket
 //! an upload is visible when it is complete, and the list is complete before.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +54,35 @@ pub(crate) fn into_directory(
     }
     disk::rename(path, &directory.join(hash)).map_err(Error::file("name an object"))?;
     sync_directory(&directory)
+}
+
+/// Publishes the partial copy that `staged` leaves, with it in one hop to a thread that may block.
+pub(crate) async fn copied(
+    inner: &Arc<Inner>,
+    whole: &Arc<Whole>,
+    staged: impl FnOnce() -> Result<File> + Send + 'static,
+) -> Result<()> {
+    let path = inner.staging.partial_path(&whole.hash);
+    let (here, object, from) = (Arc::clone(inner), Arc::clone(whole), path.clone());
+    let staged = blocking(move || {
+        let file = staged()?;
+        let Some(root) = &here.store.root else {
+            return Ok(Some(file));
+        };
+        into_directory(&here, root, &file, &from, &object)?;
+        Ok(None)
+    })
+    .await?;
+    if let Some(file) = staged {
+        let held = file
+            .try_clone()
+            .map_err(Error::file("read an object in staging"))?;
+        into_bucket(inner, file, whole).await?;
+        blocking(move || fs::remove_file(path).map_err(Error::file("remove a published copy"))).await?;
+        // Only now may another open the path.
+        drop(held);
+    }
+    Ok(())
 }
 
 /// Publishes a staged file in a bucket, by uploading it. The caller removes the file.

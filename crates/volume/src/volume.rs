@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::chunks::{CHUNK, Chunks};
 use crate::disk::sync_directory;
 use crate::error::{Error, Result};
 use crate::partial::Partial;
+use crate::publish::{self, Whole};
 use crate::settings::Settings;
 use crate::staging::Staging;
 use crate::store::Store;
@@ -253,13 +254,31 @@ impl Volume {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when these are not its bytes.
-    pub async fn put(&self, hash: &Hash, bytes: &[u8]) -> Result<()> {
-        let list = Chunks::single(hash).ok_or_else(|| Error::Missing { hash: hash.clone() })?;
-        let mut partial = self.partial(hash, bytes.len() as u64, list).await?;
-        if !bytes.is_empty() && partial.verified() == 0 {
-            partial.append(bytes).await?;
-        }
-        partial.publish().await
+    pub async fn put(&self, hash: &Hash, bytes: Bytes) -> Result<()> {
+        let chunks = Chunks::single(hash).ok_or_else(|| Error::Missing { hash: hash.clone() })?;
+        let size = bytes.len() as u64;
+        chunks.verify(hash, size)?;
+        let whole = Arc::new(Whole {
+            hash: hash.clone(),
+            size,
+            chunks,
+        });
+        let (inner, expected) = (Arc::clone(&self.0), Arc::clone(&whole));
+        // As one step: a hop between threads for each takes as long as the step.
+        let staged = move || {
+            if size > 0 && !expected.chunks.holds(0, size, &bytes) {
+                return Err(Error::Corrupt {
+                    hash: expected.hash.clone(),
+                    what: "chunk 0".into(),
+                });
+            }
+            // Nothing of an earlier try stays.
+            let mut file = inner.staging.partial(&expected.hash)?;
+            let written = file.set_len(0).and_then(|()| file.write_all(&bytes));
+            written.map_err(Error::file("write a chunk"))?;
+            Ok(file)
+        };
+        publish::copied(&self.0, &whole, staged).await
     }
 
     /// Removes an object; one that is not here is removed already.

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::routes::{Admitted, Desk, ENTRIES_AT_ONCE, watched};
 
 /// The most objects of one answer.
-const MOST: usize = 512;
+const MOST: usize = 4096;
 const GIVEN: u8 = 0;
 const REFUSED: u8 = 1;
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod error;
+mod manifest;
 mod metrics;
 mod patience;
 mod range;

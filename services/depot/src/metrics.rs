@@ -16,7 +16,7 @@ impl Metrics {
             sent: IntCounterVec::new(
                 Opts::new(
                     "fieldline_depot_sent_bytes_total",
-                    "Bytes of objects that sites were sent",
+                    "Bytes of manifests and objects that sites were sent",
                 ),
                 &["to"],
             )?,

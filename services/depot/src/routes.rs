@@ -10,24 +10,25 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use common::chassis::now_ms;
 use common::schemas::{Hash, RequestId, SiteId};
 use common::volume::{ManifestEntry, Volume};
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::batch::batch;
 use crate::error::{Error, Result};
+use crate::manifest::Lines;
 use crate::metrics::Metrics;
 use crate::range::{Wanted, wanted};
 use crate::standing::{Peer, Register};
 
-const PAGE: usize = 100;
-const PAGE_LIMIT: usize = 5000;
+/// The most entries of one answer.
+const MOST: usize = 10_000;
 /// A manifest of more entries has no tag.
 const TAGGED: usize = 100_000;
 pub(crate) const ENTRIES_AT_ONCE: usize = 16;
@@ -57,12 +58,6 @@ pub(crate) struct Admitted {
 struct Page {
     after: Option<String>,
     limit: Option<usize>,
-}
-
-#[derive(Debug, Serialize)]
-struct Manifest {
-    entries: Vec<ManifestEntry>,
-    next: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,7 +110,7 @@ async fn manifest(
     Query(page): Query<Page>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_LIMIT);
+    let limit = page.limit.unwrap_or(MOST).clamp(1, MOST);
     let after = page.after.filter(|after| !after.is_empty());
     let after = after.map(|after| {
         after
@@ -137,50 +132,18 @@ async fn manifest(
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
     }
-    let paths = desk
-        .volume
-        .list_entries(&prefix, after.as_deref(), limit)
-        .await
-        .map_err(Error::Volume)?;
-    let full = paths.len() == limit;
-    let last = paths
-        .last()
-        .and_then(|path| path.rsplit('/').next())
-        .map(str::to_owned);
-    let entries: Vec<Option<ManifestEntry>> = stream::iter(paths)
-        .map(|path| desk.entry(path))
-        .buffered(ENTRIES_AT_ONCE)
-        .try_collect()
-        .await?;
-    let now = now_ms();
-    let entries = entries
-        .into_iter()
-        .flatten()
-        .filter(|entry| !entry.expired(now))
-        .collect();
-    let manifest = Manifest {
-        entries,
-        next: last.filter(|_| full),
-    };
     let accepts = headers
         .get(header::ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok());
-    if !accepts.is_some_and(|accepts| accepts.contains("gzip")) {
-        return Ok(Json(manifest).into_response());
+    let packed = accepts.is_some_and(|accepts| accepts.contains("gzip"));
+    let lines = Lines::new(&desk, &prefix, after, limit, packed).await?;
+    let body = Body::from_stream(watched(desk, admitted, lines.stream()));
+    let mut response = ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response();
+    if packed {
+        let gzip = header::HeaderValue::from_static("gzip");
+        response.headers_mut().insert(header::CONTENT_ENCODING, gzip);
     }
-    // It says the same over and over: on a thin link that is the most of it.
-    let packed = gzip(&manifest).map_err(|error| Error::Malformed(error.to_string()))?;
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CONTENT_ENCODING, "gzip"),
-    ];
-    Ok((headers, packed).into_response())
-}
-
-fn gzip(manifest: &Manifest) -> std::io::Result<Vec<u8>> {
-    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    serde_json::to_writer(&mut packer, manifest)?;
-    packer.finish()
+    Ok(response)
 }
 
 async fn object(

@@ -124,12 +124,6 @@ impl Book {
                 .set("mirrored_hash", entry.hash.as_str());
             self.table.upsert(row).await.map_err(table(asset_id, "mark"))?;
         }
-        let change = AssetChange {
-            asset_id: asset_id.clone(),
-            writer: "mirror".to_owned(),
-            changed_at: mirrored_at,
-        };
-        self.send(topic::ASSET_CHANGES, asset_id, &change).await?;
         let receipt = AssetReceipt {
             request_id: entry.request_id.clone(),
             asset_id: asset_id.clone(),
@@ -137,7 +131,11 @@ impl Book {
             size: i64::try_from(entry.size).unwrap_or(i64::MAX),
             mirrored_at,
         };
-        self.send(topic::ASSET_RECEIPT, asset_id, &receipt).await
+        let records = vec![
+            change(asset_id, mirrored_at)?,
+            record(topic::ASSET_RECEIPT, asset_id, &receipt)?,
+        ];
+        self.send(asset_id, records).await
     }
 
     /// Writes down that an asset's room was given to others.
@@ -147,28 +145,34 @@ impl Book {
             .upsert(row)
             .await
             .map_err(table(asset_id, "displace"))?;
-        let change = AssetChange {
-            asset_id: asset_id.clone(),
-            writer: "mirror".to_owned(),
-            changed_at: displaced_at,
-        };
-        self.send(topic::ASSET_CHANGES, asset_id, &change).await
+        self.send(asset_id, vec![change(asset_id, displaced_at)?]).await
     }
 
-    async fn send<R: Record>(&self, topic: &str, asset_id: &AssetId, record: &R) -> Result<()> {
-        let value = schemas::encode(record).map_err(|source| Error::Encode {
-            asset_id: asset_id.clone(),
-            source,
-        })?;
-        let sent = self
-            .producer
-            .send(Outgoing::new(topic, asset_id.as_str(), value))
-            .await;
+    async fn send(&self, asset_id: &AssetId, records: Vec<Outgoing>) -> Result<()> {
+        let sent = self.producer.send_all(records).await;
         sent.map(drop).map_err(|source| Error::Send {
             asset_id: asset_id.clone(),
             source,
         })
     }
+}
+
+/// That the asset's row has changed.
+fn change(asset_id: &AssetId, changed_at: i64) -> Result<Outgoing> {
+    let change = AssetChange {
+        asset_id: asset_id.clone(),
+        writer: "mirror".to_owned(),
+        changed_at,
+    };
+    record(topic::ASSET_CHANGES, asset_id, &change)
+}
+
+fn record<R: Record>(topic: &str, asset_id: &AssetId, record: &R) -> Result<Outgoing> {
+    let value = schemas::encode(record).map_err(|source| Error::Encode {
+        asset_id: asset_id.clone(),
+        source,
+    })?;
+    Ok(Outgoing::new(topic, asset_id.as_str(), value))
 }
 
 fn table(asset_id: &AssetId, operation: &'static str) -> impl FnOnce(common::table::Error) -> Error {

@@ -172,7 +172,7 @@ impl Worker {
         bytes: &Bytes,
         progress: &Progress,
     ) -> Result<()> {
-        let stored = self.copier.volume.put(&entry.hash, bytes).await;
+        let stored = self.copier.volume.put(&entry.hash, bytes.clone()).await;
         stored.map_err(|source| self.copier.bad(source))?;
         place.fill();
         let mut portion = progress.portion();

@@ -45,8 +45,8 @@ pub(crate) struct Command {
     pub(crate) depot: Option<Depot>,
 }
 
-/// The manifest is read on when fewer entries than this wait.
-const LISTED: usize = 10_000;
+/// The manifest is read on when fewer entries than this wait, and as many at once.
+pub(crate) const LISTED: usize = 10_000;
 
 impl Command {
     pub(crate) fn new(tries: u32, given_at: i64) -> Self {
@@ -70,7 +70,7 @@ impl Command {
             self.queue.clear();
             self.listing.begin();
         }
-        // Before its first page it is not known whether the manifest still names them.
+        // Before its first entries it is not known whether the manifest still names them.
         if self.listing.begun() {
             self.retry();
         }
@@ -82,8 +82,8 @@ impl Command {
         }
     }
 
-    /// Hears of a page of the manifest, before its entries; `unchanged` when it is still the one that was read before.
-    pub(crate) fn page(&mut self, unchanged: bool) {
+    /// Hears of a part of the manifest, before its entries; `unchanged` when it is still the one that was read before.
+    pub(crate) fn hear(&mut self, unchanged: bool) {
         if unchanged {
             self.retry();
         } else if !self.listing.begun() {
@@ -92,7 +92,7 @@ impl Command {
         }
     }
 
-    /// Whether an entry that a page names is to be worked on. `first` hears of one that is seen for the first time.
+    /// Whether an entry that the manifest names is to be worked on. `first` hears of one that is seen for the first time.
     pub(crate) fn open(&mut self, entry: &ManifestEntry, first: impl FnOnce()) -> bool {
         let known = self.entries.entry(entry.request_id.clone()).or_insert_with(|| {
             first();
@@ -139,9 +139,10 @@ impl Command {
         self.queue.len() + self.no_room.len()
     }
 
-    /// Where the next page of the manifest begins and how long it is, if it is to be read.
-    pub(crate) fn next_page(&self) -> Option<(Option<String>, usize)> {
-        self.listing.next().filter(|_| self.waiting() < LISTED)
+    /// Behind which entry the manifest is read on, if it is to be read.
+    pub(crate) fn read_on(&self) -> Option<Option<String>> {
+        let next = self.listing.next().filter(|_| self.waiting() < LISTED)?;
+        Some(next.map(str::to_owned))
     }
 
     /// Forgets the failed tries of an entry that has come further since: the link is bad, not the entry.
@@ -302,13 +303,9 @@ fn next(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use testkit::{asset_id, hash, site};
 
     use super::*;
-
-    const SLOW: Duration = Duration::from_secs(9);
 
     fn entry(number: u32, bytes: &[u8]) -> ManifestEntry {
         let asset_id: AssetId = asset_id(number);
@@ -379,15 +376,18 @@ mod tests {
         assert!(command.known().is_none());
     }
 
-    /// A page comes.
+    /// An answer comes.
     fn list(command: &mut Command, entries: &[&ManifestEntry], next: Option<&str>) {
-        command.page(false);
+        command.hear(false);
         for entry in entries {
             if command.open(entry, || {}) {
                 command.wait((*entry).clone());
             }
         }
-        command.listing.read(next.map(Into::into), SLOW);
+        command
+            .listing
+            .read(entries.last().map(|entry| entry.request_id.to_string()));
+        command.listing.ended(None, next.map(Into::into));
     }
 
     fn tag(entries: &[&ManifestEntry]) -> String {
@@ -422,7 +422,7 @@ mod tests {
             command.no_room(second.clone());
             assert_eq!(command.known(), Some(tag(&[&here, &first, &second])));
             command.begin();
-            assert_eq!(command.next_page(), None, "nothing is read");
+            assert_eq!(command.read_on(), None, "nothing is read");
         }
         taken(&mut command);
         command.no_room(first.clone());
@@ -431,12 +431,12 @@ mod tests {
         // Asked for something, it looks whether the manifest is another.
         command.listing.outdate();
         command.begin();
-        assert_eq!(command.next_page(), Some((None, 100)));
+        assert_eq!(command.read_on(), Some(None));
         assert_eq!(command.known(), Some(tag(&[&here, &first, &second])));
         assert_eq!(taken(&mut command), []);
         // It is not.
-        command.page(true);
-        command.listing.read(None, SLOW);
+        command.hear(true);
+        command.listing.ended(None, None);
         assert_eq!(taken(&mut command), [first.clone(), second.clone()]);
         command.no_room(first);
         command.no_room(second.clone());

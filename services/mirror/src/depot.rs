@@ -10,19 +10,20 @@ use reqwest::header::{
 };
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
-use std::io::Read as _;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::door::Door;
 use crate::error::{Error, Result};
 use crate::flow::Flow;
+use crate::manifest::Manifest;
 use crate::settings::{Settings, Tls};
 use crate::tls;
 
-const PAGE_BYTES: usize = 4 << 20;
 const PROBLEM_BYTES: usize = 16 << 10;
+/// How long the end of an answer may take to follow its last byte.
+const END: Duration = Duration::from_secs(1);
 /// Connections that stay open without work: for copies, for those that end, and for the manifest.
 const IDLE: usize = 8;
 
@@ -35,23 +36,6 @@ pub(crate) struct Depot {
     tls: Tls,
     /// Bytes a second of the newest answer that could tell.
     speed: Mutex<Option<f64>>,
-}
-
-/// A part of the manifest.
-#[derive(Debug, Default)]
-pub(crate) struct Page {
-    pub(crate) entries: Vec<ManifestEntry>,
-    /// Entries that cannot be read.
-    pub(crate) unreadable: usize,
-    pub(crate) next: Option<String>,
-    /// It is the manifest whose tag was said, and none of its entries is named.
-    pub(crate) unchanged: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct RawPage {
-    entries: Vec<serde_json::Value>,
-    next: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,14 +168,14 @@ impl Depot {
         }
     }
 
-    /// Up to `limit` entries after `after`; none when all that there are have the tag `known`. A refusal is meant for
-    /// the site.
+    /// Starts to read up to `limit` entries after `after`; none when all that there are have the tag `known`. A refusal
+    /// is meant for the site.
     pub(crate) async fn manifest(
         &self,
         after: Option<&str>,
         limit: usize,
         known: Option<&str>,
-    ) -> Result<Page> {
+    ) -> Result<Option<Manifest<'_>>> {
         let limit = limit.to_string();
         let url = self.url(
             "/v1/manifest",
@@ -201,45 +185,28 @@ impl Depot {
         if let Some(known) = known {
             request = request.header(IF_NONE_MATCH, known);
         }
+        let asked_at = Instant::now();
         let response = self.send(request).await.map_err(|error| match error {
             Error::Refused { detail } => Error::Site { detail },
             other => other,
         })?;
         if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Page {
-                unchanged: true,
-                ..Page::default()
-            });
+            return Ok(None);
         }
         let packed = response
             .headers()
             .get(CONTENT_ENCODING)
             .is_some_and(|how| how == "gzip");
-        let mut body = self.body(response, PAGE_BYTES).await?;
-        if packed {
-            body = unpack(&body)?;
-        }
-        let page: RawPage = serde_json::from_slice(&body).map_err(|error| Error::Busy {
-            url: self.shown.clone(),
-            detail: format!("its manifest cannot be read: {error}"),
-        })?;
-        let count = page.entries.len();
-        let entries: Vec<_> = page
-            .entries
-            .into_iter()
-            .filter_map(|entry| serde_json::from_value::<ManifestEntry>(entry).ok())
-            .collect();
-        Ok(Page {
-            unreadable: count - entries.len(),
-            entries,
-            next: page.next,
-            unchanged: false,
-        })
+        let body = Body::new(self, response, 0, asked_at);
+        Ok(Some(Manifest::new(body, packed)))
     }
 
     /// Whether the depot is there for this site at all; the error says why not.
     pub(crate) async fn probe(&self) -> Result<()> {
-        self.manifest(None, 1, None).await.map(drop)
+        match self.manifest(None, 1, None).await? {
+            Some(mut manifest) => manifest.part().await.map(drop),
+            None => Ok(()),
+        }
     }
 
     fn object(&self, hash: &Hash, request_id: &RequestId, what: &str) -> Url {
@@ -305,19 +272,6 @@ impl Depot {
     }
 }
 
-/// A page that says the same over and over was sent in fewer bytes.
-fn unpack(packed: &[u8]) -> Result<Bytes> {
-    let mut body = Vec::new();
-    let limit = u64::try_from(PAGE_BYTES).unwrap_or(u64::MAX);
-    let unpacked = flate2::read::GzDecoder::new(packed)
-        .take(limit)
-        .read_to_end(&mut body);
-    unpacked.map_err(|error| Error::Answer {
-        what: format!("its manifest cannot be unpacked: {error}"),
-    })?;
-    Ok(body.into())
-}
-
 /// The bytes of an answer as they come.
 #[derive(Debug)]
 pub(crate) struct Body<'a> {
@@ -354,5 +308,11 @@ impl<'a> Body<'a> {
             Ok(None) => Err(self.depot.cut(self.at, None)),
             Err(source) => Err(self.depot.cut(self.at, Some(source))),
         }
+    }
+
+    /// Reads the end of what is all there, so that the connection can be used again. It is on its way; where it is not,
+    /// another connection costs less than waiting.
+    pub(crate) async fn finish(&mut self) {
+        let _end = tokio::time::timeout(END, self.response.chunk()).await;
     }
 }

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// From so many bytes a second on a link is fat.
+/// From so many bytes a second on a link is fat, and very fat.
 const FAT: f64 = 128.0 * 1024.0;
+const VERY_FAT: f64 = 1024.0 * 1024.0;
 /// A depot allows a site eight requests at once, and one of them reads the manifest.
 const REQUESTS: usize = 7;
 /// Copies that go on without a lane.
@@ -38,10 +39,15 @@ impl Width {
         let thin_cap = cap.is_some_and(|cap| (cap as f64) < FAT);
         let thin = thin_cap || (cap.is_none() && rate.is_none_or(|rate| rate < FAT));
         let lanes = if thin { 1 } else { most };
+        let very = cap.is_none_or(|cap| cap as f64 >= VERY_FAT) && rate.is_some_and(|rate| rate >= VERY_FAT);
         Self {
             lanes,
             copies: (lanes + ENDING).min(REQUESTS).max(lanes),
-            batch: if thin { 128 } else { 512 },
+            batch: match (thin, very) {
+                (true, _) => 128,
+                (false, false) => 512,
+                (false, true) => 4096,
+            },
         }
     }
 }
@@ -107,6 +113,12 @@ mod tests {
         assert_eq!(lanes(None, None), 1);
         assert_eq!(lanes(None, Some(10_000.0)), 1);
         assert_eq!(lanes(None, Some(1e6)), 4);
+        let batch = |cap, rate| Width::of(4, cap, rate).batch;
+        assert_eq!(
+            [batch(None, None), batch(None, Some(1e6)), batch(None, Some(2e6))],
+            [128, 512, 4096]
+        );
+        assert_eq!(batch(Some(500_000), Some(2e6)), 512);
         assert_eq!(Width::of(4, None, Some(1e6)).copies, REQUESTS);
         assert_eq!(Width::of(9, None, Some(1e6)).copies, 9);
     }

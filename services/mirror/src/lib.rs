@@ -13,6 +13,7 @@ mod error;
 mod flow;
 mod lanes;
 mod listing;
+mod manifest;
 mod pace;
 mod pass;
 mod progress;

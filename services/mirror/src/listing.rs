@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 pub(crate) struct Listing {
     begun_at: Option<Instant>,
     after: Option<String>,
-    pages: u32,
-    size: usize,
+    /// Whether any of it was read since it was begun, and all of it.
+    begun: bool,
+    over: bool,
     /// Which reading it is, of those that named entries.
     reading: u32,
     /// Whether that one was read to its end.
@@ -17,11 +18,6 @@ pub(crate) struct Listing {
 
 /// For how long a listing is good.
 const LISTING_AGE: Duration = Duration::from_secs(600);
-/// Entries of the first page. A page that came soon is followed by a larger one, since each costs a round trip, and one that
-/// took long by a smaller one, since a cut loses it.
-const FIRST_PAGE: usize = 100;
-const LARGEST_PAGE: usize = 5000;
-const SOON: Duration = Duration::from_secs(2);
 
 impl Listing {
     /// Whether it was never begun, or is too old.
@@ -30,12 +26,10 @@ impl Listing {
             .is_none_or(|begun_at| begun_at.elapsed() > LISTING_AGE)
     }
 
-    /// Starts at the first page.
+    /// Starts at the first entry.
     pub(crate) fn begin(&mut self) {
         *self = Self {
             begun_at: Some(Instant::now()),
-            // What the way was good for at last.
-            size: self.size.max(FIRST_PAGE),
             reading: self.reading,
             whole: self.whole,
             ..Self::default()
@@ -47,17 +41,17 @@ impl Listing {
         self.begun_at = None;
     }
 
-    /// Where the next page begins and how long it is; none when the last was read.
-    pub(crate) fn next(&self) -> Option<(Option<String>, usize)> {
-        (self.pages == 0 || self.after.is_some()).then(|| (self.after.clone(), self.size))
+    /// Behind which entry it goes on; none when the last was read.
+    pub(crate) fn next(&self) -> Option<Option<&str>> {
+        (!self.over).then_some(self.after.as_deref())
     }
 
-    /// Whether any of its pages was read.
+    /// Whether any of it was read.
     pub(crate) fn begun(&self) -> bool {
-        self.pages > 0
+        self.begun
     }
 
-    /// Its first page names entries: it is another manifest.
+    /// It names entries: it is another manifest.
     pub(crate) fn names(&mut self) {
         self.reading += 1;
     }
@@ -72,13 +66,21 @@ impl Listing {
         self.whole
     }
 
-    /// A page was read.
-    pub(crate) fn read(&mut self, next: Option<String>, took: Duration) {
-        self.pages += 1;
-        self.after = next.filter(|next| self.after.as_ref() != Some(next));
-        self.whole = self.after.is_none();
-        let size = if took < SOON { self.size * 4 } else { self.size / 4 };
-        self.size = size.clamp(FIRST_PAGE, LARGEST_PAGE);
+    /// Entries were read, this one last.
+    pub(crate) fn read(&mut self, last: Option<String>) {
+        self.begun = true;
+        self.whole = false;
+        self.after = last.or_else(|| self.after.take());
+    }
+
+    /// An answer that began behind `from` ended, and the next one begins behind `next`.
+    pub(crate) fn ended(&mut self, from: Option<&str>, next: Option<String>) {
+        self.begun = true;
+        // What does not go on would be read for ever.
+        let next = next.filter(|next| from != Some(next));
+        self.over = next.is_none();
+        self.whole = self.over;
+        self.after = next.or_else(|| self.after.take());
     }
 }
 
@@ -91,12 +93,13 @@ mod tests {
         let mut listing = Listing::default();
         assert!(listing.stale());
         listing.begin();
-        assert_eq!(listing.next(), Some((None, 100)));
-        listing.read(Some("a".into()), Duration::ZERO);
-        assert_eq!(listing.next(), Some((Some("a".into()), 400)));
-        listing.read(Some("b".into()), SOON);
-        assert_eq!(listing.next(), Some((Some("b".into()), 100)));
-        listing.read(None, SOON);
-        assert!(listing.next().is_none() && !listing.stale());
+        assert_eq!(listing.next(), Some(None));
+        listing.read(Some("a".into()));
+        assert_eq!(listing.next(), Some(Some("a")), "where it was cut");
+        listing.ended(None, Some("b".into()));
+        assert_eq!(listing.next(), Some(Some("b")));
+        assert!(!listing.whole());
+        listing.ended(Some("b"), Some("b".into()));
+        assert!(listing.next().is_none() && listing.whole() && !listing.stale());
     }
 }

@@ -1,7 +1,7 @@
-//! One round: the manifest page by page, and the copies of what it lists, as it is listed.
+//! One round: the manifest as it comes, and the copies of what it lists, as it is listed.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::budget::Hold;
 use common::chassis::{ByteSize, Stop};
@@ -12,10 +12,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::batch::Outcome;
-use crate::command::{Command, Work};
-use crate::depot::{Depot, Page};
+use crate::command::{Command, LISTED, Work};
+use crate::depot::Depot;
 use crate::error::{Concerns, Error, Result};
 use crate::lanes::{Lane, Lanes, Width};
+use crate::manifest::{Manifest, Part};
 use crate::pass::Worker;
 use crate::progress::Progress;
 use crate::tls;
@@ -35,11 +36,8 @@ pub(crate) enum Round {
 }
 
 /// What happened.
-enum Step {
-    Page {
-        page: Result<Page>,
-        took: Duration,
-    },
+enum Step<'a> {
+    Read(Read<'a>),
     Worked {
         taken: Vec<ManifestEntry>,
         outcome: Outcome,
@@ -48,6 +46,15 @@ enum Step {
     Shut(Hold),
     /// In what order the team wants them.
     Orders(HashMap<AssetId, i32>),
+}
+
+/// What was read of an answer.
+struct Read<'a> {
+    /// Behind which entry the answer began.
+    from: Option<String>,
+    /// None when the manifest is the one that is known.
+    part: Result<Option<Part>>,
+    rest: Option<Box<Manifest<'a>>>,
 }
 
 /// How the round stands.
@@ -111,19 +118,19 @@ impl Worker {
         };
         let halt = standing.halt.clone();
         let lanes = Lanes::default();
-        let mut steps: FuturesUnordered<BoxFuture<'_, Step>> = FuturesUnordered::new();
+        let mut steps: FuturesUnordered<BoxFuture<'_, Step<'_>>> = FuturesUnordered::new();
         steps.push(self.look_at_orders().boxed());
         if let Some(door) = &self.door {
             steps.push(async { Step::Shut(door.shut(LOOK).await) }.boxed());
         }
         loop {
-            if let Some((after, limit)) = command.next_page()
+            if let Some(from) = command.read_on()
                 && !standing.reading
                 && !halt.is_cancelled()
             {
                 standing.reading = true;
-                let known = if after.is_none() { command.known() } else { None };
-                steps.push(read(&depot, after, limit, known, &halt).boxed());
+                let known = if from.is_none() { command.known() } else { None };
+                steps.push(ask(&depot, from, known, &halt).boxed());
             }
             let rate = progress.rate().into_iter().chain(depot.speed()).reduce(f64::max);
             let width = Width::of(self.settings.parallel, cap, rate);
@@ -156,11 +163,16 @@ impl Worker {
                     }
                     steps.push(self.look_at_orders().boxed());
                 }
-                Some(Step::Page { page, took }) => {
+                Some(Step::Read(read)) => {
                     standing.reading = false;
-                    match page {
-                        Ok(page) => self.take_in(page, took, command, progress),
+                    match read.part {
+                        Ok(part) => self.take_in(part, read.from.as_deref(), command, progress),
                         Err(error) => standing.trouble(error),
+                    }
+                    // What was asked for is read to its end, however much waits: it is on its way.
+                    if let Some(rest) = read.rest.filter(|_| !halt.is_cancelled()) {
+                        standing.reading = true;
+                        steps.push(go_on(rest, read.from, &halt).boxed());
                     }
                 }
                 Some(Step::Worked { taken, outcome }) => {
@@ -187,21 +199,28 @@ impl Worker {
         }
     }
 
-    /// Takes in the entries of a page that are to be worked on.
-    fn take_in(&self, page: Page, took: Duration, command: &mut Command, progress: &Progress) {
+    /// Takes in the entries that are to be worked on.
+    fn take_in(&self, part: Option<Part>, from: Option<&str>, command: &mut Command, progress: &Progress) {
         self.control.running();
-        if page.unreadable > 0 {
-            let unreadable = page.unreadable;
+        command.hear(part.is_none());
+        let Some(part) = part else {
+            return command.listing.ended(from, None);
+        };
+        if part.unreadable > 0 {
+            let unreadable = part.unreadable;
             self.control
                 .error(format!("{unreadable} entries of the manifest cannot be read"));
         }
-        command.page(page.unchanged);
-        for entry in page.entries {
+        let last = part.entries.last().map(|entry| entry.request_id.to_string());
+        for entry in part.entries {
             if command.open(&entry, || progress.found(entry.size)) {
                 command.wait(entry);
             }
         }
-        command.listing.read(page.next, took);
+        command.listing.read(last);
+        if let Some(next) = part.end {
+            command.listing.ended(from, next);
+        }
     }
 
     /// Notes what became of entries.
@@ -256,7 +275,14 @@ impl Worker {
         }
     }
 
-    async fn work(&self, depot: &Depot, work: Work, progress: &Progress, lane: Lane<'_>, stop: Stop) -> Step {
+    async fn work(
+        &self,
+        depot: &Depot,
+        work: Work,
+        progress: &Progress,
+        lane: Lane<'_>,
+        stop: Stop,
+    ) -> Step<'_> {
         match work {
             Work::One(entry) => {
                 let result = self.single(depot, &entry, progress, Some(&lane), &stop).await;
@@ -275,7 +301,7 @@ impl Worker {
     }
 
     /// What the team wants first, a moment from now.
-    async fn look_at_orders(&self) -> Step {
+    async fn look_at_orders(&self) -> Step<'_> {
         loop {
             tokio::time::sleep(LOOK).await;
             // A table that does not answer is told by those who need it.
@@ -286,23 +312,32 @@ impl Worker {
     }
 }
 
-async fn read(
-    depot: &Depot,
-    after: Option<String>,
-    limit: usize,
-    known: Option<String>,
-    halt: &Stop,
-) -> Step {
-    let began = Instant::now();
-    let page = depot.manifest(after.as_deref(), limit, known.as_deref());
-    let page = halt
-        .run_until_cancelled(page)
-        .await
-        .unwrap_or(Err(Error::Stopped));
-    Step::Page {
-        page,
-        took: began.elapsed(),
-    }
+/// Asks for the manifest behind an entry, and reads the first that comes.
+async fn ask<'a>(depot: &'a Depot, from: Option<String>, known: Option<String>, halt: &Stop) -> Step<'a> {
+    let manifest = depot.manifest(from.as_deref(), LISTED, known.as_deref());
+    let manifest = halt.run_until_cancelled(manifest).await;
+    let part = match manifest.unwrap_or(Err(Error::Stopped)) {
+        Ok(Some(manifest)) => return go_on(Box::new(manifest), from, halt).await,
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    Step::Read(Read {
+        from,
+        part,
+        rest: None,
+    })
+}
+
+/// Reads what comes next of an answer.
+async fn go_on<'a>(mut manifest: Box<Manifest<'a>>, from: Option<String>, halt: &Stop) -> Step<'a> {
+    let part = halt.run_until_cancelled(manifest.part()).await;
+    let part = part.unwrap_or(Err(Error::Stopped));
+    let more = part.as_ref().is_ok_and(|part| part.end.is_none());
+    Step::Read(Read {
+        from,
+        part: part.map(Some),
+        rest: more.then_some(manifest),
+    })
 }
 
 /// When something that is wanted sooner waits, the copy that is wanted least stops; it goes on later, at its byte.

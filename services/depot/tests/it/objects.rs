@@ -1,21 +1,12 @@
 use common::chassis::now_ms;
 use common::schemas::Desired;
-use common::volume::{Chunks, ManifestEntry, contract};
-use serde::Deserialize;
+use common::volume::{Chunks, contract};
 use testkit::eventually;
 
-use crate::rig::{Caller, LIMIT, Rig, refusal};
-
-#[derive(Deserialize)]
-struct Page {
-    entries: Vec<ManifestEntry>,
-    next: Option<String>,
-}
+use crate::rig::{Caller, LIMIT, Page, Rig, refusal};
 
 async fn page(caller: &Caller, query: &str) -> Page {
-    let response = caller.get(&format!("manifest?{query}")).send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+    Page::of(caller.get(&format!("manifest?{query}")).send().await.unwrap()).await
 }
 
 #[tokio::test]

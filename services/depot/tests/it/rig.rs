@@ -8,7 +8,7 @@ use common::broker::{self, Broker, TopicSpec};
 use common::chassis::{Host, Service as _, Span, Stop, now_ms};
 use common::schemas::{AssetId, CORE_TABLES, Hash, RequestId, SiteId, Topic};
 use common::table::{self, Session, Value, Write};
-use common::volume::{self, ManifestEntry, Stored, Volume};
+use common::volume::{self, ManifestEnd, ManifestEntry, Stored, Volume};
 use depot::{Depot, Settings, Tls};
 use identity::Authority;
 use reqwest::{Client, RequestBuilder, Response};
@@ -232,4 +232,26 @@ pub(crate) async fn refusal(response: Response) -> (u16, String) {
     let problem: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(problem["status"], status);
     (status, problem["detail"].as_str().unwrap().to_owned())
+}
+
+/// What a manifest says.
+pub(crate) struct Page {
+    pub(crate) entries: Vec<ManifestEntry>,
+    pub(crate) next: Option<String>,
+}
+
+impl Page {
+    pub(crate) async fn of(response: Response) -> Self {
+        assert_eq!(response.status(), 200);
+        let body = response.text().await.unwrap();
+        let mut lines: Vec<&str> = body.lines().collect();
+        let end: ManifestEnd = serde_json::from_str(lines.pop().unwrap()).unwrap();
+        Self {
+            entries: lines
+                .into_iter()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect(),
+            next: end.next,
+        }
+    }
 }

@@ -84,3 +84,37 @@ async fn on_a_fat_line_several_copies_come_at_once() {
     }
     sites.stop().await;
 }
+
+/// The bytes that come down until 300 entries of one small object are read, when the line is cut after so many.
+async fn listed(cut: Option<u64>) -> u64 {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.offer(1, b"the same").await;
+    for number in 2..=300 {
+        let mut entry = sites.entry(number, b"the same");
+        // Nothing that can be packed.
+        entry.file_name = bytes(250, number)
+            .iter()
+            .map(|byte| format!("{byte:x}"))
+            .collect();
+        sites.enter(&entry, &entry.request_id).await;
+    }
+    sites.proxy.set(cut.map_or(Fault::None, Fault::Cut));
+    sites.start();
+    let status = sites.command().await;
+    assert_eq!(status.counters["assets_mirrored"], 300);
+    assert_eq!(status.last_error, None);
+    let down = sites.proxy.down();
+    sites.stop().await;
+    down
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_cut_is_read_on_behind_its_last_entry() {
+    let whole = listed(None).await;
+    let cut = 50_000;
+    assert!(whole > cut + 30_000, "{whole}");
+    let both = listed(Some(cut)).await;
+    // What was on the way is lost, 64 entries at most that go out together, and there are two handshakes.
+    assert!(both < whole + cut - 10_000, "{both} instead of {whole}");
+}

@@ -39,7 +39,7 @@ impl Says {
                 .into_bytes()
         };
         match self {
-            Self::Manifest => http("200 OK", r#"{"entries":[],"next":null}"#),
+            Self::Manifest => http("200 OK", "{\"next\":null}\n"),
             Self::Refusal => http(
                 "403 Forbidden",
                 r#"{"status":403,"detail":"edge-1 is not enrolled here"}"#,

@@ -132,16 +132,18 @@ async fn main() -> Result<()> {
         if !cli.only.is_empty() && !cli.only.iter().any(|only| only == name) {
             continue;
         }
+        let places = home.path().join(name);
         for tool in &cli.tools {
             let case = case(name, &cli);
-            let place = home.path().join(format!("{name}-{tool:?}"));
+            let place = places.join(tool.name());
             // What fails is told, and the rest is measured all the same.
             let done = timeout(LIMIT, run(&case, *tool, &place, cli.seed)).await;
             if let Err(error) = done.map_err(anyhow::Error::from).flatten() {
                 println!("{:<44} {:<11} NOT MEASURED: {error:#}", case.name, tool.name());
             }
-            std::fs::remove_dir_all(&place)?;
         }
+        // Not before: a file system may make new files slowly for as long as it remembers those that were just deleted.
+        std::fs::remove_dir_all(places)?;
     }
     Ok(())
 }

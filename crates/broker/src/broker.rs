@@ -147,6 +147,12 @@ impl Broker {
         Ok(Producer::new(self.engine.clone(), self.metrics.clone()))
     }
 
+    /// How many records the consumers of this handle and its clones are behind the ends of their partitions; none while
+    /// they have no partition.
+    pub fn consumer_lag(&self) -> Option<f64> {
+        self.metrics.behind()
+    }
+
     /// Takes over a transactional id: an earlier holder is fenced, what it left open is aborted.
     pub async fn transactions(&self, transactional_id: &str) -> Result<Transactions> {
         let engine = self.engine.transactions(transactional_id).await?;

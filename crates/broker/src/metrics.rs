@@ -102,6 +102,14 @@ impl Metrics {
         self.registry = Registry::new();
     }
 
+    /// The sum of the lags; none while no partition is consumed.
+    pub(crate) fn behind(&self) -> Option<f64> {
+        let families = self.lag.collect();
+        let lags = families.iter().flat_map(|family| family.get_metric());
+        lags.map(|metric| metric.get_gauge().get_value())
+            .reduce(|sum, lag| sum + lag)
+    }
+
     pub(crate) fn consumed(&self, topic: &str, records: usize) {
         self.consumed.with_label_values(&[topic]).inc_by(records as u64);
     }

@@ -44,10 +44,10 @@ impl Control {
         };
         let producer = broker.producer().map_err(read)?;
         host.spawn("control", follower.run());
-        host.spawn("logs", logs::run(host.clone(), producer.clone()));
+        host.spawn("logs", logs::run(host.clone(), producer));
         host.spawn(
             "status",
-            report::run(host.clone(), producer, Arc::clone(&control.board)),
+            report::run(host.clone(), broker.clone(), Arc::clone(&control.board)),
         );
         Ok(control)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Outgoing, Producer};
+use broker::{Broker, Outgoing};
 use chassis::{Host, HostState};
 use schemas::topic;
 use tokio::time::{sleep, timeout};
@@ -17,19 +17,19 @@ const APART: Duration = Duration::from_millis(200);
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 const LAST_LIMIT: Duration = Duration::from_secs(2);
 
+/// The figure of a status that says how many records a service's consumers are behind.
+const LAG: &str = "lag_records";
+
 /// Reports until the host has ended; its end is the last report. One report is on its way at a time, so what waits is
 /// never older than what is sent next.
-pub(crate) async fn run(host: Host, producer: Producer, board: Arc<Board>) -> anyhow::Result<()> {
+pub(crate) async fn run(host: Host, broker: Broker, board: Arc<Board>) -> anyhow::Result<()> {
     let mut state = host.state();
     let mut changes = board.changes();
     let mut away = false;
     loop {
         let ended = matches!(*state.borrow_and_update(), HostState::Stopped | HostState::Failed);
         changes.mark_unchanged();
-        let sent = timeout(
-            if ended { LAST_LIMIT } else { SEND_LIMIT },
-            send(&producer, &board),
-        );
+        let sent = timeout(if ended { LAST_LIMIT } else { SEND_LIMIT }, send(&broker, &board));
         let failure = tokio::select! {
             sent = sent => match sent {
                 Ok(Ok(())) => None,
@@ -69,14 +69,13 @@ pub(crate) async fn end_of(host: &Host) {
     drop(host.state().wait_for(ended).await);
 }
 
-async fn send(producer: &Producer, board: &Board) -> Result<(), String> {
-    let status = board.status();
+async fn send(broker: &Broker, board: &Board) -> Result<(), String> {
+    let mut status = board.status();
+    let lag = broker.consumer_lag().map(|lag| (LAG.to_owned(), lag));
+    status.gauges.extend(lag);
     let value = schemas::encode(&status).map_err(|error| telemetry::chain(&error))?;
     let key = format!("{}/{}", status.service, status.instance);
     let record = Outgoing::new(topic::SERVICE_STATUS, key, value);
-    producer
-        .send(record)
-        .await
-        .map(drop)
-        .map_err(|error| telemetry::chain(&error))
+    let sent = async { broker.producer()?.send(record).await };
+    sent.await.map(drop).map_err(|error| telemetry::chain(&error))
 }

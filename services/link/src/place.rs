@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use common::broker::{self, Broker, Cleanup, Record, TopicSpec, Watermarks};
-use common::kafka::{self, Cluster};
+use common::broker::{self, Broker, Cleanup, Outgoing, Record, TopicSpec, Watermarks};
+use common::chassis::now_ms;
+use common::kafka::{self, Cluster, Producer};
 
 use crate::batches;
+use crate::carrier::TIMEOUT;
 use crate::error::{Error, Result};
 use crate::lanes::{KEEPING, Keeping, Shape};
 use crate::wire::End;
@@ -64,6 +66,31 @@ impl<'a> Place<'a> {
             }
             Self::Broker(broker) => {
                 broker.create_topic(spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a record; to the first partition of a cluster's topic, in a transaction under `id`.
+    pub(crate) async fn put(self, id: &str, record: Outgoing) -> Result<()> {
+        match self {
+            Self::Kafka(cluster) => {
+                let at = kafka::Partition {
+                    topic: record.topic.as_str().into(),
+                    index: 0,
+                };
+                let row = kafka::Row {
+                    timestamp: record.timestamp.unwrap_or_else(now_ms),
+                    key: record.key.as_deref(),
+                    value: record.value.as_deref(),
+                    headers: &record.headers,
+                };
+                let batches: Vec<_> = kafka::pack(&[row]).map(|batch| (at, batch)).into_iter().collect();
+                let mut producer = Producer::take_over(cluster, id, TIMEOUT).await?;
+                producer.carry(&batches, &[], |_| Vec::new()).await?;
+            }
+            Self::Broker(broker) => {
+                broker.producer()?.send(record).await?;
             }
         }
         Ok(())

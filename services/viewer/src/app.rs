@@ -11,6 +11,7 @@ use common::volume::Volume;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::events;
 use crate::index::{Index, pack};
 use crate::problem::{Problem, Result};
 use crate::requests::Requests;
@@ -62,13 +63,15 @@ pub(crate) struct App {
     /// How the link was.
     pub(crate) history: crate::history::History,
     /// What is told to the pages that are open.
-    pub(crate) hub: crate::events::Hub,
-    pub(crate) lanes: crate::events::Lanes,
+    pub(crate) hub: events::Hub,
+    pub(crate) lanes: events::Lanes,
     /// What edges asked for last; empty at an edge.
     pub(crate) requests: Requests,
+    /// At the core: how far edges were followed.
+    pub(crate) followed: tokio::sync::Mutex<events::Followed>,
     /// When the newest word of each edge was heard; empty at an edge.
     pub(crate) heard: crate::heard::Heard,
-    pub(crate) usage: crate::events::Usage,
+    pub(crate) usage: events::Usage,
     pub(crate) settings: Settings,
     pub(crate) page: crate::page::Page,
     pub(crate) sign_in: SignIn,

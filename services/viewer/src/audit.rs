@@ -223,7 +223,7 @@ impl std::fmt::Display for Place {
 }
 
 impl Search {
-    fn wants(&self, row: &Row) -> bool {
+    fn wants(&self, app: &App, row: &Row) -> bool {
         let is = |column, wanted: &Option<String>| {
             wanted
                 .as_deref()
@@ -234,10 +234,18 @@ impl Search {
             ["user_name", "address", "action", "target", "outcome", "detail"]
                 .into_iter()
                 .filter_map(|column| row.text(column))
+                .chain(title(app, row).as_deref())
                 .any(|text| text.to_lowercase().contains(&words))
         };
         is("user_name", &self.user) && is("action", &self.action) && self.words.as_ref().is_none_or(has)
     }
+}
+
+/// The title of the asset that an entry is about, if it is about one that is known.
+pub(crate) fn title(app: &App, row: &Row) -> Option<Box<str>> {
+    row.text("action").filter(|action| action.starts_with("asset."))?;
+    let id = row.text("target")?.parse().ok()?;
+    Some(app.index.get(&id)?.title)
 }
 
 /// Finds entries, newest first; the second is where to go on, none when there is nothing older.
@@ -269,7 +277,7 @@ pub(crate) async fn search(app: &App, search: &Search) -> Result<(Vec<Row>, Opti
                     at: row.timestamp("at").unwrap_or_default(),
                     id: row.text("id").unwrap_or_default().to_owned(),
                 };
-                if search.wants(&row) {
+                if search.wants(app, &row) {
                     found.push(row);
                 }
                 if found.len() >= search.limit || looked >= LOOKED_AT {

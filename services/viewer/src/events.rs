@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, broadcast};
 
 pub(crate) use lanes::{Lane, Lanes, LanesView};
-pub(crate) use requests::follow as follow_requests;
+pub(crate) use requests::{Followed, follow as follow_requests};
 pub(crate) use tell::run as tell;
 pub(crate) use usage::{Usage, UsageView};
 

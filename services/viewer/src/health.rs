@@ -30,6 +30,13 @@ fn expected(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// Whether a site of either kind has it.
+pub(crate) fn is_stage(service: &str) -> bool {
+    [Kind::Core, Kind::Edge]
+        .iter()
+        .any(|kind| expected(*kind).contains(&service))
+}
+
 /// What there is to look at.
 #[derive(Debug)]
 pub(crate) struct Signs<'a> {

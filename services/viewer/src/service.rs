@@ -91,6 +91,7 @@ impl chassis::Service for Viewer {
             hub: events::Hub::new(host.started_at()),
             lanes: events::Lanes::default(),
             requests: crate::requests::Requests::default(),
+            followed: Default::default(),
             heard: crate::heard::Heard::default(),
             usage: events::Usage::default(),
             turns: Default::default(),

@@ -5,18 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::broker::{self, Broker, Position, Record};
+use common::chassis::now_ms;
 use common::control::{self, Told, setting, subject};
 use common::schemas::{self, Desired, ServiceControl, ServiceSetting, ServiceState, ServiceStatus, topic};
 
+use crate::health;
 use crate::pace::{Measured, Minute, Moved, Pace};
 use crate::view::Service;
 
 /// How long a service may say nothing before that is said of it: it speaks every five seconds, and its silence is to be
 /// on the pages within ten.
 const SILENT_MS: i64 = 8_500;
-/// How long an instance that is gone is still shown.
+/// How long an instance that is gone is still shown; the newest of a stage always is.
 const FORGET_MS: i64 = 24 * 3600 * 1000;
-/// More instances than any site has; beyond it none is added.
+/// More instances than any site has; beyond it the one that spoke least recently is forgotten.
 const MAX_INSTANCES: usize = 1000;
 
 /// The newest word of and to each service.
@@ -27,7 +29,7 @@ pub(crate) struct Services {
 
 #[derive(Debug, Default)]
 struct Known {
-    said: BTreeMap<String, ServiceStatus>,
+    said: BTreeMap<String, Word>,
     told: BTreeMap<String, ServiceControl>,
     finished: BTreeMap<String, i64>,
     set: BTreeMap<String, control::Settings>,
@@ -36,7 +38,48 @@ struct Known {
     moved: Moved,
 }
 
+/// What an instance said last.
+#[derive(Debug)]
+struct Word {
+    status: ServiceStatus,
+    /// When it was heard, by this process's clock: the instance's may be wrong. Of a word that was there before this process
+    /// followed nobody knows; it counts as heard when it was spoken.
+    heard_at: i64,
+}
+
 impl Known {
+    /// Takes a word in; where there is no room for another instance, the one that was heard least recently goes.
+    fn say(&mut self, key: String, word: Word) {
+        if self.said.len() >= MAX_INSTANCES && !self.said.contains_key(&key) {
+            let oldest = self.said.iter().min_by_key(|(_, word)| word.heard_at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.forget(&oldest);
+            }
+        }
+        let status = &word.status;
+        self.paces.entry(key.clone()).or_default().hear(status);
+        if status.service == "mirror" {
+            let before = self.said.get(&key).map(|word| &word.status);
+            self.moved.hear(before, status);
+        }
+        self.said.insert(key, word);
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.said.remove(key);
+        self.paces.remove(key);
+    }
+
+    /// When the newest instance of each service was heard.
+    fn newest(&self) -> BTreeMap<&str, i64> {
+        let mut newest = BTreeMap::new();
+        for Word { status, heard_at } in self.said.values() {
+            let known = newest.entry(&*status.service).or_insert(*heard_at);
+            *known = (*known).max(*heard_at);
+        }
+        newest
+    }
+
     /// What a service should do, by the newest command to it.
     fn desired(&self, service: &str) -> Option<Desired> {
         let order = self.told.get(service)?;
@@ -47,21 +90,27 @@ impl Known {
 impl Services {
     /// Follows both topics, from their beginning on, until an error.
     pub(crate) async fn follow(&self, broker: &Broker) -> Result<(), broker::Error> {
-        let mut positions = Vec::new();
+        let (mut positions, mut ends) = (Vec::new(), BTreeMap::new());
         for name in [topic::SERVICE_STATUS, topic::SERVICE_CONTROL] {
             let unknown = || broker::Error::UnknownTopic { topic: name.into() };
             let partitions = broker.describe(name).await?.ok_or_else(unknown)?.partitions;
-            positions.extend((0..partitions).map(|partition| Position::beginning(name, partition)));
+            for partition in 0..partitions {
+                positions.push(Position::beginning(name, partition));
+                let end = broker.watermarks(name, partition).await?.high;
+                ends.insert((name, partition), end);
+            }
         }
         let mut reader = broker.reader(&positions).await?;
         loop {
             for record in reader.next(500, Duration::from_secs(10)).await? {
-                self.hear(&record);
+                let end = ends.get(&(&*record.topic, record.partition));
+                self.hear(&record, end.is_none_or(|end| record.offset >= *end), now_ms());
             }
         }
     }
 
-    fn hear(&self, record: &Record) {
+    /// Takes a record in that came `just_now`, or was there before.
+    fn hear(&self, record: &Record, just_now: bool, now: i64) {
         let key = record
             .key
             .as_deref()
@@ -74,19 +123,15 @@ impl Services {
                 .as_deref()
                 .and_then(|value| schemas::decode::<ServiceStatus>(value).ok());
             match status {
-                Some(status) if known.said.len() < MAX_INSTANCES || known.said.contains_key(&key) => {
-                    known.paces.entry(key.clone()).or_default().hear(&status);
-                    if status.service == "mirror" {
-                        let before = known.said.get(&key).cloned();
-                        known.moved.hear(before.as_ref(), &status);
-                    }
-                    known.said.insert(key, status);
+                Some(status) => {
+                    let heard_at = if just_now {
+                        now
+                    } else {
+                        status.reported_at.min(now)
+                    };
+                    known.say(key, Word { status, heard_at });
                 }
-                Some(_) => {}
-                None => {
-                    known.said.remove(&key);
-                    known.paces.remove(&key);
-                }
+                None => known.forget(&key),
             }
         } else if let Some((service, key)) = setting(&key) {
             let found = record.value.as_deref();
@@ -131,13 +176,16 @@ impl Services {
     /// All instances, or those of one service.
     pub(crate) fn list(&self, service: Option<&str>, now: i64) -> Vec<Service> {
         let known = self.known();
-        let shown = |status: &ServiceStatus| {
-            service.is_none_or(|service| service == status.service) && now - status.reported_at < FORGET_MS
-        };
         let known = &*known;
-        let all = known.said.iter().filter(|(_, status)| shown(status));
-        all.map(|(key, status)| {
-            let mut view = view(status, known.desired(&status.service), now);
+        let newest = known.newest();
+        let shown = |Word { status, heard_at }: &Word| {
+            let last = health::is_stage(&status.service) && newest.get(&*status.service) == Some(heard_at);
+            service.is_none_or(|service| service == status.service) && (last || now - heard_at < FORGET_MS)
+        };
+        let all = known.said.iter().filter(|(_, word)| shown(word));
+        all.map(|(key, word)| {
+            let status = &word.status;
+            let mut view = view(word, known.desired(&status.service), now);
             let told = known.told.get(&status.service);
             view.log_level = told.and_then(|told| told.log_level.clone());
             // Finer than this is no news.
@@ -178,10 +226,11 @@ impl Services {
     }
 }
 
-fn view(status: &ServiceStatus, told: Option<Desired>, now: i64) -> Service {
+fn view(word: &Word, told: Option<Desired>, now: i64) -> Service {
+    let Word { status, heard_at } = word;
     let reported = state(status.state);
     let ended = matches!(status.state, ServiceState::Stopped | ServiceState::Failed);
-    let silent = !ended && now - status.reported_at > SILENT_MS;
+    let silent = !ended && now - heard_at > SILENT_MS;
     Service {
         service: status.service.clone(),
         instance: status.instance.clone(),
@@ -239,9 +288,10 @@ pub(crate) fn desired(desired: Desired) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_service_that_says_nothing_is_silent_but_one_that_ended_is_not() {
-        let status = ServiceStatus {
+    const NOW: i64 = 1_800_000_000_000;
+
+    fn status() -> ServiceStatus {
+        ServiceStatus {
             service: "feed".into(),
             instance: "one".into(),
             state: ServiceState::Running,
@@ -253,14 +303,74 @@ mod tests {
             version: "1".into(),
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_service_that_says_nothing_is_silent_but_one_that_ended_is_not() {
+        let status = status();
+        // Its own clock is wrong by hours.
+        let word = |status, heard_at| Word { status, heard_at };
+        let at = |state, heard_at| {
+            let status = ServiceStatus {
+                state,
+                ..status.clone()
+            };
+            view(&word(status, 1_000), None, heard_at)
         };
-        assert_eq!(view(&status, None, 9_000).state, "running");
-        let silent = view(&status, None, 9_600);
+        assert_eq!(at(ServiceState::Running, 9_000).state, "running");
+        let silent = at(ServiceState::Running, 9_600);
         assert_eq!((silent.state, silent.reported_state), ("silent", "running"));
-        let stopped = ServiceStatus {
-            state: ServiceState::Stopped,
-            ..status
+        assert_eq!(at(ServiceState::Stopped, 12_000).state, "stopped");
+    }
+
+    fn said(services: &Services, service: &str, instance: &str, reported_at: i64, just_now: Option<i64>) {
+        let status = ServiceStatus {
+            service: service.into(),
+            instance: instance.into(),
+            reported_at,
+            ..status()
         };
-        assert_eq!(view(&stopped, None, 12_000).state, "stopped");
+        let record = Record {
+            topic: topic::SERVICE_STATUS.into(),
+            partition: 0,
+            offset: 0,
+            timestamp: 0,
+            key: Some(format!("{service}/{instance}").into()),
+            value: Some(schemas::encode(&status).unwrap().into()),
+            headers: Vec::new(),
+        };
+        services.hear(&record, just_now.is_some(), just_now.unwrap_or(NOW));
+    }
+
+    #[test]
+    fn a_word_counts_from_when_it_was_heard_and_an_old_one_from_when_it_was_spoken() {
+        let services = Services::default();
+        said(&services, "feed", "slow clock", NOW - 3_600_000, Some(NOW));
+        said(&services, "mirror", "gone", NOW - 60_000, None);
+        said(&services, "link", "fast clock", NOW + 3_600_000, None);
+        let at = |now| services.list(None, now).into_iter().map(|service| service.state);
+        assert_eq!(
+            at(NOW + 1_000).collect::<Vec<_>>(),
+            ["running", "running", "silent"]
+        );
+        assert!(at(NOW + 9_000).all(|state| state == "silent"));
+    }
+
+    #[test]
+    fn instances_that_are_gone_are_forgotten_but_for_the_last_of_a_stage() {
+        let services = Services::default();
+        for (instance, reported_at) in [("first", 1_000), ("second", 2_000)] {
+            said(&services, "feed", instance, reported_at, Some(reported_at));
+        }
+        let left = services.list(None, NOW);
+        assert_eq!((left.len(), &*left[0].instance), (1, "second"));
+        for number in 0..MAX_INSTANCES {
+            said(&services, "link", &number.to_string(), NOW, Some(NOW));
+        }
+        said(&services, "link", "newest", NOW, Some(NOW + 1));
+        let all = services.list(None, NOW + 1);
+        assert_eq!(all.len(), MAX_INSTANCES);
+        assert!(all.iter().any(|service| service.instance == "newest"));
     }
 }

@@ -16,6 +16,8 @@ mod tickets;
 mod token;
 mod users;
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -43,6 +45,9 @@ pub(crate) use users::{
 pub(crate) const COMMAND_LINE: &str = "command line";
 /// Everybody, where nobody signs in.
 pub(crate) const ANYONE: &str = "anyone";
+
+/// How often a caller whose answer goes on is asked again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(15);
 
 /// Whether callers have to say who they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -198,6 +203,11 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Id
         via: Via::Session(session.digest),
         local: session.local,
     }))
+}
+
+/// Whether a caller whose answer goes on is still somebody. An engine that is away for a moment ends no stream.
+pub(crate) async fn stands(app: &App, headers: &HeaderMap) -> bool {
+    !matches!(identify(app, headers).await, Ok(None))
 }
 
 #[cfg(test)]

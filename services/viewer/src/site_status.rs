@@ -11,7 +11,7 @@ use common::schemas::{self, SiteStatus, topic};
 use common::telemetry;
 use tokio::time::Instant;
 
-use crate::api;
+use crate::api::{self, LinkView};
 use crate::app::App;
 
 /// How often the site is looked at.
@@ -100,9 +100,7 @@ async fn status(app: &App) -> anyhow::Result<SiteStatus> {
 
 #[expect(clippy::cast_possible_truncation, reason = "a count, as a gauge has it")]
 fn lag(app: &App, now: i64) -> Option<i64> {
-    let links = app.services.list(Some("link"), now);
-    let lags: Vec<f64> = links.iter().filter_map(|link| link.lag).collect();
-    (!lags.is_empty()).then(|| lags.iter().sum::<f64>() as i64)
+    LinkView::of(app, now).lag.records().map(|lag| lag as i64)
 }
 
 async fn send(app: &App, status: &SiteStatus) -> anyhow::Result<()> {

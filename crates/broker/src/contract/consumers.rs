@@ -229,7 +229,8 @@ pub async fn handlers_run_at_once_up_to_the_bound(lab: &Lab) {
     assert_eq!(committed, 2000);
 }
 
-/// A handler that does not end holds up a stop for the drain time and no longer; its record comes again.
+/// A handler that does not end is seen in the lag, and holds up a stop for the drain time and no longer; its record comes
+/// again.
 pub async fn stopping_waits_for_handlers_only_so_long(lab: &Lab) {
     let (broker, group) = (lab.open().await, name("group"));
     let topic = lab.topic(&broker, 1).await;
@@ -248,6 +249,11 @@ pub async fn stopping_waits_for_handlers_only_so_long(lab: &Lab) {
     timeout(lab.limit, probe.entered.notified())
         .await
         .expect("record 1 is reached");
+    lab.eventually(async || match broker.consumer_lag() {
+        Some(2.0) => Ok(()),
+        lag => Err(format!("{lag:?} records behind")),
+    })
+    .await;
     let begun = Instant::now();
     finish(lab, (stop, running)).await;
     assert!(

@@ -1,6 +1,6 @@
 //! Commands come in, reports go out.
 
-use broker::Outgoing;
+use broker::{Outgoing, TopicSpec};
 use chassis::{Host, Service, Settings, Stop, run_in};
 use control::{Control, ask, finished, order, set};
 use schemas::{Desired, ServiceControl, ServiceState, topic};
@@ -294,5 +294,42 @@ async fn command_given_while_an_earlier_one_is_declared_done_stands() {
     until(&control, Desired::Paused).await;
     let after = Control::attach_paused(&host, &broker).await.unwrap();
     assert_eq!(after.told().borrow().desired, Desired::Paused);
+    host.stop().cancel();
+}
+
+struct Stuck;
+
+impl broker::Handler for Stuck {
+    async fn handle(&self, _record: broker::Record) -> Result<(), broker::Failure> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn how_far_a_services_consumers_are_behind_stands_in_its_reports() {
+    let (_dir, broker) = ready().await;
+    broker.create_topic(&TopicSpec::new("work", 1)).await.unwrap();
+    let records = (0..7).map(|number| Outgoing::new("work", format!("{number}"), vec![1]));
+    broker
+        .producer()
+        .unwrap()
+        .send_all(records.collect())
+        .await
+        .unwrap();
+    let host = Host::detached("downloader", "core");
+    let _control = Control::attach(&host, &broker).await.unwrap();
+    host.ready();
+    let settings = broker::ConsumerSettings::group("downloader");
+    let consumer = broker
+        .consumer(broker::Subscription::topics(["work"]), settings)
+        .unwrap();
+    let running = tokio::spawn(consumer.run(std::sync::Arc::new(Stuck), Stop::new()));
+    eventually(LIMIT, || async {
+        let last = reports(&broker, &host).await.pop().ok_or("no report")?;
+        let lag = last.gauges.get("lag_records").copied();
+        (lag == Some(7.0)).then_some(()).ok_or("not behind yet")
+    })
+    .await;
+    running.abort();
     host.stop().cancel();
 }

@@ -327,10 +327,10 @@ async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
     running.stop().await;
 }
 
-/// Making topics and widening them too.
+/// Making topics and widening them too, and putting a record aside that came down in vain.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn what_is_counted_is_what_crosses_also_when_topics_are_made() {
+async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_are_refused() {
     let (_guard, line) = line().await;
     let mut rig = Rig::small_edge().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
@@ -354,9 +354,17 @@ async fn what_is_counted_is_what_crosses_also_when_topics_are_made() {
         live_first: true,
     });
     random(&rig.edge, &keys, 50, 1_000).await;
+    let mut news = TopicSpec::new(&rig.news, 3);
+    news.max_message_bytes = 10_000;
+    rig.edge.create_topic(&news).await.unwrap();
     let running = rig.start();
     rig.send(0, 90).await;
     rig.all_is_carried().await;
+    random(&rig.core, &rig.news, 1, 15_000).await;
+    rig.reports("one", |status| status.counters.get("refused") == Some(&1))
+        .await;
+    let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
+    assert_eq!(letters.values().flatten().count(), 1);
     let made = format!("{}.{keys}", rig.site);
     eventually(LIMIT, || async {
         let mut found = contents(&rig.core, &made).await;

@@ -25,7 +25,7 @@ pub(crate) struct AuditQuery {
     user: Option<String>,
     /// Only this action, as `asset.request`.
     action: Option<String>,
-    /// Only entries with this text.
+    /// Only entries with this text, or about an asset with it in its title.
     q: Option<String>,
     /// At most so many: 100 unless told, 1000 at most.
     limit: Option<usize>,
@@ -52,11 +52,6 @@ pub(crate) struct EntryView {
 
 impl EntryView {
     fn of(app: &App, row: &Row) -> Self {
-        let asset = row
-            .text("action")
-            .is_some_and(|action| action.starts_with("asset."));
-        let id = row.text("target").filter(|_| asset);
-        let entry = id.and_then(|id| app.index.get(&id.parse().ok()?));
         let text = |column| row.text(column).map(str::to_owned);
         Self {
             at: row.timestamp("at").unwrap_or_default(),
@@ -66,7 +61,7 @@ impl EntryView {
             from: text("address"),
             action: text("action"),
             target: text("target"),
-            title: entry.map(|entry| entry.title.into()),
+            title: audit::title(app, row).map(Into::into),
             outcome: text("outcome"),
             detail: text("detail"),
         }

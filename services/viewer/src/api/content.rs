@@ -117,7 +117,10 @@ async fn find(app: &App, text: &str) -> Result<(Hash, String, String)> {
             app.indexed().await?;
             app.index.get(&id).ok_or_else(unknown)?;
             let (hash, media_type) = headquarters::content(app, &id).ok_or_else(absent)?;
-            (hash.parse().map_err(|_| absent())?, media_type, None)
+            // What it is called is worth no error.
+            let named = headquarters::record(app, &id).await.ok();
+            let file_name = named.and_then(|asset| asset.file_name);
+            (hash.parse().map_err(|_| absent())?, media_type, file_name)
         }
     };
     Ok((

@@ -27,7 +27,7 @@ use crate::problem::{Problem, ProblemBody, Result};
 use crate::sign_in;
 
 /// How often a listener hears that the line is up, and is asked again who it is.
-const BEAT: Duration = Duration::from_secs(15);
+const BEAT: Duration = sign_in::AGAIN;
 
 /// What to hear.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -178,8 +178,7 @@ impl Listener {
                 },
                 () = tokio::time::sleep_until(self.beat) => {
                     self.beat = Instant::now() + BEAT;
-                    // An engine that is away for a moment ends no stream.
-                    if let Ok(None) = sign_in::identify(&self.app, &self.headers).await {
+                    if !sign_in::stands(&self.app, &self.headers).await {
                         return None;
                     }
                     // Its id is kept by the listener, so that what it did not want is not missed.

@@ -91,6 +91,14 @@ pub(crate) struct LagView {
     up: Option<f64>,
 }
 
+impl LagView {
+    /// Both ways, as far as it is known.
+    pub(crate) fn records(&self) -> Option<f64> {
+        let known = [self.down, self.up].into_iter().flatten();
+        known.reduce(|sum, lag| sum + lag)
+    }
+}
+
 /// How far this site's clock and the core's are apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ClockView {
@@ -110,7 +118,7 @@ pub(crate) struct LinkView {
     /// Since when it carries nothing; null when it is up, or was never up.
     down_since: Option<i64>,
     /// As of the last contact.
-    lag: LagView,
+    pub(crate) lag: LagView,
     /// Null before something was carried to a core on Kafka.
     clock: Option<ClockView>,
     /// What is wrong; null when it is up.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::Site;
@@ -24,6 +25,7 @@ use super::input::Params;
 use super::topics::unknown;
 use crate::app::App;
 use crate::problem::{Problem, ProblemBody, Result};
+use crate::sign_in;
 
 /// How many streams may be open at once.
 pub(crate) const MAX_STREAMS: usize = 32;
@@ -53,10 +55,11 @@ pub(crate) async fn records(
     State(app): Site,
     Path(topic): Path<String>,
     Params(query): Params<RecordsQuery>,
+    headers: HeaderMap,
 ) -> Result<Response> {
     let busy = || Problem::unavailable("too many streams of records are open").hint("close one of them");
     let permit = app.streams.clone().try_acquire_owned().map_err(|_| busy())?;
-    let walk = Walk::start(app, &topic, query, permit).await?;
+    let walk = Walk::start(app, &topic, query, headers, permit).await?;
     let body = Body::from_stream(stream::try_unfold(walk, |mut walk| async move {
         let lines = walk.lines().await?;
         Ok::<_, broker::Error>(lines.map(|lines| (lines, walk)))
@@ -77,6 +80,9 @@ struct Walk {
     /// Partition and where it ends; none follows.
     ends: Option<Vec<(i32, i64)>>,
     left: usize,
+    /// Says who the caller is, as long as that holds, and when to ask again.
+    headers: HeaderMap,
+    ask_at: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -85,6 +91,7 @@ impl Walk {
         app: Arc<App>,
         topic: &str,
         query: RecordsQuery,
+        headers: HeaderMap,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self> {
         let found = app.broker.describe(topic).await?.ok_or_else(|| unknown(topic))?;
@@ -140,11 +147,13 @@ impl Walk {
             reader,
             ends: (!query.follow).then_some(ends),
             left: query.limit.unwrap_or(usize::MAX),
+            headers,
+            ask_at: Instant::now() + sign_in::AGAIN,
             _permit: permit,
         })
     }
 
-    /// The next lines; none at the end. When the caller leaves, the server drops the walk, in the middle of a wait too.
+    /// The next lines; none at the end, or when the caller is nobody any more. When the caller leaves, the server drops the walk, in the middle of a wait too.
     async fn lines(&mut self) -> Result<Option<Bytes>, broker::Error> {
         let Some(reader) = self.reader.as_mut() else {
             return Ok(None);
@@ -152,6 +161,12 @@ impl Walk {
         loop {
             if self.left == 0 || self.app.stop.is_cancelled() {
                 return Ok(None);
+            }
+            if self.ask_at <= Instant::now() {
+                self.ask_at = Instant::now() + sign_in::AGAIN;
+                if !sign_in::stands(&self.app, &self.headers).await {
+                    return Ok(None);
+                }
             }
             if let Some(ends) = &self.ends {
                 let reached = |(partition, end): &(i32, i64)| {

@@ -37,29 +37,36 @@ struct Requests {
 
 type Due = BTreeMap<RequestId, Instant>;
 
+/// How far edges were followed, which outlives an error: what comes while the engines are away is told when they are back.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    heard: BTreeMap<(String, i32), i64>,
+    due: Due,
+    again: Due,
+}
+
 /// Follows until an error.
 pub(crate) async fn follow(app: &App) -> anyhow::Result<()> {
     app.index.ready().await;
-    let mut heard: BTreeMap<(String, i32), i64> = BTreeMap::new();
-    let (mut due, mut again) = (Due::new(), Due::new());
+    let Followed { heard, due, again } = &mut *app.followed.lock().await;
     // Where the topics end is noted before the table is walked, so nothing falls between the two.
-    let mut reader = open(app, &mut heard).await?;
+    let mut reader = open(app, heard).await?;
     requests::walk(app).await?;
     loop {
         let until = Instant::now() + LOOK;
         while Instant::now() < until {
             match reader.as_mut() {
-                Some(reader) => listen(app, reader, &mut heard, &mut due).await?,
+                Some(reader) => listen(app, reader, heard, due).await?,
                 None => tokio::time::sleep(LOOK).await,
             }
-            for (key, at) in tell(app, &mut due).await? {
+            for (key, at) in tell(app, due).await? {
                 if again.len() < MAX_DUE {
                     again.insert(key, at + ROW[1]);
                 }
             }
-            tell(app, &mut again).await?;
+            tell(app, again).await?;
         }
-        reader = open(app, &mut heard).await?;
+        reader = open(app, heard).await?;
     }
 }
 
@@ -157,9 +164,8 @@ fn answered(app: &App, site: &SiteId, answer: &AssetResponse) {
 /// Tells of the rows whose time has come, and returns them.
 async fn tell(app: &App, due: &mut Due) -> anyhow::Result<Due> {
     let now = Instant::now();
-    let come: Due = due.extract_if(.., |_, at| *at <= now).collect();
     let mut requests = Vec::new();
-    for id in come.keys() {
+    for (id, _) in due.iter().filter(|(_, at)| **at <= now) {
         let Some(view) = requests::look(app, id).await? else {
             continue;
         };
@@ -172,5 +178,6 @@ async fn tell(app: &App, due: &mut Due) -> anyhow::Result<Due> {
     if !requests.is_empty() {
         app.hub.publish("requests", &Requests { requests });
     }
-    Ok(come)
+    // An error before this leaves all of them due.
+    Ok(due.extract_if(.., |_, at| *at <= now).collect())
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::RESET;
 use crate::api::{self, LinkView, MirrorView};
 use crate::app::{App, Kind};
+use crate::index::pack;
 use crate::letters;
 use crate::problem::Result;
 use crate::view::{AssetView, Service, Trouble};
@@ -138,12 +139,17 @@ async fn assets(app: &App) -> Result<()> {
         return Ok(());
     };
     let now = now_ms();
-    let assets: Vec<AssetView> = stream::iter(ids)
+    let read = stream::iter(ids.clone())
         .map(|id| async move { api::asset_view(app, &id, now).await })
         .buffered(AT_ONCE)
         .try_filter_map(|asset| async move { Ok(asset) })
         .try_collect()
-        .await?;
+        .await;
+    if read.is_err() {
+        // They are still to be told.
+        ids.iter().for_each(|id| app.index.touch(pack(id)));
+    }
+    let assets: Vec<AssetView> = read?;
     if !assets.is_empty() {
         let by_state = app.index.by_state(now);
         app.hub.publish("assets", &Assets { assets, by_state });

@@ -5,6 +5,7 @@ use common::table::{Value as Cell, Write};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::edge_site::broadcast;
 use crate::rig::{PASSWORD, Rig};
 
 fn entries(page: &Value) -> Vec<(&str, &str, &str, &str)> {
@@ -96,6 +97,20 @@ async fn a_person_speaks_for_themselves_and_the_command_line_for_others() {
     let page = rig.get("/api/audit?q=somebody%20else").await;
     assert_eq!(page["entries"][0]["user"], "field");
     assert_eq!(page["entries"][1]["user"], "command line");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deeds_are_found_by_the_title_of_their_asset() {
+    let rig = Rig::edge().await;
+    let ids = [broadcast(&rig, 1, b"one").await, broadcast(&rig, 2, b"two").await];
+    rig.shows("/api/assets", |page| page["total"] == 2).await;
+    for id in &ids {
+        let (status, said) = rig.post(&format!("/api/assets/{id}/request"), json!({})).await;
+        assert_eq!(status, 200, "{said}");
+    }
+    let found = rig.get("/api/audit?q=ENTRY%202").await;
+    assert_eq!(entries(&found).len(), 1, "{found}");
+    assert_eq!(found["entries"][0]["target"], ids[1].as_str());
 }
 
 #[tokio::test(flavor = "multi_thread")]

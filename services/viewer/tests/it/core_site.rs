@@ -51,6 +51,20 @@ async fn every_asset_of_the_pipeline_is_shown_with_its_state_and_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_is_saved_under_the_name_of_the_assets_file() {
+    let rig = Rig::core().await;
+    let mut writer = rig.volume.writer().await.unwrap();
+    writer.write(b"bytes").await.unwrap();
+    writer.finish().await.unwrap();
+    pipeline(&rig, &downloaded(3, b"bytes")).await;
+    rig.shows("/api/assets", |page| page["total"] == 1).await;
+    let path = format!("/api/assets/{}/content", asset_id(3));
+    let response = rig.call(Method::GET, &path, None).await;
+    let disposition = response.headers()["content-disposition"].to_str().unwrap();
+    assert!(disposition.contains("entry-3.png"), "{disposition}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deliveries_are_shown_by_asset_and_by_site() {
     let rig = Rig::core().await;
     pipeline(

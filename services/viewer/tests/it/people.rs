@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 use viewer::Mode;
 
-use crate::rig::{PASSWORD, Rig, nothing};
+use crate::rig::{LIMIT, PASSWORD, Rig, nothing};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_signed_in_is_told_what_site_this_is_and_no_more() {
@@ -53,6 +53,27 @@ async fn a_session_lasts_over_a_restart_and_until_its_sign_out() {
         rig.browse(&cookie, Method::GET, "/api/site", None).await.status,
         401
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_follows_ends_when_they_are_nobody_any_more() {
+    let rig = Rig::core().await;
+    let cookie = rig.user("analyst").await;
+    let mut open = Vec::new();
+    for path in ["/api/events", "/api/topics/asset-pipeline/records?follow=true"] {
+        let request = rig.stranger.get(format!("{}{path}", rig.url));
+        let response = request.header("cookie", &cookie).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200, "{path}");
+        open.push(tokio::spawn(response.bytes()));
+    }
+    assert_eq!(
+        rig.answer(Method::DELETE, "/api/users/analyst", None).await.0,
+        200
+    );
+    for stream in open {
+        let ended = tokio::time::timeout(LIMIT, stream).await;
+        ended.expect("the stream ends").unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `fieldline link`: how the link is, what it may use, and when it rests.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -68,6 +68,13 @@ pub(crate) enum Link {
         #[command(flatten)]
         api: Api,
     },
+    /// Set how much of what may cross each lower class gets at least while higher ones could take everything.
+    Share {
+        /// In percent, 1 to 15; "configured" for what the settings file says.
+        percent: String,
+        #[command(flatten)]
+        api: Api,
+    },
     /// Say whether bytes cost money here: then previews, backlog and assets wait for `allow`.
     Metered {
         /// Whether they do.
@@ -129,6 +136,7 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
             )
             .await
         }
+        Link::Share { percent, api } => set(api, share(percent)?).await,
         Link::Metered { metered, api } => {
             let body = match metered {
                 Metered::Configured => json!({"as_configured": ["budget/metered"]}),
@@ -174,6 +182,17 @@ fn extended(list: &Value, key: &str) -> Value {
     let mut list = list.as_array().cloned().unwrap_or_default();
     list.push(format!("budget/{key}").into());
     list.into()
+}
+
+fn share(percent: &str) -> Result<Value> {
+    if percent == CONFIGURED {
+        return Ok(json!({"as_configured": ["budget/share"]}));
+    }
+    let percent: u8 = percent
+        .trim_end_matches('%')
+        .parse()
+        .map_err(|_| anyhow!("{percent:?} is no share\nhint: a number of percent, 1 to 15, or configured"))?;
+    Ok(json!({"budget": {"share": percent}}))
 }
 
 fn windows_of(windows: &[String]) -> Value {

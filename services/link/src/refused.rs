@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use common::broker::{self, Outgoing, Record, TopicSpec, dead_letter_topic};
+use common::broker::{self, Broker, Outgoing, Record, TopicSpec, dead_letter_topic};
 use common::{kafka, telemetry};
 
 use crate::carrier::Carrier;
@@ -39,25 +39,27 @@ impl Refused {
         record: &Record,
     ) -> Result<bool> {
         if carrier.direction == Direction::Up {
-            let edge = Place::Broker(&carrier.source);
-            return self
-                .put(carrier, edge, &record.topic, record)
-                .await
-                .map(|()| false);
+            return self.bury(&carrier.source, record).await.map(|()| false);
         }
         let (core, _) = carrier.sides();
-        match self.put(carrier, core, &record.topic, record).await {
+        let id = format!("{}.letters", carrier.transactional_id());
+        match self.put(core, &id, &record.topic, record).await {
             Err(error) if forbidden(&error) => {
                 tracing::info!(error = %telemetry::chain(&error), "the core takes no dead letters of this site");
                 let edge = Place::Broker(&carrier.destination);
-                self.put(carrier, edge, destination, record).await?;
+                self.put(edge, &id, destination, record).await?;
                 Ok(true)
             }
             put => put.map(|()| false),
         }
     }
 
-    async fn put(&self, carrier: &Carrier, place: Place<'_>, origin: &str, record: &Record) -> Result<()> {
+    /// Puts the record aside at a broker of this site.
+    pub async fn bury(&self, broker: &Broker, record: &Record) -> Result<()> {
+        self.put(Place::Broker(broker), "", &record.topic, record).await
+    }
+
+    async fn put(&self, place: Place<'_>, id: &str, origin: &str, record: &Record) -> Result<()> {
         let topic = dead_letter_topic(origin);
         let mut spec = TopicSpec::new(&topic, 1);
         spec.max_message_bytes = spec.max_message_bytes.saturating_add(HEADER_ROOM);
@@ -66,9 +68,8 @@ impl Refused {
             Err(error) if forbidden(&error) && matches!(place.look(&topic).await, Ok(Some(_))) => {}
             made => made?,
         }
-        let id = format!("{}.letters", carrier.transactional_id());
         let mut letter = self.letter(topic, origin, record);
-        let size = match place.put(&id, letter.clone()).await {
+        let size = match place.put(id, letter.clone()).await {
             Err(Error::Broker(broker::Error::TooLarge { size, .. })) => size,
             Err(Error::Wire(kafka::Error::Refused { .. })) => letter.value.as_ref().map_or(0, Bytes::len),
             put => return put,
@@ -77,7 +78,7 @@ impl Refused {
         letter
             .headers
             .push(("value-dropped".into(), Bytes::from(size.to_string())));
-        place.put(&id, letter).await
+        place.put(id, letter).await
     }
 
     fn letter(&self, topic: String, origin: &str, record: &Record) -> Outgoing {

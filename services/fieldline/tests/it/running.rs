@@ -135,6 +135,12 @@ async fn the_link_is_limited_paused_and_resumed_by_command() {
     demo.edge(&["link", "cap", "off"]).prints("budget/cap: none");
     demo.edge(&["link", "cap", "configured"]).prints("budget/cap: ");
     demo.edge(&["link", "cap", "fast"]).fails(1, "fast");
+    demo.edge(&["link", "share", "10%"]).prints("budget/share: 10");
+    demo.edge(&["link", "share", "50"]).fails(1, "1 to 15 percent");
+    demo.edge(&["link", "share", "half"])
+        .fails(1, "\"half\" is no share");
+    demo.edge(&["link", "share", "configured"])
+        .prints("budget/share: ");
     demo.edge(&["link", "budget", "--day", "200MB", "--month", "5GB"])
         .prints("budget/per_day: ")
         .prints("budget/per_month: ");

@@ -13,10 +13,10 @@ use crate::told::{Settings, Told, setting, subject};
 
 const RECORDS: usize = 100;
 const WAIT: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// More things than any service lets be set.
 const MAX_SETTINGS: usize = 200;
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Reads commands and passes on those for one service.
 pub(crate) struct Follower {
@@ -259,7 +259,7 @@ async fn open(broker: &Broker) -> broker::Result<Reader> {
 }
 
 /// Waits, longer each time; false when told to stop.
-async fn rest(stop: &Stop, pause: &mut Duration) -> bool {
+pub(crate) async fn rest(stop: &Stop, pause: &mut Duration) -> bool {
     let went_on = stop
         .run_until_cancelled(tokio::time::sleep(*pause))
         .await

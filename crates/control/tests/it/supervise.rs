@@ -104,3 +104,33 @@ async fn failure_of_the_work_is_the_supervisions_and_fencing_is_marked() {
     let error = control.supervise(Stop::new(), |_| fenced()).await.unwrap_err();
     assert!(error.downcast_ref::<Fenced>().is_some());
 }
+
+#[tokio::test]
+async fn work_that_ends_because_the_broker_is_away_begins_anew() {
+    let (control, stop) = (Control::detached(), Stop::new());
+    let begun = AtomicU32::new(0);
+    let work = |stop: Stop| {
+        let times = begun.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if times == 0 {
+                let away = broker::Error::Unreachable {
+                    servers: "127.0.0.1:1".into(),
+                    source: "nobody is there".into(),
+                };
+                return Err(anyhow::Error::new(away).context("cannot read what is there"));
+            }
+            stop.cancelled().await;
+            Ok(())
+        }
+    };
+    let watching = async {
+        reaches(&control, ServiceState::Waiting).await;
+        let told = control.status();
+        assert!(told.last_error.unwrap().contains("cannot read what is there"));
+        reaches(&control, ServiceState::Running).await;
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(control.supervise(stop.clone(), work), watching);
+    ended.unwrap();
+    assert_eq!(begun.load(Ordering::SeqCst), 2);
+}

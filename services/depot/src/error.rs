@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use common::schemas::{Hash, RequestId, SiteId};
-use common::{table, telemetry, volume};
+use common::{broker, table, telemetry, volume};
 use serde_json::json;
 
 /// The result of this crate's functions.
@@ -45,6 +45,8 @@ pub(crate) enum Error {
     Damaged { hash: Hash, source: Box<volume::Error> },
     #[error("the core cannot read its volume now")]
     Volume(#[source] volume::Error),
+    #[error("the core cannot read which assets are on their way")]
+    Broker(#[source] broker::Error),
 }
 
 impl Error {
@@ -74,7 +76,9 @@ impl Error {
             Self::Lost(_) | Self::Damaged { .. } | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Late | Self::Table(_) | Self::Volume(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late | Self::Table(_) | Self::Volume(_) | Self::Broker(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -104,7 +108,7 @@ impl IntoResponse for Error {
             HeaderValue::from_static("application/problem+json"),
         );
         match &self {
-            Self::Busy(_) | Self::Late | Self::Table(_) | Self::Volume(_) => {
+            Self::Busy(_) | Self::Late | Self::Table(_) | Self::Volume(_) | Self::Broker(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
             }
             Self::Range { size, .. } => {

@@ -91,6 +91,7 @@ impl Service for Depot {
         let metrics = Metrics::new(host.registry())?;
         let sweep = Sweep {
             register: Register::new(table.clone(), *settings.standing_max_age),
+            broker: broker.clone(),
             table: table.clone(),
             volume: volume.clone(),
             control: control.clone(),

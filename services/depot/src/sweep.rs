@@ -2,16 +2,21 @@
 //! have expired or were withdrawn. (Of what is delivered, responder closes the entry when the receipt comes.)
 //!
 //! Bytes go when every published asset that has them is over, and no open entry names them, in two sweeps one after the
-//! other: between the two a new asset with the same bytes can be published. What was never published is left alone. Two
-//! depots that sweep at once do no harm. A sweep reads all entries and the 64 partitions of table `published`, and holds 16
-//! bytes for each live asset.
+//! other, and no asset has them that is downloaded and not published yet: such a one is in `asset-pipeline` only, for as long
+//! as broadcaster is paused. What was never published is left alone. Two depots that sweep at once do no harm. A sweep reads
+//! all entries and the 64 partitions of table `published`, and `asset-pipeline` when there is something to free; it holds 16
+//! bytes for each asset.
+//!
+//! Where it ends: an object that downloader has stored, or found stored, and not yet said to have, is not known here. Freed
+//! in these moments it is lost, and must be stored again.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use common::broker::Broker;
 use common::chassis::{Stop, now_ms};
 use common::control::Control;
-use common::schemas::{AssetId, Hash, SiteId};
+use common::schemas::{self, Asset, AssetId, AssetState, Hash, SiteId, topic};
 use common::table::{Select, Session};
 use common::telemetry::chain;
 use common::volume::{ManifestEntry, Volume};
@@ -26,15 +31,16 @@ const ENTRIES: &str = "mirror";
 /// What sweeps.
 #[derive(Debug)]
 pub(crate) struct Sweep {
+    pub(crate) broker: Broker,
     pub(crate) table: Session,
     pub(crate) volume: Volume,
     pub(crate) register: Register,
     pub(crate) control: Control,
 }
 
-/// The beginning of a hash, enough to tell it from millions.
-fn short(hash: &Hash) -> u128 {
-    u128::from_str_radix(&hash.as_str()[..32], 16).unwrap_or_default()
+/// The beginning of a hash, enough to tell it from millions; of an asset's id, all of it.
+fn short(digits: &str) -> u128 {
+    u128::from_str_radix(&digits[..32], 16).unwrap_or_default()
 }
 
 /// The hashes of what is published, by whether anybody may still ask for it.
@@ -42,6 +48,8 @@ fn short(hash: &Hash) -> u128 {
 struct Published {
     live: HashSet<u128>,
     over: HashSet<Hash>,
+    /// The assets that are over.
+    assets: HashSet<u128>,
 }
 
 impl Sweep {
@@ -74,21 +82,60 @@ impl Sweep {
         self.entries(&mut published.live).await?;
         published
             .over
-            .retain(|hash| !published.live.contains(&short(hash)));
-        let mut again = HashSet::new();
+            .retain(|hash| !published.live.contains(&short(hash.as_str())));
+        let (mut due, mut again) = (HashSet::new(), HashSet::new());
         for hash in published.over {
             if self.volume.stat(&hash).await.map_err(Error::Volume)?.is_none() {
                 continue;
             }
             if before.contains(&hash) {
-                self.volume.delete(&hash).await.map_err(Error::Volume)?;
-                self.control.count("objects_freed", 1);
-                tracing::info!(%hash, "bytes of an asset that is over are freed");
+                due.insert(hash);
             } else {
                 again.insert(hash);
             }
         }
+        if !due.is_empty() {
+            // Last of all, so that little time is left in which another asset can come to have them.
+            let on_their_way = self.on_their_way(&due, &published.assets).await?;
+            due.retain(|hash| !on_their_way.contains(hash));
+        }
+        for hash in due {
+            self.volume.delete(&hash).await.map_err(Error::Volume)?;
+            self.control.count("objects_freed", 1);
+            tracing::info!(%hash, "bytes of an asset that is over are freed");
+        }
         Ok(again)
+    }
+
+    /// Which of `due` an asset has whose row was not there when the table was read, by the newest record of each
+    /// that says so.
+    async fn on_their_way(&self, due: &HashSet<Hash>, over: &HashSet<u128>) -> Result<HashSet<Hash>> {
+        let mut newest = HashMap::new();
+        let read = self.broker.read_to_end(topic::ASSET_PIPELINE, |record| {
+            let Some(key) = record.key else { return };
+            let asset = match record.value.as_deref().map(schemas::decode::<Asset>) {
+                None => None,
+                Some(Ok(asset)) => Some(asset),
+                // A dead letter changes nothing.
+                Some(Err(_)) => return,
+            };
+            let hash = match asset {
+                // Broadcaster still publishes what was downloaded before.
+                Some(asset) if matches!(asset.state, AssetState::Announced | AssetState::Failed) => return,
+                Some(asset) if asset.state == AssetState::Downloaded => asset.hash,
+                // Its row came first, but perhaps after the table was read.
+                Some(asset) if asset.state == AssetState::Broadcast => asset
+                    .hash
+                    .filter(|_| !over.contains(&short(asset.asset_id.as_str()))),
+                _ => None,
+            };
+            match hash.filter(|hash| due.contains(hash)) {
+                Some(hash) => newest.insert(key, hash),
+                None => newest.remove(&key),
+            };
+        });
+        read.await.map_err(Error::Broker)?;
+        Ok(newest.into_values().collect())
     }
 
     async fn published(&self) -> Result<Published> {
@@ -114,8 +161,10 @@ impl Sweep {
                         .is_some_and(|expires_at| expires_at <= now);
                     if expired || row.timestamp("withdrawn_at").is_some() {
                         published.over.insert(hash);
+                        let asset_id = row.text("asset_id").and_then(|id| id.parse::<AssetId>().ok());
+                        published.assets.extend(asset_id.map(|id| short(id.as_str())));
                     } else {
-                        published.live.insert(short(&hash));
+                        published.live.insert(short(hash.as_str()));
                     }
                 }
                 match rows.last() {
@@ -160,7 +209,7 @@ impl Sweep {
                     self.volume.delete_entry(path).await.map_err(Error::Volume)?;
                     self.control.count("entries_freed", 1);
                 } else {
-                    live.insert(short(&entry.hash));
+                    live.insert(short(entry.hash.as_str()));
                 }
             }
             if paths.len() < PAGE {

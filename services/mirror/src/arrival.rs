@@ -52,7 +52,7 @@ pub(crate) fn number(row: &Row, column: &str) -> Option<i64> {
 /// Whether the team still wants the asset, as far as this site knows. Whether its time is over is the core's to say: the
 /// entry has a time of its own. What came and was evicted since is not fetched again while the entry is still open; it
 /// takes another request.
-fn wanted(facts: &EdgeAsset) -> bool {
+pub(crate) fn wanted(facts: &EdgeAsset) -> bool {
     match facts.state(i64::MIN) {
         EdgeState::Cancelled | EdgeState::Refused | EdgeState::Withdrawn => false,
         EdgeState::Available => facts.evicted_at.is_none(),
@@ -110,8 +110,12 @@ impl Book {
 
     /// Writes down that the asset is here. Written before, it is the same again.
     pub async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
+        self.write(entry, &self.facts(entry).await?).await
+    }
+
+    /// The same, of an asset whose row was read before.
+    pub(crate) async fn write(&self, entry: &ManifestEntry, facts: &EdgeAsset) -> Result<()> {
         let asset_id = &entry.asset_id;
-        let facts = self.facts(entry).await?;
         let before = facts
             .mirrored_at
             .filter(|_| facts.mirrored_hash.as_ref() == Some(&entry.hash));

@@ -4,13 +4,16 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use common::chassis::Stop;
 use common::volume::{CHUNK, ManifestEntry};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, sleep_until};
 
+use crate::arrival::wanted;
 use crate::depot::{Body, Depot};
 use crate::error::{Concerns, Error, Result};
 use crate::lanes::Lane;
 use crate::pass::Worker;
 use crate::progress::Progress;
 use crate::room::Place;
+use crate::round::LOOK;
 
 /// Objects of a batch that are stored at once: those that are synced together cost little more than one.
 const AT_ONCE: usize = 64;
@@ -89,7 +92,8 @@ impl Worker {
 
     /// Whether nothing is to be fetched for an entry.
     async fn without_depot(&self, entry: &ManifestEntry, progress: &Progress) -> Result<bool> {
-        if !self.book.wants(entry).await? {
+        let facts = self.book.facts(entry).await?;
+        if !wanted(&facts) {
             self.unwanted(entry, progress).await;
             return Ok(true);
         }
@@ -99,12 +103,13 @@ impl Worker {
         }
         let mut portion = progress.portion();
         portion.had(entry.size);
-        self.arrived(entry).await?;
+        self.arrived(entry, &facts).await?;
         portion.keep();
         Ok(true)
     }
 
-    /// Stores what comes, until all of it is here or something goes wrong that the rest would meet as well.
+    /// Stores what comes, until all of it is here, something goes wrong that the rest would meet as well, or nothing of the
+    /// rest is wanted any more. What is here of the object in whose middle that is, is kept for another request.
     async fn receive(
         &self,
         mut body: Body<'_>,
@@ -117,17 +122,33 @@ impl Worker {
         let (mut done, mut trouble) = (Vec::new(), None);
         let mut storing = FuturesUnordered::new();
         let mut buffer = BytesMut::new();
-        'wanted: for (entry, place) in wanted {
+        let mut broken_off = None;
+        let mut looked_at = Instant::now();
+        let mut wanted = wanted.into_iter();
+        'wanted: while let Some((entry, place)) = wanted.next() {
             // What has come is stored while more comes.
             let frame = loop {
                 tokio::select! {
                     frame = stop.run_until_cancelled(frame(&mut body, &mut buffer)), if storing.len() < AT_ONCE => {
                         break frame.unwrap_or(Err(Error::Stopped));
                     }
-                    Some((entry, stored)) = storing.next() => {
+                    Some((other, stored)) = storing.next() => {
                         let all = concerns_all(&stored);
-                        done.push((entry, stored));
+                        done.push((other, stored));
                         if all {
+                            broken_off = Some(entry);
+                            break 'wanted;
+                        }
+                    }
+                    () = sleep_until(looked_at + LOOK) => {
+                        looked_at = Instant::now();
+                        if self.wants_none(&entry, wanted.as_slice()).await {
+                            let mut next = Some(entry);
+                            while let Some(entry) = next {
+                                self.unwanted(&entry, progress).await;
+                                done.push((entry, Ok(())));
+                                next = wanted.next().map(|(entry, _)| entry);
+                            }
                             break 'wanted;
                         }
                     }
@@ -140,19 +161,18 @@ impl Worker {
             match frame {
                 Ok(Ok(bytes)) => {
                     progress.received(bytes.len());
-                    let paid = stop.run_until_cancelled(self.copier.pace.pay(bytes.len())).await;
+                    let length = bytes.len();
                     storing.push(async move {
                         let stored = self.store(&entry, place, &bytes, progress).await;
                         (entry, stored)
                     });
-                    if paid.is_none() {
-                        trouble = Some(Error::Stopped);
-                        break;
-                    }
+                    // Told to stop meanwhile, the next object hears of it, and what is here of that one is kept.
+                    stop.run_until_cancelled(self.copier.pace.pay(length)).await;
                 }
                 Ok(Err(detail)) => done.push((entry, Err(Error::Refused { detail }))),
                 Err(error) => {
                     trouble = Some(error);
+                    broken_off = Some(entry);
                     break;
                 }
             }
@@ -162,7 +182,24 @@ impl Worker {
         while let Some(stored) = storing.next().await {
             done.push(stored);
         }
+        if let Some(entry) = broken_off {
+            let bytes = beginning(&entry, &buffer);
+            self.copier.begin(&entry, bytes, progress).await;
+        }
         (done, trouble)
+    }
+
+    /// Whether the team wants none of them any more.
+    async fn wants_none(&self, entry: &ManifestEntry, others: &[(ManifestEntry, Place<'_>)]) -> bool {
+        if !self.dropped(entry).await {
+            return false;
+        }
+        for (other, _) in others {
+            if !self.dropped(other).await {
+                return false;
+            }
+        }
+        true
     }
 
     async fn store(
@@ -172,12 +209,18 @@ impl Worker {
         bytes: &Bytes,
         progress: &Progress,
     ) -> Result<()> {
+        // It can have been taken back since it was asked for.
+        let facts = self.book.facts(entry).await?;
+        if !wanted(&facts) {
+            self.unwanted(entry, progress).await;
+            return Ok(());
+        }
         let stored = self.copier.volume.put(&entry.hash, bytes.clone()).await;
         stored.map_err(|source| self.copier.bad(source))?;
         place.fill();
         let mut portion = progress.portion();
         portion.add(entry.size);
-        self.arrived(entry).await?;
+        self.arrived(entry, &facts).await?;
         portion.keep();
         Ok(())
     }
@@ -192,6 +235,17 @@ fn concerns_all(stored: &Result<()>) -> bool {
 /// The bytes of an entry's frame.
 fn framed(entry: &ManifestEntry) -> u64 {
     HEAD as u64 + entry.size
+}
+
+/// What is here of an object whose frame is not whole.
+fn beginning<'a>(entry: &ManifestEntry, buffer: &'a [u8]) -> &'a [u8] {
+    match buffer.split_first_chunk::<HEAD>() {
+        Some(([0, length @ ..], bytes)) if u64::from(u32::from_be_bytes(*length)) == entry.size => {
+            let length = usize::try_from(entry.size).unwrap_or(usize::MAX);
+            &bytes[..length.min(bytes.len())]
+        }
+        _ => &[],
+    }
 }
 
 /// The next object, or the reason why it is not given. Nothing is taken from the buffer before all of it is there, so it

@@ -1,11 +1,11 @@
 //! What one command has seen, so that nothing is done twice and nothing is tried for ever.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use common::schemas::{AssetId, Hash, RequestId};
 use common::volume::ManifestEntry;
 
-use crate::batch::small;
 use crate::depot::Depot;
 use crate::listing::Listing;
 
@@ -183,16 +183,16 @@ impl Command {
         if self.failures(&entry) > 0 {
             self.queue.later.push_back(entry);
         } else {
-            self.queue.put(entry, false);
+            self.queue.put(entry);
         }
     }
 
-    /// Puts an entry back that was begun: it is the first of its priority.
+    /// Puts an entry back that was begun.
     pub(crate) fn again(&mut self, entry: ManifestEntry) {
         if self.failures(&entry) > 0 {
             self.queue.later.push_front(entry);
         } else {
-            self.queue.put(entry, true);
+            self.queue.put(entry);
         }
     }
 }
@@ -208,6 +208,7 @@ pub(crate) enum Work {
 /// Entries in the order of work, two of one object never at once: the second finds it here.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
+    /// By priority, and then as the manifest has them, also those that were begun and come back.
     waiting: VecDeque<ManifestEntry>,
     later: VecDeque<ManifestEntry>,
     busy: HashSet<Hash>,
@@ -216,12 +217,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    fn put(&mut self, entry: ManifestEntry, first: bool) {
-        let priority = self.priority(&entry.asset_id);
-        let before = |other: &ManifestEntry| {
-            let others = self.priority(&other.asset_id);
-            others > priority || (others == priority && !first)
-        };
+    fn put(&mut self, entry: ManifestEntry) {
+        let before = |other: &ManifestEntry| place(&self.orders, other) <= place(&self.orders, &entry);
         // Mostly it belongs to the end, and there are many.
         let place = if self.waiting.back().is_none_or(before) {
             self.waiting.len()
@@ -231,17 +228,15 @@ impl Queue {
         self.waiting.insert(place, entry);
     }
 
-    /// Takes the team's order. Among those of the same priority it stays as it was.
+    /// Takes the team's order. Among those of the same priority it is that of the manifest.
     pub(crate) fn order(&mut self, orders: HashMap<AssetId, i32>) {
         if orders == self.orders {
             return;
         }
         self.orders = orders;
         let orders = &self.orders;
-        let key = |entry: &ManifestEntry| {
-            std::cmp::Reverse(orders.get(&entry.asset_id).copied().unwrap_or_default())
-        };
-        self.waiting.make_contiguous().sort_by_key(key);
+        let waiting = self.waiting.make_contiguous();
+        waiting.sort_by(|one, other| place(orders, one).cmp(&place(orders, other)));
     }
 
     /// The priority of an asset.
@@ -266,16 +261,25 @@ impl Queue {
         self.later.clear();
     }
 
-    /// The next entry whose object nobody works on, with others if it is small, `most` in all.
-    pub(crate) fn take(&mut self, most: usize) -> Option<Work> {
+    /// The next entry whose object nobody works on, with others if it can be one of many: `most` in all, and no more
+    /// once they have so many `bytes`.
+    pub(crate) fn take(
+        &mut self,
+        most: usize,
+        bytes: u64,
+        together: impl Fn(&ManifestEntry) -> bool,
+    ) -> Option<Work> {
         if let Some(first) = next(&mut self.waiting, &mut self.busy, |_| true) {
-            if !small(&first) {
+            if !together(&first) {
                 return Some(Work::One(first));
             }
+            let mut left = bytes.saturating_sub(first.size);
             let mut many = vec![first];
             while many.len() < most
-                && let Some(entry) = next(&mut self.waiting, &mut self.busy, small)
+                && left > 0
+                && let Some(entry) = next(&mut self.waiting, &mut self.busy, &together)
             {
+                left = left.saturating_sub(entry.size);
                 many.push(entry);
             }
             return Some(Work::Many(many));
@@ -287,6 +291,12 @@ impl Queue {
     pub(crate) fn give_back(&mut self, hash: &Hash) {
         self.busy.remove(hash);
     }
+}
+
+/// Where an entry belongs: the manifest is in the order of its requests.
+fn place<'a>(orders: &HashMap<AssetId, i32>, entry: &'a ManifestEntry) -> (Reverse<i32>, &'a RequestId) {
+    let priority = orders.get(&entry.asset_id).copied().unwrap_or_default();
+    (Reverse(priority), &entry.request_id)
 }
 
 fn next(
@@ -303,12 +313,14 @@ fn next(
 
 #[cfg(test)]
 mod tests {
-    use testkit::{asset_id, hash, site};
+    use testkit::{hash, site};
 
     use super::*;
+    use crate::batch::small;
 
+    /// The manifest has them in the order of their numbers.
     fn entry(number: u32, bytes: &[u8]) -> ManifestEntry {
-        let asset_id: AssetId = asset_id(number);
+        let asset_id: AssetId = format!("{number:032x}").parse().unwrap();
         ManifestEntry {
             request_id: RequestId::new(&site("north"), &asset_id, 1),
             asset_id,
@@ -319,6 +331,10 @@ mod tests {
             entered_at: 0,
             expires_at: None,
         }
+    }
+
+    fn take(queue: &mut Queue) -> Option<Work> {
+        queue.take(9, u64::MAX, small)
     }
 
     #[test]
@@ -351,12 +367,57 @@ mod tests {
             command.wait(entry.clone());
         }
         let queue = &mut command.queue;
-        assert_eq!(queue.take(9), Some(Work::One(first.clone())));
-        assert_eq!(queue.take(9), Some(Work::Many(vec![small, smaller])));
-        assert_eq!(queue.take(9), Some(Work::One(bad)));
-        assert_eq!(queue.take(9), None);
+        assert_eq!(take(queue), Some(Work::One(first.clone())));
+        assert_eq!(take(queue), Some(Work::Many(vec![small, smaller])));
+        assert_eq!(take(queue), Some(Work::One(bad)));
+        assert_eq!(take(queue), None);
         queue.give_back(&first.hash);
-        assert_eq!(queue.take(9), Some(Work::One(twin)));
+        assert_eq!(take(queue), Some(Work::One(twin)));
+    }
+
+    #[test]
+    fn what_comes_back_keeps_the_order_of_the_manifest() {
+        let mut command = Command::new(3, 0);
+        let entries: Vec<_> = (1..=6).map(|number| entry(number, &[number as u8])).collect();
+        for entry in &entries {
+            command.wait(entry.clone());
+        }
+        let taken = taken(&mut command);
+        assert_eq!(taken, entries);
+        command
+            .queue
+            .order(HashMap::from([(entries[4].asset_id.clone(), 1)]));
+        for number in [3, 0, 4, 5, 1, 2] {
+            command.again(taken[number].clone());
+        }
+        let order = [4, 0, 1, 2, 3, 5].map(|number| entries[number].clone());
+        assert_eq!(self::taken(&mut command), order);
+    }
+
+    #[test]
+    fn many_have_no_more_bytes_than_are_here_soon_but_for_the_last() {
+        let mut command = Command::new(3, 0);
+        let entries: Vec<_> = (1..=6)
+            .map(|number| entry(number, &[number as u8; 1000]))
+            .collect();
+        for entry in &entries {
+            command.wait(entry.clone());
+        }
+        let queue = &mut command.queue;
+        let [first, second, third, ..] = &entries[..] else {
+            unreachable!()
+        };
+        let many = |entries: &[&ManifestEntry]| {
+            Some(Work::Many(entries.iter().map(|entry| (*entry).clone()).collect()))
+        };
+        assert_eq!(queue.take(9, 500, small), many(&[first]), "one at least");
+        assert_eq!(queue.take(9, 1500, small), many(&[second, third]));
+        let alone = |entry: &ManifestEntry| small(entry) && entry.hash != entries[4].hash;
+        assert_eq!(queue.take(9, u64::MAX, alone), many(&[&entries[3], &entries[5]]));
+        assert_eq!(
+            queue.take(9, u64::MAX, alone),
+            Some(Work::One(entries[4].clone()))
+        );
     }
 
     #[test]
@@ -397,7 +458,7 @@ mod tests {
     }
 
     fn taken(command: &mut Command) -> Vec<ManifestEntry> {
-        let taken = match command.queue.take(9) {
+        let taken = match take(&mut command.queue) {
             Some(Work::Many(entries)) => entries,
             Some(Work::One(entry)) => vec![entry],
             None => Vec::new(),
@@ -465,11 +526,11 @@ mod tests {
             .order(HashMap::from([said(2, 5), said(0, -1), said(3, 1)]));
         assert_eq!(command.queue.highest(), Some(5));
         command.wait(entries[3].clone());
-        command.queue.take(9);
+        take(&mut command.queue);
         command.queue.give_back(&entries[2].hash);
         command.again(entries[2].clone());
         let mut taken = Vec::new();
-        while let Some(Work::One(entry)) = command.queue.take(9) {
+        while let Some(Work::One(entry)) = take(&mut command.queue) {
             taken.push(entry);
         }
         assert_eq!(taken, [2, 3, 1, 0].map(|number| entries[number].clone()));

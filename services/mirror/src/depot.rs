@@ -36,6 +36,8 @@ pub(crate) struct Depot {
     tls: Tls,
     /// Bytes a second of the newest answer that could tell.
     speed: Mutex<Option<f64>>,
+    /// No more come for long: what is faster lay in the system's buffers.
+    pub(crate) cap: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,6 +72,7 @@ impl Depot {
             shown,
             tls: settings.tls.clone(),
             speed: Mutex::default(),
+            cap: None,
         })
     }
 
@@ -291,9 +294,13 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Whether the `left` bytes will be here within a round trip.
+    /// Whether the `left` bytes will be here within a round trip. A short answer goes by the speed of others.
+    #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
     pub(crate) fn soon_over(&self, left: u64) -> bool {
-        self.flow.soon_over(left)
+        let speed = self.flow.speed().or_else(|| self.depot.speed());
+        let cap = self.depot.cap.map(|cap| cap as f64);
+        self.flow
+            .soon_over(left, speed.into_iter().chain(cap).reduce(f64::min))
     }
 
     /// The next bytes. Its end is an error: a reader asks for no more than there is.

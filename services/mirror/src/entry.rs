@@ -1,6 +1,7 @@
 //! One asset: is it wanted, its bytes, and what its arrival leaves behind.
 
 use common::chassis::Stop;
+use common::schemas::EdgeAsset;
 use common::telemetry::chain;
 use common::volume::ManifestEntry;
 
@@ -50,7 +51,10 @@ impl Worker {
                 Ok(())
             }
             Err(error) => Err(error),
-            Ok(()) => self.arrived(entry).await,
+            Ok(()) => {
+                let facts = self.book.facts(entry).await?;
+                self.arrived(entry, &facts).await
+            }
         }
     }
 
@@ -58,11 +62,15 @@ impl Worker {
     async fn taken_back(&self, entry: &ManifestEntry) {
         loop {
             tokio::time::sleep(LOOK).await;
-            // A table that does not answer is told by those who need it.
-            if let Ok(false) = self.book.wants(entry).await {
+            if self.dropped(entry).await {
                 return;
             }
         }
+    }
+
+    /// Whether the team is known not to want the asset. A table that does not answer is told by those who need it.
+    pub(crate) async fn dropped(&self, entry: &ManifestEntry) -> bool {
+        matches!(self.book.wants(entry).await, Ok(false))
     }
 
     pub(crate) async fn unwanted(&self, entry: &ManifestEntry, progress: &Progress) {
@@ -71,8 +79,9 @@ impl Worker {
         self.copier.forget(entry).await;
     }
 
-    pub(crate) async fn arrived(&self, entry: &ManifestEntry) -> Result<()> {
-        self.book.arrived(entry).await?;
+    /// Writes down that an asset is here, of which the row said `facts` a moment ago.
+    pub(crate) async fn arrived(&self, entry: &ManifestEntry, facts: &EdgeAsset) -> Result<()> {
+        self.book.write(entry, facts).await?;
         self.control.count("assets_mirrored", 1);
         tracing::info!(asset_id = %entry.asset_id, request_id = %entry.request_id, bytes = entry.size, "mirrored");
         Ok(())

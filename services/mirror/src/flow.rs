@@ -41,14 +41,11 @@ impl Flow {
         Some(self.got as f64 / took.as_secs_f64().max(0.001))
     }
 
-    /// Whether the `left` bytes are here sooner than the answer to what is asked now: asked later, the way would be empty
-    /// in between.
+    /// Whether at this speed the `left` bytes are here sooner than the answer to what is asked now: asked later, the way
+    /// would be empty in between.
     #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
-    pub(crate) fn soon_over(&self, left: u64) -> bool {
-        left == 0
-            || self
-                .speed()
-                .is_some_and(|speed| left as f64 <= speed * self.waited.as_secs_f64())
+    pub(crate) fn soon_over(&self, left: u64, speed: Option<f64>) -> bool {
+        left == 0 || speed.is_some_and(|speed| left as f64 <= speed * self.waited.as_secs_f64())
     }
 }
 
@@ -61,11 +58,11 @@ mod tests {
         let now = Instant::now();
         let mut flow = Flow::new(now.checked_sub(Duration::from_secs(1)).unwrap_or(now));
         flow.got(16_000);
-        assert!(flow.speed().is_none() && !flow.soon_over(1) && flow.soon_over(0));
+        assert!(flow.speed().is_none() && !flow.soon_over(1, None) && flow.soon_over(0, None));
         flow.first_at = now.checked_sub(Duration::from_secs(10));
         flow.got(500_000);
         let speed = flow.speed().unwrap();
         assert!((49_000.0..=50_000.0).contains(&speed), "{speed}");
-        assert!(flow.soon_over(45_000) && !flow.soon_over(60_000));
+        assert!(flow.soon_over(45_000, Some(speed)) && !flow.soon_over(60_000, Some(speed)));
     }
 }

@@ -13,6 +13,10 @@ use tokio::sync::Notify;
 /// From so many bytes a second on a link is fat, and very fat.
 const FAT: f64 = 128.0 * 1024.0;
 const VERY_FAT: f64 = 1024.0 * 1024.0;
+/// So many seconds small objects that are asked for at once may take: what is wanted sooner comes behind them.
+const BATCH_SECONDS: u64 = 2;
+/// So many bytes of them are asked for at once as long as the speed is not known; enough to tell it.
+const FIRST: u64 = 128 * 1024;
 /// A depot allows a site eight requests at once, and one of them reads the manifest.
 const REQUESTS: usize = 7;
 /// Copies that go on without a lane.
@@ -27,19 +31,24 @@ pub(crate) struct Width {
     pub(crate) copies: usize,
     /// Small objects asked for at once: a request for many takes its time on a thin link, and is lost by a cut.
     pub(crate) batch: usize,
+    /// Their bytes.
+    pub(crate) bytes: u64,
 }
 
 impl Width {
     /// Of a link with this cap and these bytes a second; `most` lanes.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "a cap above 2^53 bytes a second is fat"
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cap above 2^53 bytes a second is fat, and a rate is an estimate above 0"
     )]
     pub(crate) fn of(most: usize, cap: Option<u64>, rate: Option<f64>) -> Self {
         let thin_cap = cap.is_some_and(|cap| (cap as f64) < FAT);
         let thin = thin_cap || (cap.is_none() && rate.is_none_or(|rate| rate < FAT));
         let lanes = if thin { 1 } else { most };
         let very = cap.is_none_or(|cap| cap as f64 >= VERY_FAT) && rate.is_some_and(|rate| rate >= VERY_FAT);
+        let bytes = rate.map_or(FIRST, |rate| (rate as u64).saturating_mul(BATCH_SECONDS));
         Self {
             lanes,
             copies: (lanes + ENDING).min(REQUESTS).max(lanes),
@@ -48,6 +57,7 @@ impl Width {
                 (false, false) => 512,
                 (false, true) => 4096,
             },
+            bytes: cap.map_or(bytes, |cap| bytes.min(cap.saturating_mul(BATCH_SECONDS))),
         }
     }
 }
@@ -119,6 +129,15 @@ mod tests {
             [128, 512, 4096]
         );
         assert_eq!(batch(Some(500_000), Some(2e6)), 512);
+        let bytes = |cap, rate| Width::of(4, cap, rate).bytes;
+        assert_eq!(
+            [bytes(None, None), bytes(None, Some(8e3)), bytes(None, Some(2e6))],
+            [FIRST, 16_000, 4_000_000]
+        );
+        assert_eq!(
+            [bytes(Some(8_000), None), bytes(Some(8_000), Some(2e6))],
+            [16_000; 2]
+        );
         assert_eq!(Width::of(4, None, Some(1e6)).copies, REQUESTS);
         assert_eq!(Width::of(9, None, Some(1e6)).copies, 9);
     }

@@ -28,7 +28,7 @@ struct Figures {
     /// Whether any have come since the measuring began.
     came: bool,
     rate: Option<f64>,
-    /// Verified chunks and finished entries: tells whether there was any progress at all.
+    /// Pieces that came and were kept, and finished entries: tells whether there was any progress at all.
     steps: u64,
 }
 
@@ -176,9 +176,9 @@ impl Portion<'_> {
         self.progress.show(&figures);
     }
 
-    /// A chunk was verified and kept.
-    pub(crate) fn add(&mut self, bytes: u64) {
-        self.had(bytes);
+    /// Bytes came and were kept, and so many are verified now.
+    pub(crate) fn add(&mut self, verified: u64) {
+        self.had(verified);
         self.steps += 1;
         self.progress.figures().steps += 1;
     }

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use crate::batch::Outcome;
+use crate::batch::{Outcome, small};
 use crate::command::{Command, LISTED, Work};
 use crate::depot::Depot;
 use crate::error::{Concerns, Error, Result};
@@ -95,10 +95,11 @@ impl Worker {
             let budget = door.budget().await?;
             cap = budget.cap.into_iter().chain(cap).min();
         }
-        let depot = match command.depot.take() {
+        let mut depot = match command.depot.take() {
             Some(depot) => depot,
             None => Depot::open(&self.settings)?,
         };
+        depot.cap = cap;
         if self.copier.room.limited() {
             let usage = self.copier.volume.usage().await;
             let usage = usage.map_err(|source| Error::Volume { source })?;
@@ -135,7 +136,8 @@ impl Worker {
             let rate = progress.rate().into_iter().chain(depot.speed()).reduce(f64::max);
             let width = Width::of(self.settings.parallel, cap, rate);
             while lanes.taken() < width.lanes && standing.copies < width.copies && !halt.is_cancelled() {
-                let Some(work) = command.queue.take(width.batch) else {
+                let together = |entry: &ManifestEntry| small(entry) && !self.copier.begun(&entry.hash);
+                let Some(work) = command.queue.take(width.batch, width.bytes, together) else {
                     break;
                 };
                 standing.copies += 1;

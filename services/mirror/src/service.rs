@@ -68,6 +68,7 @@ impl Service for Mirror {
                 room: Room::new(settings.quota.map(ByteSize::bytes)),
                 kin: OnceCell::new(),
                 unfinished: Mutex::default(),
+                begun: Mutex::default(),
             },
             door: settings.door.map(Door::at),
             settings,

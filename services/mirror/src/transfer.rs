@@ -1,6 +1,6 @@
 //! One object, from the depot into the volume.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::chassis::Stop;
@@ -40,6 +40,8 @@ pub(crate) struct Copier {
     /// What is here, to find chunks that need not be sent; read when it is needed first.
     pub(crate) kin: OnceCell<RwLock<Kin>>,
     pub(crate) unfinished: Mutex<HashMap<Hash, Partial>>,
+    /// What was begun and is not whole. Of these also an object of one chunk is asked for by itself.
+    pub(crate) begun: Mutex<HashSet<Hash>>,
 }
 
 impl Copier {
@@ -65,8 +67,36 @@ impl Copier {
             }
             place.fill();
         }
+        self.begun_ones().remove(&entry.hash);
         portion.keep();
         Ok(())
+    }
+
+    /// Keeps what came of an object of one chunk when an answer for many ended in the middle of it. It is begun also when
+    /// nothing came: asked for by itself it goes on at the very byte, and shows whether every answer breaks off at it.
+    pub(crate) async fn begin(&self, entry: &ManifestEntry, bytes: &[u8], progress: &Progress) {
+        self.begun_ones().insert(entry.hash.clone());
+        let Some(chunks) = Chunks::single(&entry.hash).filter(|_| !bytes.is_empty()) else {
+            return;
+        };
+        progress.received(bytes.len());
+        let begin = async {
+            let mut partial = self.volume.partial(&entry.hash, entry.size, chunks).await?;
+            // An earlier process may have left as much, or more.
+            let here = usize::try_from(partial.missing().start).unwrap_or(usize::MAX);
+            partial.take(bytes.get(here..).unwrap_or_default()).await?;
+            progress.portion().add(0);
+            self.put_aside(&entry.hash, partial).await;
+            Ok::<_, volume::Error>(())
+        };
+        if let Err(error) = begin.await {
+            tracing::debug!(hash = %entry.hash, %error, "the beginning of an object is lost");
+        }
+    }
+
+    /// Whether the object goes on with what is here of it.
+    pub(crate) fn begun(&self, hash: &Hash) -> bool {
+        self.begun_ones().contains(hash)
     }
 
     /// Tries whether the volume takes bytes, with none of the depot's; nothing of it stays.
@@ -80,6 +110,7 @@ impl Copier {
     /// Forgets what is here of an object that is not wanted; at worst it lies in staging until it is.
     pub(crate) async fn forget(&self, entry: &ManifestEntry) {
         drop(self.unfinished().remove(&entry.hash));
+        self.begun_ones().remove(&entry.hash);
         if let Err(error) = self.volume.forget(&entry.hash).await {
             tracing::debug!(hash = %entry.hash, %error, "partial copy stays");
         }
@@ -97,6 +128,19 @@ impl Copier {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn begun_ones(&self) -> MutexGuard<'_, HashSet<Hash>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a copy open until it goes on, if not too many are; else on the disk.
+    async fn put_aside(&self, hash: &Hash, partial: Partial) {
+        if self.unfinished().len() < UNFINISHED {
+            self.unfinished().insert(hash.clone(), partial);
+        } else {
+            keep(hash, partial).await;
+        }
+    }
+
     async fn copy(
         &self,
         way: Way<'_>,
@@ -112,11 +156,12 @@ impl Copier {
         portion.had(partial.verified());
         let filled = self.fill(way, entry, &mut partial, progress, portion).await;
         if let Err(error) = filled {
-            let again = matches!(error, Error::Cut { .. } | Error::Away { .. } | Error::Busy { .. });
-            if again && self.unfinished().len() < UNFINISHED {
-                self.unfinished().insert(entry.hash.clone(), partial);
-            } else {
-                keep(&entry.hash, partial).await;
+            self.begun_ones().insert(entry.hash.clone());
+            match error {
+                Error::Cut { .. } | Error::Away { .. } | Error::Busy { .. } => {
+                    self.put_aside(&entry.hash, partial).await;
+                }
+                _ => keep(&entry.hash, partial).await,
             }
             return Err(error);
         }
@@ -192,9 +237,7 @@ impl Copier {
                     // What an earlier process left of a chunk was not right; it is asked for again.
                     break;
                 };
-                if verified > 0 {
-                    portion.add(verified);
-                }
+                portion.add(verified);
                 stop.run_until_cancelled(self.pace.pay(bytes.len()))
                     .await
                     .ok_or(Error::Stopped)?;
@@ -236,7 +279,7 @@ impl Copier {
     }
 
     /// Tells the trouble of one asset from that of all: when the depot refused an asset, or broke off before a single
-    /// chunk of it, but else is there for this site, it is the asset's.
+    /// byte of it, but else is there for this site, it is the asset's.
     async fn whose(&self, error: Error, depot: &Depot, moved: bool, stop: &Stop) -> Error {
         let probe = async {
             stop.run_until_cancelled(depot.probe())

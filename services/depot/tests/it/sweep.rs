@@ -1,10 +1,11 @@
 //! What the core frees, and what it keeps.
 
+use common::broker::Outgoing;
 use common::chassis::{Span, now_ms};
-use common::schemas::AssetId;
+use common::schemas::{self, Asset, AssetId, AssetState, topic};
 use common::table::{Value, Write};
 use common::volume::{ManifestEntry, Stored};
-use testkit::eventually;
+use testkit::{announced, eventually};
 
 use crate::rig::{LIMIT, Rig, site};
 
@@ -47,11 +48,7 @@ async fn what_is_over_is_freed_unless_somebody_may_still_fetch_it() {
     let cut_off = rig.open("edge-2", 5, &objects[2], None).await;
     rig.revoke("edge-2", "sold").await;
 
-    eventually(LIMIT, || async {
-        let left = rig.volume.stat(&objects[2].hash).await.unwrap();
-        left.map_or(Ok(()), |size| Err(format!("{size} bytes are left")))
-    })
-    .await;
+    freed(&rig, &objects[2]).await;
     for (number, object) in objects.iter().enumerate().filter(|(number, _)| *number != 2) {
         assert!(
             rig.volume.stat(&object.hash).await.unwrap().is_some(),
@@ -66,6 +63,48 @@ async fn what_is_over_is_freed_unless_somebody_may_still_fetch_it() {
     };
     assert!(entry("edge-1", &kept).await.is_some());
     assert!(entry("edge-1", &expired).await.is_none() && entry("edge-2", &cut_off).await.is_none());
+    rig.stop().await;
+}
+
+async fn freed(rig: &Rig, stored: &Stored) {
+    eventually(LIMIT, || async {
+        let left = rig.volume.stat(&stored.hash).await.unwrap();
+        left.map_or(Ok(()), |size| Err(format!("{size} bytes are left")))
+    })
+    .await;
+}
+
+/// What `asset-pipeline` says of an asset that has these bytes.
+async fn say(rig: &Rig, number: u32, state: AssetState, stored: &Stored) {
+    let asset = Asset {
+        state,
+        hash: Some(stored.hash.clone()),
+        ..announced(number, "http://127.0.0.1/again.png")
+    };
+    let key = asset.asset_id.as_str();
+    let record = Outgoing::new(topic::ASSET_PIPELINE, key, schemas::encode(&asset).unwrap());
+    rig.broker.producer().unwrap().send(record).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_asset_has_that_is_not_broadcast_yet_is_kept() {
+    let rig = Rig::with(|settings| settings.sweep = Span::millis(100)).await;
+    let again = rig.store(&[1; 100_000]).await;
+    say(&rig, 1, AssetState::Downloaded, &again).await;
+    say(&rig, 1, AssetState::Announced, &again).await;
+    publish(&rig, "withdrawn", &again, true).await;
+    // What is stored and over only when the other has gone has seen two more sweeps.
+    for number in 2..4 {
+        let over = rig.store(&[number; 100_000]).await;
+        say(&rig, number.into(), AssetState::Broadcast, &over).await;
+        publish(&rig, &format!("entry-{number}"), &over, true).await;
+        freed(&rig, &over).await;
+    }
+    assert!(rig.volume.stat(&again.hash).await.unwrap().is_some());
+
+    // Taken back before it was ever broadcast.
+    say(&rig, 1, AssetState::Withdrawn, &again).await;
+    freed(&rig, &again).await;
     rig.stop().await;
 }
 

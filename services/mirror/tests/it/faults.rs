@@ -48,6 +48,26 @@ async fn damaged_bytes_are_refused_and_the_others_arrive() {
 }
 
 #[tokio::test]
+async fn a_small_object_at_which_every_answer_ends_holds_up_nobody() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    let mut entries = Vec::new();
+    for number in 1..=5 {
+        entries.push(sites.offer(number, &bytes(5_000, number)).await);
+    }
+    entries.sort_by(|one, other| one.request_id.cmp(&other.request_id));
+    // The depot cannot read it, and ends its answer there.
+    std::fs::write(sites.core_object(&entries[1].hash), b"torn").unwrap();
+    sites.start();
+    let status = sites.command().await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains(entries[1].asset_id.as_str()), "{error}");
+    assert_eq!(status.counters["assets_mirrored"], 4);
+    assert_eq!(status.counters["tries_failed"], 3);
+    sites.stop().await;
+}
+
+#[tokio::test]
 async fn an_asset_without_an_entry_of_its_own_is_refused_by_name() {
     let mut sites = Sites::new().await;
     sites.open_depot();

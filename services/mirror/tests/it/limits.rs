@@ -3,8 +3,9 @@
 use common::budget::door::{Door, Settings as DoorSettings};
 use common::budget::{Budget, Class, Settings as BudgetSettings};
 use common::chassis::{ByteSize, now_ms};
-use common::schemas::{Desired, ServiceState};
+use common::schemas::{AssetReceipt, Desired, ServiceState, topic};
 use common::table::{Value, Write};
+use common::volume::ManifestEntry;
 use mirror::Evict;
 use testkit::{asset_id, eventually};
 
@@ -148,14 +149,7 @@ async fn an_asset_that_is_taken_back_while_it_comes_stops_coming() {
         }
     })
     .await;
-    let id = asset_id(1);
-    let row = Write::to("assets")
-        .set("bucket", id.bucket())
-        .set("asset_id", id.as_str())
-        .set("attempt", 1)
-        .set("requesting_at", Value::timestamp(1000))
-        .set("cancelled_at", Value::timestamp(now_ms()));
-    sites.table.upsert(row).await.unwrap();
+    cancel(&sites, &entries[0]).await;
     eventually(LIMIT, || async {
         let staged = sites.staged(&entries[0].hash);
         if staged == 0 {
@@ -170,6 +164,76 @@ async fn an_asset_that_is_taken_back_while_it_comes_stops_coming() {
     assert_eq!(sites.mirrored(&entries[0]).await, None);
     assert_eq!(sites.mirrored(&entries[1]).await, Some(other));
     assert_eq!(status.gauges["bytes_total"], 100_000.0);
+    assert_eq!(status.last_error, None);
+    sites.stop().await;
+}
+
+/// Three small assets in one answer, which is held up in the middle of the second.
+async fn in_mid_batch() -> (Sites, Vec<ManifestEntry>) {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    let mut entries = Vec::new();
+    for number in 1..=3 {
+        entries.push(sites.offer(number, &bytes(40_000, number)).await);
+    }
+    entries.sort_by(|one, other| one.request_id.cmp(&other.request_id));
+    sites.start();
+    sites.paused().await;
+    sites.proxy.set(Fault::Hold(70_000));
+    sites.tell(Desired::Running).await;
+    sites
+        .status("the first is here", |status| {
+            status.counters.get("assets_mirrored") == Some(&1)
+        })
+        .await;
+    (sites, entries)
+}
+
+async fn cancel(sites: &Sites, entry: &ManifestEntry) {
+    let row = Write::to("assets")
+        .set("bucket", entry.asset_id.bucket())
+        .set("asset_id", entry.asset_id.as_str())
+        .set("attempt", 1)
+        .set("requesting_at", Value::timestamp(1000))
+        .set("cancelled_at", Value::timestamp(now_ms()));
+    sites.table.upsert(row).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_taken_back_among_others_is_not_kept_when_it_comes() {
+    let (mut sites, entries) = in_mid_batch().await;
+    cancel(&sites, &entries[1]).await;
+    sites.proxy.set(Fault::None);
+    let status = sites.paused().await;
+    assert_eq!(status.counters["assets_mirrored"], 2);
+    assert_eq!(status.gauges["bytes_total"], 80_000.0);
+    assert_eq!(sites.mirrored(&entries[1]).await, None);
+    assert!(sites.mirrored(&entries[2]).await.is_some());
+    let row = sites.row(&entries[1].asset_id).await.unwrap();
+    assert_eq!(row.timestamp("mirrored_at"), None);
+    let receipts = sites.records::<AssetReceipt>(topic::ASSET_RECEIPT).await;
+    assert!(
+        receipts
+            .iter()
+            .all(|receipt| receipt.request_id != entries[1].request_id)
+    );
+    sites.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_ends_when_nothing_of_its_rest_is_wanted() {
+    let (mut sites, entries) = in_mid_batch().await;
+    cancel(&sites, &entries[1]).await;
+    cancel(&sites, &entries[2]).await;
+    // Nothing more comes, so it is not what comes that tells.
+    sites
+        .status("without the two", |status| {
+            status.gauges["bytes_total"] == 40_000.0
+        })
+        .await;
+    sites.proxy.set(Fault::None);
+    let status = sites.paused().await;
+    assert_eq!(status.counters["assets_mirrored"], 1);
     assert_eq!(status.last_error, None);
     sites.stop().await;
 }
@@ -275,9 +339,7 @@ async fn what_the_team_wants_first_goes_before_what_is_on_its_way() {
     sites.table.upsert(row).await.unwrap();
     let status = sites.paused().await;
     assert_eq!(status.counters["bytes_received"], 1_100_000, "nothing came twice");
-    let receipts = sites
-        .records::<common::schemas::AssetReceipt>(common::schemas::topic::ASSET_RECEIPT)
-        .await;
+    let receipts = sites.records::<AssetReceipt>(topic::ASSET_RECEIPT).await;
     let mut arrived: Vec<_> = receipts
         .iter()
         .map(|receipt| (receipt.mirrored_at, &receipt.request_id))
@@ -285,6 +347,52 @@ async fn what_the_team_wants_first_goes_before_what_is_on_its_way() {
     arrived.sort();
     let order: Vec<_> = arrived.into_iter().map(|(_, request_id)| request_id).collect();
     assert_eq!(order, [2, 0, 1].map(|number| &entries[number].request_id));
+    sites.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_team_wants_first_does_not_wait_for_all_small_ones() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    sites.settings.bytes_per_second = Some(ByteSize(100_000));
+    let mut entries = Vec::new();
+    for number in 1..=40 {
+        entries.push(sites.offer(number, &bytes(60_000, number)).await);
+    }
+    entries.sort_by(|one, other| one.request_id.cmp(&other.request_id));
+    let last = entries.pop().unwrap();
+    sites.start();
+    sites.paused().await;
+    sites.tell(Desired::Running).await;
+    eventually(LIMIT, || async {
+        let here = sites.mirrored(&entries[0]).await;
+        here.map(drop).ok_or_else(|| "the first is not here".to_owned())
+    })
+    .await;
+    let row = Write::to("mirror_orders")
+        .set("realm", "edge")
+        .set("asset_id", last.asset_id.as_str())
+        .set("priority", 1);
+    sites.table.upsert(row).await.unwrap();
+    let said_at = now_ms();
+    let (last_at, receipts) = eventually(LIMIT, || async {
+        let receipts = sites.records::<AssetReceipt>(topic::ASSET_RECEIPT).await;
+        let its = receipts
+            .iter()
+            .find(|receipt| receipt.request_id == last.request_id);
+        let last_at = its.map(|receipt| receipt.mirrored_at);
+        last_at
+            .map(|last_at| (last_at, receipts))
+            .ok_or_else(|| "not here".to_owned())
+    })
+    .await;
+    let between = said_at..last_at;
+    let before = receipts
+        .iter()
+        .filter(|receipt| between.contains(&receipt.mirrored_at))
+        .count();
+    // Four are two seconds: some on their way, and as many until the word was heard.
+    assert!(before <= 16, "{before} came before it");
     sites.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use common::chassis::ByteSize;
 use common::schemas::{Desired, ServiceState};
 use common::volume::ManifestEntry;
-use testkit::eventually;
+use testkit::{asset_id, eventually};
 
 use crate::proxy::Fault;
 use crate::site::{LIMIT, Sites, bytes};
@@ -82,6 +82,83 @@ async fn on_a_fat_line_several_copies_come_at_once() {
         })
         .await;
     }
+    sites.stop().await;
+}
+
+/// What one small object costs on a line that is cut each time so many bytes have come: it arrives, and no byte of it comes
+/// twice.
+async fn cut_each(bytes_each: u64) {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    // What is taken for the asset's own trouble is given up at once.
+    sites.settings.tries = 1;
+    let content = bytes(60_000, 1);
+    let entry = sites.offer(1, &content).await;
+    sites.proxy.set(Fault::Cuts(bytes_each));
+    sites.start();
+    let status = sites.command().await;
+    assert_eq!(
+        status.last_error,
+        None,
+        "{} connections",
+        sites.proxy.connections()
+    );
+    assert!(sites.mirrored(&entry).await == Some(content));
+    assert_eq!(
+        status.counters["bytes_received"], 60_000,
+        "it goes on at the very byte"
+    );
+    sites.stop().await;
+}
+
+#[tokio::test]
+async fn a_small_object_arrives_over_a_line_that_is_cut_before_it_is_whole() {
+    cut_each(40_000).await;
+}
+
+#[tokio::test]
+async fn a_small_object_arrives_over_a_line_that_is_cut_again_and_again_within_it() {
+    cut_each(28_000).await;
+}
+
+#[tokio::test]
+async fn a_small_object_goes_on_at_its_byte_when_it_was_stopped() {
+    let mut sites = Sites::new().await;
+    sites.open_depot();
+    let mut entries = [sites.entry(1, b""), sites.entry(2, b"")];
+    entries.sort_by(|one, other| one.request_id.cmp(&other.request_id));
+    let [first, second] = entries.map(|entry| if entry.asset_id == asset_id(1) { 1 } else { 2 });
+    sites.offer(first, &bytes(20_000, first)).await;
+    let entry = sites.offer(second, &bytes(60_000, second)).await;
+    sites.start();
+    sites.paused().await;
+    sites.proxy.set(Fault::Hold(60_000));
+    sites.tell(Desired::Running).await;
+    // TLS carries 16 KiB at once, so the beginning of the second is here too.
+    sites
+        .status("the first is here", |status| {
+            status.counters.get("assets_mirrored") == Some(&1)
+        })
+        .await;
+    sites.tell(Desired::Paused).await;
+    eventually(LIMIT, || async {
+        match sites.staged(&entry.hash) {
+            0 => Err("nothing is kept"),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    sites.proxy.set(Fault::None);
+    sites.command().await;
+    // The entry of the first is still open.
+    let status = sites.status("the second is here", |status| {
+        status.counters.get("assets_mirrored") == Some(&3)
+    });
+    assert_eq!(
+        status.await.counters["bytes_received"],
+        80_000,
+        "nothing came twice"
+    );
     sites.stop().await;
 }
 

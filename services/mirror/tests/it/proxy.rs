@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     None,
     /// The connection breaks, once.
     Cut(u64),
+    /// The connection breaks each time so many more have come.
+    Cuts(u64),
     /// Nothing more comes, until the fault is taken away.
     Hold(u64),
 }
@@ -84,6 +86,13 @@ async fn carry(near: TcpStream, far: TcpStream, fault: watch::Sender<Fault>, dow
             match now {
                 Fault::Cut(after) if total > after => {
                     fault.send_replace(Fault::None);
+                    return;
+                }
+                Fault::Cuts(each) if total / each > (total - read as u64) / each => {
+                    // What lies behind the cut has not come.
+                    down.fetch_sub(total % each, Ordering::SeqCst);
+                    let rest = usize::try_from(total % each).unwrap();
+                    drop(near_out.write_all(&buffer[..read.saturating_sub(rest)]).await);
                     return;
                 }
                 Fault::Hold(after) if total > after => {

@@ -2,33 +2,49 @@
 //!
 //! It is an HTTP proxy on loopback that knows two requests. `CONNECT host:port`, with the class in the header
 //! `fieldline-class` (`assets` without it), is answered when the connection stands, and from then on carries bytes both
-//! ways; only addresses that were allowed can be reached: 403 for others, 503 with the reason while the class is held, 502
-//! when the other side cannot be reached. `GET /budget` answers with the budget's [`Status`](crate::Status) as JSON.
+//! ways; only addresses that were allowed can be reached: 403 for others, 503 with the reason while the class is held or too
+//! many connections stand, 502 when the other side cannot be reached. `GET /budget` answers with the budget's
+//! [`Status`](crate::Status) as JSON, however many connections stand.
+//!
+//! A connection may be silent as long as both sides keep it. When one of them has gone, or has no more to say, the other
+//! direction goes on only while bytes move: whoever gave up because the line is dead must not have his place taken until the
+//! system notices.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
+use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::budget::Budget;
 use crate::class::Class;
 use crate::error::{Error, Result};
+use crate::shaped::Shaped;
 
 /// The header that names the class.
 pub const CLASS_HEADER: &str = "fieldline-class";
 
-/// Connections through the door at once; more wait outside.
+/// Connections through the door at once.
 const CONNECTIONS: usize = 64;
+/// Requests that are read and answered at once; more wait outside.
+const REQUESTS: usize = 64;
 const HEAD_BYTES: usize = 4096;
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How much of a connection is in hand in each direction.
 const IN_HAND: usize = 16 * 1024;
+/// How often it is looked whether a peer has gone whose bytes cannot be read now, for the far side takes none.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long nothing may move when one side has gone.
+const GONE: Duration = Duration::from_secs(5);
 
 /// Where the door is, and where it leads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,83 +124,193 @@ impl Door {
     /// Lets connections through until the future is dropped; then all of them are cut.
     pub async fn run(self) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let requests = Arc::new(Semaphore::new(REQUESTS));
         let allow: Arc<[String]> = self.allow.into();
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let Ok(request) = Arc::clone(&requests).acquire_owned().await else {
                 return;
             };
             match self.listener.accept().await {
                 Ok((near, _)) => {
                     let (budget, allow) = (self.budget.clone(), Arc::clone(&allow));
+                    let places = Arc::clone(&places);
                     connections.spawn(async move {
-                        if let Err(error) = serve(near, &budget, &allow).await {
+                        let served = async {
+                            let asked = timeout(HEAD_TIME, ask(near, &budget, &allow, &places)).await;
+                            drop(request);
+                            match asked {
+                                Ok(Ok(Some(wish))) => wish.serve(&budget).await,
+                                Ok(Err(error)) => Err(error),
+                                Ok(Ok(None)) | Err(_) => Ok(()),
+                            }
+                        };
+                        if let Err(error) = served.await {
                             tracing::debug!(%error, "a connection through the door ended");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections at the door");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    sleep(Duration::from_millis(200)).await;
                 }
             }
         }
     }
 }
 
-async fn serve(mut near: TcpStream, budget: &Budget, allow: &[String]) -> std::io::Result<()> {
+/// A connection that may go through.
+struct Wish {
+    near: TcpStream,
+    address: String,
+    class: Class,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Reads a request and answers it; what it wants when that is a connection.
+async fn ask(
+    mut near: TcpStream,
+    budget: &Budget,
+    allow: &[String],
+    places: &Arc<Semaphore>,
+) -> io::Result<Option<Wish>> {
     near.set_nodelay(true)?;
-    let Ok(head) = timeout(HEAD_TIME, head(&mut near)).await else {
-        return Ok(());
-    };
-    let request = Request::parse(&head?);
-    let (address, class) = match request {
-        Request::Connect { address, class } => (address, class),
+    let (status, kind, body) = match Request::parse(&head(&mut near).await?) {
+        Request::Connect { address, .. } if !allow.contains(&address) => {
+            let why = format!("{address} is not reached through this door");
+            ("403 Forbidden", "text/plain", why)
+        }
+        Request::Connect { address, class } => {
+            match (budget.admits(class), Arc::clone(places).try_acquire_owned()) {
+                (Ok(()), Ok(place)) => {
+                    return Ok(Some(Wish {
+                        near,
+                        address,
+                        class,
+                        _place: place,
+                    }));
+                }
+                (Err(hold), _) => ("503 Service Unavailable", "text/plain", hold.to_string()),
+                (Ok(()), Err(_)) => {
+                    let why = format!(
+                        "{CONNECTIONS} connections stand through this door, which is all it has room for"
+                    );
+                    ("503 Service Unavailable", "text/plain", why)
+                }
+            }
+        }
         Request::Budget => {
             let status = serde_json::to_string(&budget.status()).unwrap_or_default();
-            return answer(&mut near, "200 OK", "application/json", &status).await;
+            ("200 OK", "application/json", status)
         }
-        Request::Wrong(why) => return answer(&mut near, "400 Bad Request", "text/plain", &why).await,
+        Request::Wrong(why) => ("400 Bad Request", "text/plain", why),
     };
-    if !allow.contains(&address) {
-        let why = format!("{address} is not reached through this door");
-        return answer(&mut near, "403 Forbidden", "text/plain", &why).await;
+    answer(&mut near, status, kind, &body).await?;
+    Ok(None)
+}
+
+impl Wish {
+    async fn serve(mut self, budget: &Budget) -> io::Result<()> {
+        let mut far = match budget.connect(&*self.address, self.class).await {
+            Ok(far) => far,
+            Err(error) => {
+                let why = format!("cannot reach {}: {error}", self.address);
+                return answer(&mut self.near, "502 Bad Gateway", "text/plain", &why).await;
+            }
+        };
+        self.near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+        carry(&mut self.near, &mut far).await
     }
-    if let Err(hold) = budget.admits(class) {
-        return answer(
-            &mut near,
-            "503 Service Unavailable",
-            "text/plain",
-            &hold.to_string(),
-        )
-        .await;
-    }
-    let mut far = match budget.connect(&*address, class).await {
-        Ok(far) => far,
-        Err(error) => {
-            let why = format!("cannot reach {address}: {error}");
-            return answer(&mut near, "502 Bad Gateway", "text/plain", &why).await;
+}
+
+/// Carries bytes both ways until both sides have ended, or one has and nothing moves any more.
+async fn carry(near: &mut TcpStream, far: &mut Shaped<TcpStream>) -> io::Result<()> {
+    let (moved, ended) = (AtomicU64::new(0), Notify::new());
+    let (mut from_near, mut to_near) = near.split();
+    let (mut from_far, mut to_far) = tokio::io::split(far);
+    let up = async {
+        let mut part = vec![0; IN_HAND];
+        loop {
+            let read = from_near.read(&mut part).await?;
+            if read == 0 {
+                break;
+            }
+            let mut put = pin!(put(&part[..read], &mut to_far, &moved));
+            tokio::select! {
+                done = &mut put => done?,
+                // The line takes nothing, and so its end would not be read either.
+                () = gone(&from_near) => {
+                    ended.notify_one();
+                    put.await?;
+                }
+            }
+        }
+        ended.notify_one();
+        to_far.shutdown().await
+    };
+    let down = async {
+        let mut part = vec![0; IN_HAND];
+        loop {
+            let read = from_far.read(&mut part).await?;
+            if read == 0 {
+                break;
+            }
+            put(&part[..read], &mut to_near, &moved).await?;
+        }
+        ended.notify_one();
+        to_near.shutdown().await
+    };
+    let over = async {
+        ended.notified().await;
+        let mut before = None;
+        while before != Some(moved.load(Ordering::Relaxed)) {
+            before = Some(moved.load(Ordering::Relaxed));
+            sleep(GONE).await;
         }
     };
-    near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    copy_bidirectional_with_sizes(&mut near, &mut far, IN_HAND, IN_HAND)
-        .await
-        .map(drop)
+    tokio::select! {
+        both = async { tokio::try_join!(up, down) } => both.map(drop),
+        () = over => Ok(()),
+    }
+}
+
+/// Writes all, and counts it.
+async fn put(mut bytes: &[u8], to: &mut (impl AsyncWrite + Unpin), moved: &AtomicU64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = to.write(bytes).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        moved.fetch_add(written as u64, Ordering::Relaxed);
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Waits until a peer has no more to say, whether or not what it said before is read.
+async fn gone(peer: &ReadHalf<'_>) {
+    let more = async || {
+        peer.ready(Interest::READABLE)
+            .await
+            .map(|ready| !ready.is_read_closed())
+    };
+    while more().await.unwrap_or_default() {
+        sleep(LOOK).await;
+    }
 }
 
 /// The head of a request, and nothing of what is behind it: a peer waits for the answer.
-async fn head(near: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn head(near: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(256);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == HEAD_BYTES {
-            return Err(std::io::Error::other("the request is too long"));
+            return Err(io::Error::other("the request is too long"));
         }
         let mut part = [0; 512];
         let read = near.read(&mut part).await?;
         if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let room = read.min(HEAD_BYTES - head.len());
         head.extend_from_slice(&part[..room]);
@@ -192,7 +318,7 @@ async fn head(near: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-async fn answer(near: &mut TcpStream, status: &str, kind: &str, body: &str) -> std::io::Result<()> {
+async fn answer(near: &mut TcpStream, status: &str, kind: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let text = format!(
         "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"

@@ -53,7 +53,8 @@ pub(crate) fn waits(live: &Checkpoint, backlog: Option<&Checkpoint>) -> i64 {
     count(&left(&live.backlog, done_until(live, backlog)))
 }
 
-fn count(spans: &[OffsetSpan]) -> i64 {
+/// How many offsets there are in spans.
+pub(crate) fn count(spans: &[OffsetSpan]) -> i64 {
     spans.iter().map(|span| span.until - span.from).sum()
 }
 

@@ -220,6 +220,7 @@ impl Batches {
                     .iter()
                     .map(|done| checkpoint::record(&carrier.checkpoints, done));
                 self.note(carrier, records.collect()).await?;
+                done.iter().for_each(|done| carrier.report.was(done));
                 if progress.is_empty() {
                     self.report(carrier, progress, limits);
                     return Ok(if missing { Ended::LookAgain } else { Ended::Nothing });

@@ -2,12 +2,15 @@
 //!
 //! Carriers say how many records wait while they are at work. What goes up waits at this site, so how much that is can be
 //! told without the core, from where the carriers were last: that counts as soon as no carrier has spoken for a while.
+//! Which spans wait as backlogs, live carriers say; how far these are done, those that carry backlogs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use common::schemas::{Checkpoint, OffsetSpan};
 use tokio::time::Instant;
 
+use crate::backlog;
 use crate::report::Place;
 use crate::routes::Direction;
 
@@ -22,8 +25,40 @@ const LONGEST_S: f64 = 365.0 * 24.0 * 3600.0;
 /// How often it is noted where a carrier is.
 const NOTED: Duration = Duration::from_secs(1);
 
-/// Where carriers are: the next offset of `route/topic/partition`.
+/// Where carriers are: the next offset of `route/topic/partition`. Where there is a backlog of that, its oldest offset stands under
+/// `route.backlog/topic/partition`, and how many records it has under [`count_key`] of that.
 pub(crate) type Reached = BTreeMap<String, i64>;
+
+/// Where it stands how many records a backlog has.
+pub(crate) fn count_key(backlog: &str) -> String {
+    format!("{backlog}/records")
+}
+
+/// The backlog of a key; none of what is a backlog itself.
+fn backlog_of(key: &str) -> Option<String> {
+    let (route, place) = key.split_once('/')?;
+    (!route.ends_with(".backlog")).then(|| format!("{route}.backlog/{place}"))
+}
+
+/// Where a carrier is in a partition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct At {
+    /// Which incarnation of the topic that is.
+    epoch: String,
+    next: i64,
+    /// What lies before and waits as a backlog, or did when the carrier began.
+    behind: Vec<OffsetSpan>,
+}
+
+impl From<&Checkpoint> for At {
+    fn from(checkpoint: &Checkpoint) -> Self {
+        Self {
+            epoch: checkpoint.source_epoch.clone(),
+            next: checkpoint.next_offset,
+            behind: checkpoint.backlog.clone(),
+        }
+    }
+}
 
 /// How far a route is behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -123,9 +158,11 @@ struct Carried {
 pub(crate) struct Routes {
     said: BTreeMap<Place, Said>,
     carried: BTreeMap<String, Carried>,
-    reached: BTreeMap<Place, (Instant, Reached)>,
-    /// Where carriers were before this process, or before the lease was lost.
-    earlier: Reached,
+    reached: BTreeMap<Place, (Instant, BTreeMap<String, At>)>,
+    /// Where carriers were in what they carry no more, or before the lease was lost.
+    earlier: BTreeMap<String, At>,
+    /// Where they were before this process.
+    noted: Reached,
     here: BTreeMap<String, Here>,
     paces: BTreeMap<String, Pace>,
 }
@@ -133,14 +170,15 @@ pub(crate) struct Routes {
 impl Routes {
     /// Forgets what carriers said; where they were is kept.
     pub(crate) fn clear(&mut self) {
-        self.earlier = self.everywhere();
+        for (_, reached) in std::mem::take(&mut self.reached).into_values() {
+            self.earlier.extend(reached);
+        }
         self.said.clear();
-        self.reached.clear();
     }
 
     /// Takes what an earlier process knew.
-    pub(crate) fn remember(&mut self, earlier: Reached) {
-        self.earlier = earlier;
+    pub(crate) fn remember(&mut self, noted: Reached) {
+        self.noted = noted;
     }
 
     /// A carrier says how many records of its routes wait.
@@ -167,7 +205,7 @@ impl Routes {
     }
 
     /// Notes where a carrier is. Where it was in what it carries no more, as of a route that was paused, is kept.
-    pub(crate) fn reach(&mut self, place: Place, reached: Reached, now: Instant) {
+    pub(crate) fn reach(&mut self, place: Place, reached: BTreeMap<String, At>, now: Instant) {
         let before = self.reached.insert(place, (now, reached));
         let (Some((_, before)), Some((_, reached))) = (before, self.reached.get(&place)) else {
             return;
@@ -176,22 +214,39 @@ impl Routes {
         self.earlier.extend(left);
     }
 
+    /// Notes where the carrier of a partition was when it left it, or is said to have.
+    pub(crate) fn left(&mut self, key: String, at: At) {
+        for (_, reached) in self.reached.values_mut() {
+            reached.remove(&key);
+        }
+        self.earlier.insert(key, at);
+    }
+
     /// Where all carriers are, or were last.
     pub(crate) fn everywhere(&self) -> Reached {
-        let mut all = Reached::new();
-        for (_, reached) in self.reached.values() {
-            all.extend(reached.iter().map(|(key, next)| (key.clone(), *next)));
+        let mut known: BTreeMap<&str, &At> = BTreeMap::new();
+        let reached = self.reached.values().map(|(_, reached)| reached);
+        for (key, at) in [&self.earlier].into_iter().chain(reached).flatten() {
+            known.insert(key, at);
         }
-        // A backlog that is not known any more beside its route that is: it is done.
-        let done = |key: &str| {
-            let route = key.split_once('/').map_or(key, |(route, _)| route);
-            let live = route.strip_suffix(".backlog");
-            live.is_some_and(|live| all.contains_key(&key.replacen(route, live, 1)))
-        };
-        let earlier = self.earlier.iter().filter(|(key, _)| !done(key));
-        let earlier: Vec<_> = earlier.map(|(key, next)| (key.clone(), *next)).collect();
-        for (key, next) in earlier {
-            all.entry(key).or_insert(next);
+        let mut all = self.noted.clone();
+        for (key, at) in &known {
+            let Some(backlog) = backlog_of(key) else { continue };
+            all.insert((*key).to_owned(), at.next);
+            // Of offsets of another incarnation nothing is done.
+            let done = known.get(&*backlog).filter(|done| done.epoch == at.epoch);
+            let waits = backlog::left(&at.behind, done.map_or(i64::MIN, |done| done.next));
+            let count = count_key(&backlog);
+            match waits.first() {
+                Some(first) => {
+                    all.insert(count, backlog::count(&waits));
+                    all.insert(backlog, first.from);
+                }
+                None => {
+                    all.remove(&count);
+                    all.remove(&backlog);
+                }
+            }
         }
         all
     }
@@ -235,8 +290,8 @@ impl Routes {
         let carried = self.carried.get(route).copied().unwrap_or_default();
         newest = newest.max(carried.newest);
         let here = self.here.get(route);
-        if let Some(here) = here.filter(|_| !fresh) {
-            records = here.records;
+        if !fresh && !self.here.is_empty() {
+            records = here.map_or(0, |here| here.records);
         }
         let each = carried.bytes.checked_div(carried.records);
         let each = each
@@ -310,17 +365,46 @@ mod tests {
         let later = routes.behind(start + FRESH, 61_000)["news"];
         assert_eq!((later.records, later.bytes, later.seconds), (70, 700, 30));
         assert_eq!(later.catch_up, None);
+        routes.look([("other".to_owned(), here)].into());
+        let later = routes.behind(start + FRESH, 61_000)["news"];
+        assert_eq!(later.records, 0, "it waits no more");
+    }
+
+    fn at(epoch: &str, next: i64, behind: &[(i64, i64)]) -> At {
+        let span = |(from, until): &(i64, i64)| OffsetSpan {
+            from: *from,
+            until: *until,
+        };
+        At {
+            epoch: epoch.to_owned(),
+            next,
+            behind: behind.iter().map(span).collect(),
+        }
+    }
+
+    fn reached(figures: &[(&str, i64)]) -> Reached {
+        let figures = figures.iter().map(|(key, next)| ((*key).to_owned(), *next));
+        figures.collect()
     }
 
     #[test]
     fn where_carriers_were_is_known_after_a_restart_and_backlogs_that_are_done_are_not() {
         let mut routes = Routes::default();
-        let earlier = [("a/t/0", 5), ("a.backlog/t/0", 2), ("b/u/0", 7)];
-        routes.remember(earlier.map(|(key, next)| (key.to_owned(), next)).into());
-        assert_eq!(routes.everywhere().len(), 3);
-        routes.reach(UP, [("a/t/0".to_owned(), 9)].into(), Instant::now());
+        let noted = [
+            ("a/t/0", 5),
+            ("a.backlog/t/0", 2),
+            ("a.backlog/t/0/records", 3),
+            ("b/u/0", 7),
+        ];
+        routes.remember(reached(&noted));
+        assert_eq!(routes.everywhere(), reached(&noted));
+        routes.reach(
+            UP,
+            [("a/t/0".to_owned(), at("one", 9, &[]))].into(),
+            Instant::now(),
+        );
         let now = routes.everywhere();
-        assert_eq!((now.len(), now["a/t/0"], now["b/u/0"]), (2, 9, 7));
+        assert_eq!(now, reached(&[("a/t/0", 9), ("b/u/0", 7)]));
         routes.clear();
         assert_eq!(routes.everywhere(), now);
     }
@@ -328,9 +412,10 @@ mod tests {
     #[test]
     fn where_a_carrier_was_in_a_route_that_it_carries_no_more_is_kept() {
         let mut routes = Routes::default();
-        let mut reach = |reached: &[(&str, i64)]| {
-            let reached = reached.iter().map(|(key, next)| ((*key).to_owned(), *next));
-            routes.reach(UP, reached.collect(), Instant::now());
+        let mut reach = |now: &[(&str, i64)]| {
+            let now = now.iter();
+            let now = now.map(|(key, next)| ((*key).to_owned(), at("one", *next, &[])));
+            routes.reach(UP, now.collect(), Instant::now());
             routes.everywhere()
         };
         reach(&[("a/t/0", 5), ("b/u/0", 7)]);
@@ -338,9 +423,37 @@ mod tests {
         assert_eq!((paused["a/t/0"], paused["b/u/0"]), (5, 8));
         let resumed = reach(&[("a/t/0", 6), ("b/u/0", 8)]);
         assert_eq!(resumed["a/t/0"], 6);
-        let backlog = [("a/t/0", 9), ("b/u/0", 8), ("b.backlog/u/0", 3)];
-        assert_eq!(reach(&backlog).len(), 3);
-        assert_eq!(reach(&backlog[..2]).len(), 2, "it is done");
+    }
+
+    #[test]
+    fn what_waits_as_a_backlog_is_what_its_carrier_has_not_passed() {
+        const BEHIND: Place = (Direction::Up, Class::Backlog);
+        let mut routes = Routes::default();
+        let mut reach = |place: Place, key: &str, at: Option<At>| {
+            let now = at.map(|at| (key.to_owned(), at)).into_iter();
+            routes.reach(place, now.collect(), Instant::now());
+            let all = routes.everywhere();
+            let of = |key: &str| all.get(key).copied();
+            (of("a.backlog/t/0"), of("a.backlog/t/0/records"))
+        };
+        let live = |epoch: &str, spans: &[(i64, i64)]| Some(at(epoch, 100, spans));
+        let spans = [(10, 30), (50, 60)];
+        // Also while its class is held, and nobody carries it.
+        assert_eq!(reach(UP, "a/t/0", live("one", &spans)), (Some(10), Some(30)));
+        let carries = |next| Some(at("one", next, &[]));
+        let behind = "a.backlog/t/0";
+        assert_eq!(reach(BEHIND, behind, carries(25)), (Some(25), Some(15)));
+        assert_eq!(reach(BEHIND, behind, None), (Some(25), Some(15)), "it was held");
+        assert_eq!(reach(BEHIND, behind, carries(50)), (Some(50), Some(10)));
+        // The live carrier hears of it when it begins again.
+        routes.left(behind.to_owned(), at("one", 60, &[]));
+        assert_eq!(routes.everywhere(), reached(&[("a/t/0", 100)]));
+        let mut reach = |live: At| {
+            routes.reach(UP, [("a/t/0".to_owned(), live)].into(), Instant::now());
+            routes.everywhere().get("a.backlog/t/0/records").copied()
+        };
+        assert_eq!(reach(at("one", 200, &[(100, 200)])), Some(100));
+        assert_eq!(reach(at("two", 40, &[(0, 40)])), Some(40), "another incarnation");
     }
 
     proptest! {

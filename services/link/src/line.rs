@@ -64,6 +64,12 @@ pub(crate) fn beside(settings: &Settings, file: &str) -> Option<PathBuf> {
     Some(settings.state.clone().or_else(beside)?.join(file))
 }
 
+/// Whether what was spent, and which order to let bytes cross was the last, is forgotten when link ends: the edge's broker is no
+/// file that something could be put beside.
+pub(crate) fn forgets(settings: &Settings) -> bool {
+    beside(settings, FILE).is_none()
+}
+
 /// The directory of a broker that is embedded.
 pub(crate) fn directory(broker: &broker::Settings) -> Option<PathBuf> {
     let file = broker.url.strip_prefix("sqlite://")?;
@@ -74,7 +80,9 @@ pub(crate) fn directory(broker: &broker::Settings) -> Option<PathBuf> {
 pub(crate) fn open(settings: &Settings) -> anyhow::Result<Budget> {
     let budget = settings.budget.clone();
     let Some(path) = beside(settings, FILE) else {
-        tracing::warn!("link.state is not set: what was spent is forgotten when link ends");
+        tracing::info!(
+            "link.state is not set: what was spent is forgotten when link ends, and nothing of it can be limited"
+        );
         return Ok(Budget::detached(budget)?);
     };
     if let Some(directory) = path.parent() {
@@ -119,6 +127,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.broker.url = "kafka://edge:9092".into();
         assert_eq!(beside(&settings, FILE), None);
+        assert!(forgets(&settings));
         settings.broker.url = "sqlite:///var/lib/fieldline/broker.db".into();
         assert_eq!(
             beside(&settings, FILE),

@@ -9,15 +9,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{self, Broker, Cleanup, Position, TopicDescription};
+use common::broker::{self, Broker, Cleanup, Position, TopicDescription, Watermarks};
 use common::budget::{Budget, Status};
 use common::chassis::{Stop, now_ms};
 use common::control::Control;
 use common::telemetry;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::behind::{Behind, Here, Reached};
+use crate::behind::{Behind, Here, Reached, count_key};
 use crate::buffer::{Intake, Kept, Loss, losses};
+use crate::checkpoint;
 use crate::found::Found;
 use crate::metrics::Metrics;
 use crate::past::{Earlier, Figures, Past};
@@ -51,11 +52,20 @@ struct Seen {
     rate: Option<f64>,
     /// Bytes of a record.
     each: Option<u64>,
+    /// What waits: in its order, and from outages.
+    waits: [Waiting; 2],
+}
+
+/// What waits of a topic on one of the two ways that records of it go.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Whether anything goes that way, as far as is known.
+    known: bool,
+    records: i64,
+    /// When the oldest was made.
+    since: Option<i64>,
     /// By partition: the offset that was looked at, when its record was made, and when that was read.
     oldest: BTreeMap<i32, (i64, i64, Instant)>,
-    /// Records that wait, and when the oldest was made.
-    waits: i64,
-    since: Option<i64>,
 }
 
 /// Tells how the link is behind.
@@ -181,12 +191,15 @@ impl Lookout {
         for lane in &lanes {
             let seen = memory.topics.entry(lane.source.clone()).or_default();
             partitions += self.look_at(lane, seen, &reached, now, &mut reads).await?;
-            // Where the carrier of a partition never was, nobody knows what waits.
-            let Some(of) = seen.here() else { continue };
-            let sum: &mut Here = here.entry(lane.route.clone()).or_default();
-            sum.records += of.records;
-            sum.oldest = [sum.oldest, of.oldest].into_iter().flatten().min();
-            sum.each = of.each.or(sum.each);
+            for (route, waits) in [&lane.route, &lane.backlog().route].into_iter().zip(&seen.waits) {
+                if !waits.known {
+                    continue;
+                }
+                let sum: &mut Here = here.entry(route.clone()).or_default();
+                sum.records += waits.records;
+                sum.oldest = [sum.oldest, waits.since].into_iter().flatten().min();
+                sum.each = seen.each.or(sum.each);
+            }
         }
         self.board.routes(|routes| routes.look(here));
         let kept: Vec<Kept> = memory
@@ -216,6 +229,9 @@ impl Lookout {
         now: i64,
         reads: &mut usize,
     ) -> broker::Result<u32> {
+        for (waits, known) in seen.waits.iter_mut().zip([true, false]) {
+            (waits.known, waits.records, waits.since) = (known, 0, None);
+        }
         if seen
             .described
             .as_ref()
@@ -229,42 +245,36 @@ impl Lookout {
         let (partitions, id) = seen.described.as_ref().map_or((0, String::new()), |(_, found)| {
             (found.partitions, found.id.clone())
         });
-        let backlog = lane.backlog().route;
-        let (mut made, mut waits, mut since) = (0, 0, None);
+        let mut made = 0;
         for partition in 0..partitions {
             let marks = self.own.watermarks(&lane.source, partition).await?;
             made += marks.high;
             self.board.sees(&lane.source, partition, &id, marks.high);
-            let of = |route: &str| {
-                reached
-                    .get(&format!("{route}/{}/{partition}", lane.source))
-                    .copied()
-            };
-            let Some(next) = of(&lane.route) else {
-                waits = i64::MIN;
-                continue;
-            };
-            waits = i64::saturating_add(waits, (marks.high - next.max(marks.low)).max(0));
-            // What waits from an outage is older than what comes in.
-            let oldest = of(&backlog).unwrap_or(next).min(next).max(marks.low);
-            if oldest >= marks.high {
-                seen.oldest.remove(&partition);
-                continue;
-            }
-            let known = seen.oldest.get(&partition);
-            let stale = known.is_none_or(|(offset, _, at)| *offset != oldest && at.elapsed() >= AGED);
-            if stale && *reads > 0 {
-                *reads -= 1;
-                if let Some((timestamp, size)) = self.read(&lane.source, partition, oldest).await? {
-                    seen.each = Some(seen.each.map_or(size, |each| (each * 7 + size) / 8));
-                    seen.oldest.insert(partition, (oldest, timestamp, Instant::now()));
+            let found = waiting(reached, lane, partition, marks);
+            for (waits, found) in seen.waits.iter_mut().zip(found) {
+                let Some((oldest, records)) = found else { continue };
+                waits.known = true;
+                waits.records = waits.records.saturating_add(records);
+                if records == 0 {
+                    waits.oldest.remove(&partition);
+                    continue;
                 }
+                let known = waits.oldest.get(&partition);
+                let stale = known.is_none_or(|(offset, _, at)| *offset != oldest && at.elapsed() >= AGED);
+                if stale && *reads > 0 {
+                    *reads -= 1;
+                    if let Some((timestamp, size)) = self.read(&lane.source, partition, oldest).await? {
+                        seen.each = Some(seen.each.map_or(size, |each| (each * 7 + size) / 8));
+                        waits
+                            .oldest
+                            .insert(partition, (oldest, timestamp, Instant::now()));
+                    }
+                }
+                let made_at = waits.oldest.get(&partition).map(|(_, made_at, _)| *made_at);
+                waits.since = [waits.since, made_at].into_iter().flatten().min();
             }
-            let made_at = seen.oldest.get(&partition).map(|(_, made_at, _)| *made_at);
-            since = [since, made_at].into_iter().flatten().min();
         }
         seen.rate = seen.intake.see(now, made);
-        (seen.waits, seen.since) = (waits, since);
         Ok(u32::try_from(partitions).unwrap_or_default())
     }
 
@@ -343,14 +353,6 @@ impl Memory {
 }
 
 impl Seen {
-    fn here(&self) -> Option<Here> {
-        (self.waits >= 0).then_some(Here {
-            records: self.waits,
-            oldest: self.since,
-            each: self.each,
-        })
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn kept(&self, topic: &str, now: i64) -> Option<Kept> {
         let (_, found) = self.described.as_ref()?;
@@ -358,7 +360,9 @@ impl Seen {
             return None;
         }
         let each = self.each;
-        let waits = u64::try_from(self.waits).unwrap_or_default();
+        let waits: i64 = self.waits.iter().map(|waits| waits.records).sum();
+        let waits = u64::try_from(waits).unwrap_or_default();
+        let since = self.waits.iter().filter_map(|waits| waits.since).min();
         let age = |since: i64| Duration::from_millis(u64::try_from(now - since).unwrap_or_default());
         Some(Kept {
             topic: topic.to_owned(),
@@ -366,11 +370,27 @@ impl Seen {
             most_bytes: found
                 .retention_bytes
                 .map(|most| most.saturating_mul(u64::from(found.partitions.unsigned_abs()))),
-            oldest: self.since.map(age),
+            oldest: since.map(age),
             waiting_bytes: waits.saturating_mul(each.unwrap_or_default()),
             bytes_per_second: self.rate.zip(each).map(|(rate, each)| rate * each as f64),
         })
     }
+}
+
+/// What waits of a partition in its order, and what of outages where there is any of that: the oldest offset, and how many records.
+/// Where the carrier never was, as far as anybody knows, all of it waits.
+fn waiting(reached: &Reached, lane: &Lane, partition: i32, marks: Watermarks) -> [Option<(i64, i64)>; 2] {
+    let key = |route: &str| checkpoint::key(route, &lane.source, partition);
+    let next = reached.get(&key(&lane.route)).copied().unwrap_or(marks.low);
+    let next = next.max(marks.low);
+    let backlog = key(&lane.backlog().route);
+    let behind = reached.get(&backlog).zip(reached.get(&count_key(&backlog)));
+    let behind = behind.map(|(oldest, records)| {
+        let oldest = marks.low.max(*oldest);
+        // What retention took of it waits no more.
+        (oldest, (*records).min(next - oldest).max(0))
+    });
+    [Some((next, (marks.high - next).max(0))), behind]
 }
 
 /// The route whose backlog this is, or itself.
@@ -424,4 +444,40 @@ fn point(
         point.insert("last_contact_at".to_owned(), contact as f64);
     }
     point
+}
+
+#[cfg(test)]
+mod tests {
+    use common::budget::Class;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_all_that_nobody_carried_and_what_went_behind() {
+        let lane = Lane {
+            route: "r".into(),
+            direction: Direction::Up,
+            source: "t".into(),
+            destination: "edge.t".into(),
+            class: Class::Sensors,
+            live_first: true,
+            backlog_of: None,
+        };
+        let of = |reached: &[(&str, i64)], low, high| {
+            let reached = reached.iter().map(|(key, at)| ((*key).to_owned(), *at));
+            waiting(&reached.collect(), &lane, 1, Watermarks { low, high })
+        };
+        assert_eq!(of(&[], 20, 100), [Some((20, 80)), None], "nobody was there");
+        assert_eq!(of(&[("r/t/0", 90)], 20, 100)[0], Some((20, 80)));
+        assert_eq!(of(&[("r/t/1", 90)], 20, 100), [Some((90, 10)), None]);
+        assert_eq!(of(&[("r/t/1", 10)], 20, 100)[0], Some((20, 80)), "retention");
+        let both = [
+            ("r/t/1", 90),
+            ("r.backlog/t/1", 30),
+            ("r.backlog/t/1/records", 40),
+        ];
+        assert_eq!(of(&both, 20, 100), [Some((90, 10)), Some((30, 40))]);
+        assert_eq!(of(&both, 60, 100), [Some((90, 10)), Some((60, 30))]);
+        assert_eq!(of(&both, 95, 100), [Some((95, 5)), Some((95, 0))]);
+    }
 }

@@ -274,9 +274,17 @@ impl Report {
     pub(crate) fn here(&self, progress: &Progress) {
         if self.place.0 == Direction::Up {
             let reached = progress.values();
-            let reached = reached.map(|known| (checkpoint::keyed(known), known.next_offset));
+            let reached = reached.map(|known| (checkpoint::keyed(known), known.into()));
             let mut known = self.board.known();
             known.routes.reach(self.place, reached.collect(), Instant::now());
+        }
+    }
+
+    /// Somebody was here in what he carries no more, as its checkpoint says.
+    pub(crate) fn was(&self, checkpoint: &Checkpoint) {
+        if self.place.0 == Direction::Up {
+            let key = checkpoint::keyed(checkpoint);
+            self.board.known().routes.left(key, checkpoint.into());
         }
     }
 

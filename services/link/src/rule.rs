@@ -3,7 +3,9 @@
 //! Each thing is a record of its own in `service-control` (see `common::control::set`), so it is in force again after a
 //! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, `allow` lets
 //! so many bytes of bulk cross a metered link, once, and `lost` says how much of what is lost somebody knows of
-//! (`"records/ranges"`), which is remarked no more. What cannot be understood is told and changes nothing.
+//! (`"records/ranges"`), which is remarked no more. What cannot be understood is told and changes nothing; neither does what a
+//! restart would take back, and that stands in every status: bytes of a day or month, and `allow`, where nothing keeps what was
+//! spent. A link may become metered all the same, for then it carries less and not more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::line;
 use crate::report::Board;
 use crate::routes::Direction;
 use crate::settings::Settings;
@@ -26,6 +29,10 @@ const TOLD: std::time::Duration = std::time::Duration::from_secs(2);
 /// What stands in every status where limits are set that cannot be kept.
 const UNCOUNTED: &str = "what the link carries is neither counted nor held to its budget: it goes by librdkafka \
                          (whole_batches = false, or settings for it), which has connections of its own";
+
+/// Why something is not in force.
+const FORGOTTEN: &str =
+    "not in force, for what was spent and allowed would be forgotten when link ends: set link.state";
 
 /// The names of routes that carry nothing.
 pub(crate) type Paused = Arc<BTreeSet<String>>;
@@ -106,6 +113,11 @@ impl Rule {
         let budget = self.budget.settings();
         let limited =
             budget.metered || budget.cap.is_some() || budget.per_day.is_some() || budget.per_month.is_some();
+        let forgotten = wanted.forgotten.join(", ");
+        self.board.remark(
+            "state",
+            (!forgotten.is_empty()).then(|| format!("{forgotten}: {FORGOTTEN}")),
+        );
         let uncounted = self.settings.uncounted() && limited;
         self.board
             .remark("budget", uncounted.then(|| UNCOUNTED.to_owned()));
@@ -181,6 +193,8 @@ struct Wanted {
     allow: Option<(i64, u64)>,
     /// How much of what is lost is known.
     lost: Option<String>,
+    /// What is not in force because it would be forgotten.
+    forgotten: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -190,12 +204,23 @@ fn wanted(settings: &Settings, set: &control::Settings) -> Wanted {
         paused: settings.paused.iter().cloned().collect(),
         ..Wanted::default()
     };
+    let forgets = line::forgets(settings);
     for (key, setting) in set {
+        if forgets && needs_state(key, setting) {
+            wanted.forgotten.push(key.clone());
+            wanted.problems.push(format!("{key}: {FORGOTTEN}"));
+            continue;
+        }
         if let Err(problem) = take(&mut wanted, key, setting) {
             wanted.problems.push(problem);
         }
     }
     wanted
+}
+
+/// Whether a setting counts on what was before the process began.
+fn needs_state(key: &str, setting: &ServiceSetting) -> bool {
+    matches!(key, "budget/per_day" | "budget/per_month" | "allow") && setting.value != "null"
 }
 
 fn take(wanted: &mut Wanted, key: &str, setting: &ServiceSetting) -> Result<(), String> {
@@ -242,6 +267,7 @@ mod tests {
     fn what_is_set_goes_above_what_is_configured() {
         let mut settings = Settings {
             paused: vec!["status".into(), "sensors".into()],
+            state: Some("/var/lib/fieldline/link".into()),
             ..Settings::default()
         };
         settings.budget.metered = true;
@@ -266,8 +292,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_restart_would_take_back_is_told_and_not_in_force() {
+        let mut settings = Settings::default();
+        settings.broker.url = "kafka://edge:9092".into();
+        let asked = set(&[
+            ("allow", "20000000"),
+            ("budget/cap", "\"32KB\""),
+            ("budget/metered", "true"),
+            ("budget/per_day", "\"5MB\""),
+            ("budget/per_month", "null"),
+        ]);
+        let without = wanted(&settings, &asked);
+        assert_eq!(without.forgotten, ["allow", "budget/per_day"]);
+        assert_eq!(without.problems.len(), 2);
+        assert!(
+            without
+                .problems
+                .iter()
+                .all(|problem| problem.contains("link.state"))
+        );
+        assert_eq!((without.allow, without.budget.per_day), (None, None));
+        assert!(without.budget.metered && without.budget.cap.is_some());
+        settings.state = Some("/var/lib/fieldline/link".into());
+        let kept = wanted(&settings, &asked);
+        assert!(kept.problems.is_empty() && kept.forgotten.is_empty());
+        assert!(kept.allow.is_some() && kept.budget.per_day.is_some());
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_told_and_changes_nothing() {
-        let settings = Settings::default();
+        let settings = Settings {
+            state: Some("/var/lib/fieldline/link".into()),
+            ..Settings::default()
+        };
         let wanted = wanted(
             &settings,
             &set(&[

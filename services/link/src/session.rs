@@ -180,6 +180,10 @@ impl<'a> Session<'a> {
                     continue;
                 }
                 let behind = found.get(&checkpoint::key(&lane.backlog().route, &lane.source, partition));
+                // Who carries it tells more, once he may.
+                behind
+                    .into_iter()
+                    .for_each(|behind| self.carrier.report.was(behind));
                 let waited = known.as_ref().map_or(0, |known| backlog::waits(known, behind));
                 let mut resumed = checkpoint::resume(known, lane, partition, &topic.id, marks);
                 if resumed.anew {
@@ -367,6 +371,7 @@ impl<'a> Session<'a> {
             rings,
         } = self;
         if progress.is_empty() && missing.is_empty() && rings.is_empty() {
+            carrier.report.behind(BTreeMap::new(), progress);
             return Ok(Ended::Nothing);
         }
         let ended = match carriage {
@@ -427,10 +432,11 @@ async fn by_records(
         }
         let done = backlog::done(progress, limits);
         if !done.is_empty() {
-            let done = done
+            let noted = done
                 .iter()
                 .map(|done| checkpoint::record(&carrier.checkpoints, done));
-            records.note(done.collect()).await?;
+            records.note(noted.collect()).await?;
+            done.iter().for_each(|done| carrier.report.was(done));
             return Ok(Ended::LookAgain);
         }
         if carrier.wire.is_some() && (trouble.batches() || busy.elapsed() > QUIET) {

@@ -8,6 +8,7 @@ use common::broker;
 use common::budget::{self, door};
 use common::chassis::{self, ByteSize, Span, prefixed};
 
+use crate::line;
 use crate::routes::{Route, builtin, expand};
 
 /// The settings of a link.
@@ -24,7 +25,8 @@ pub struct Settings {
     pub budget: budget::Settings,
     /// Where other services of this host come to the link, and what they can reach through it.
     pub door: door::Settings,
-    /// The directory in which it is kept what was spent; beside the broker's file when that is embedded.
+    /// The directory in which it is kept what was spent; beside the broker's file when that is embedded, and else nowhere: then
+    /// a day's or a month's bytes cannot be limited.
     pub state: Option<PathBuf>,
     /// Routes beside those that every edge has.
     pub extra_routes: Vec<Route>,
@@ -114,6 +116,14 @@ impl chassis::Settings for Settings {
         if self.max_backoff < self.backoff {
             problems.push("max_backoff: must not be shorter than backoff".into());
         }
+        let budget = &self.budget;
+        if line::forgets(self) && (budget.metered || budget.per_day.is_some() || budget.per_month.is_some()) {
+            problems.push(
+                "state: name a directory: what was spent of budget.per_day and per_month, and allowed where it is metered, \
+                 would be forgotten when link ends"
+                    .into(),
+            );
+        }
         problems.extend(prefixed("budget", self.budget.validate()));
         problems.extend(prefixed("door", self.door.validate()));
         let routes = self.routes();
@@ -158,6 +168,39 @@ mod tests {
         assert!(settings.uncounted());
         settings.core.url = "sqlite:///tmp/core.db".into();
         assert!(!settings.uncounted(), "nothing crosses a line");
+    }
+
+    #[test]
+    fn limits_that_a_restart_would_take_back_are_refused() {
+        let mut settings = Settings::default();
+        settings.broker.url = "kafka://edge:9092".into();
+        settings.core.url = "kafka://core:9092".into();
+        settings.budget.cap = Some("32KB".parse().unwrap());
+        assert_eq!(settings.validate(), Ok(()));
+        for (key, value) in [
+            ("per_day", "5MB".into()),
+            ("per_month", "1GB".into()),
+            ("metered", true.into()),
+        ] {
+            let value: serde_json::Value = value;
+            let limited = Settings {
+                budget: settings.budget.with(key, value).unwrap(),
+                ..settings.clone()
+            };
+            let problems = limited.validate().unwrap_err();
+            assert!(
+                problems.len() == 1 && problems[0].starts_with("state: "),
+                "{problems:?}"
+            );
+            let kept = Settings {
+                state: Some("/var/lib/fieldline/link".into()),
+                ..limited.clone()
+            };
+            assert_eq!(kept.validate(), Ok(()));
+            let mut embedded = limited;
+            embedded.broker.url = "sqlite:///var/lib/fieldline/broker.db".into();
+            assert_eq!(embedded.validate(), Ok(()));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! are compared by that, for each side throws away older ones when it likes.
 
 mod align;
+mod letters;
 mod ordered;
 mod split;
 mod tape;
@@ -14,11 +15,11 @@ mod together;
 
 use std::collections::HashMap;
 
-use common::broker::{DeadLetter, Watermarks, dead_letter_topic};
+use common::broker::Watermarks;
 use serde::Serialize;
 
 use crate::checkpoint::{began_anew, key, topic_id};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::history::{History, Place};
 use crate::moves::{Side, Sides};
 use crate::place::Place as Reach;
@@ -269,13 +270,6 @@ impl Span {
             note: self.unsure.clone(),
         }
     }
-
-    /// Whether the offset map says that this record of the source has no place at the destination.
-    fn passed_by(&self, offset: i64) -> bool {
-        let ranges = self.history.as_ref().map_or(&[][..], History::ranges);
-        let at = ranges.partition_point(|range| range.source + range.count <= offset);
-        at > 0 && ranges.get(at).is_none_or(|range| offset < range.source)
-    }
 }
 
 impl Compared {
@@ -349,30 +343,4 @@ pub async fn compare(sides: &Sides, span: &Span) -> Result<Compared> {
     } else {
         ordered::compare(source, destination, span).await
     }
-}
-
-/// The offsets of the source that were put among its dead letters by the link, or among the edge's when the core did not
-/// let it.
-async fn refused(source: Reach<'_>, destination: Reach<'_>, span: &Span) -> Result<Vec<i64>> {
-    let mut found = Vec::new();
-    let lane = &span.lane;
-    let edge = (destination, lane.destination.as_str());
-    let edge = (lane.direction == Direction::Down).then_some(edge);
-    for (place, topic) in [(source, lane.source.as_str())].into_iter().chain(edge) {
-        let take = |record| {
-            if let Some(letter) = DeadLetter::of(&record)
-                && letter.service == "link"
-                && letter.topic == topic
-                && letter.partition == span.partition
-            {
-                found.push(letter.offset);
-            }
-        };
-        match place.each(&dead_letter_topic(topic), take).await {
-            // Who may not see them did not write there.
-            Err(Error::Wire(error)) if error.hides() => {}
-            read => read?,
-        }
-    }
-    Ok(found)
 }

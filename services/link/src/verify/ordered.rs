@@ -2,8 +2,9 @@
 
 use blake3::Hasher;
 
+use super::letters::{Fate, Letters};
 use super::tape::{Tape, digest};
-use super::{Compared, Span, Verdict, align, refused};
+use super::{Compared, Span, Verdict, align};
 use crate::error::Result;
 use crate::place::Place;
 
@@ -22,7 +23,7 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
     let mut here = Tape::open(source, &span.lane.source, span.partition, from, span.source.1).await?;
     let mut there = Tape::open(destination, &span.lane.destination, span.partition, at, end).await?;
     let (mut source_digest, mut destination_digest) = (Hasher::new(), Hasher::new());
-    let mut letters = None;
+    let mut letters = Letters::new(source, destination, span);
     loop {
         let left = here
             .peek(1)
@@ -38,18 +39,11 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
         let (take_left, take_right) = if same {
             (1, 1)
         } else if let Some((offset, _)) = left {
-            let aside = span.passed_by(offset) || {
-                if letters.is_none() {
-                    letters = Some(refused(source, destination, span).await?);
-                }
-                letters.as_ref().is_some_and(|letters| letters.contains(&offset))
-            };
-            if aside {
+            if letters.explain(offset, &mut found).await? {
                 here.next().await?;
-                found.put_aside += 1;
                 continue;
             }
-            apart(&mut here, &mut there, &mut found).await?
+            apart(&mut here, &mut there, &letters, &mut found).await?
         } else if let Some((offset, _)) = right {
             if span.destination.1.is_none() {
                 // Where the span ends there is not known: what is behind belongs to what comes after it.
@@ -81,11 +75,16 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
     found.source_digest = source_digest.finalize().to_hex().to_string();
     found.destination_digest = destination_digest.finalize().to_hex().to_string();
     debug_assert!((found.source_digest == found.destination_digest) == (found.verdict == Verdict::Same));
-    Ok(found)
+    Ok(letters.conclude(found))
 }
 
 /// Says what is different, and how many records of each side to pass until they agree again.
-async fn apart(here: &mut Tape, there: &mut Tape, found: &mut Compared) -> Result<(usize, usize)> {
+async fn apart(
+    here: &mut Tape,
+    there: &mut Tape,
+    letters: &Letters<'_>,
+    found: &mut Compared,
+) -> Result<(usize, usize)> {
     let offsets_and_digests = |records: &[common::broker::Record]| -> Vec<_> {
         records
             .iter()
@@ -106,6 +105,8 @@ async fn apart(here: &mut Tape, there: &mut Tape, found: &mut Compared) -> Resul
         .and_then(|first| right.iter().position(|record| record.1 == first.1));
     Ok(match (missing, more) {
         (Some(missing), more) if more.is_none_or(|more| missing <= more) => {
+            let lacks = |record: &&(i64, _)| letters.fate(record.0) == Fate::Missing;
+            let missing = left[..missing].iter().take_while(lacks).count();
             for (offset, _) in &left[..missing] {
                 found.differs(
                     Some(*offset),

@@ -9,8 +9,9 @@ use blake3::{Hash, Hasher};
 use common::broker::{Record, Watermarks};
 use common::schemas::{Checkpoint, OffsetSpan};
 
+use super::letters::{Letters, Told, told};
 use super::tape::{Tape, digest};
-use super::{Compared, Span, Verdict, refused};
+use super::{Compared, Span, Verdict};
 use crate::checkpoint::key;
 use crate::error::Result;
 use crate::history::{History, Place};
@@ -137,28 +138,6 @@ pub(super) fn place(span: &mut Span) {
     }
 }
 
-/// What an offset map says of a record of the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// It is there.
-    There,
-    /// It is not, though those around it are.
-    PassedBy,
-    /// The map does not reach it.
-    Nothing,
-}
-
-/// What an offset map says of a record of the source.
-pub(super) fn told(history: Option<&History>, offset: i64) -> Told {
-    let ranges = history.map_or(&[][..], History::ranges);
-    let at = ranges.partition_point(|range| range.source + range.count <= offset);
-    match ranges.get(at) {
-        Some(range) if range.source <= offset => Told::There,
-        Some(_) if at > 0 => Told::PassedBy,
-        _ => Told::Nothing,
-    }
-}
-
 /// One of the two topics, as it is read.
 struct Way {
     tape: Tape,
@@ -202,7 +181,8 @@ pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Sp
     };
     let mut ways = [way(live, &span.history), way(waited, &behind.history)];
     let (mut at_source, mut at_destination) = (Hasher::new(), Hasher::new());
-    let (mut last, mut guessed, mut letters) = (0, false, None);
+    let (mut last, mut guessed) = (0, false);
+    let mut letters = Letters::new(source, destination, span);
     while let Some(record) = here.next().await? {
         let offset = record.offset;
         if behind.waits_for(offset) {
@@ -228,12 +208,7 @@ pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Sp
             ways[way].take(&mut at_destination, &mut found).await?;
             last = way;
         } else {
-            if letters.is_none() {
-                letters = Some(refused(source, destination, span).await?);
-            }
-            let refused = letters.as_ref().is_some_and(|letters| letters.contains(&offset));
-            if refused || said == [Told::PassedBy; 2] {
-                found.put_aside += 1;
+            if letters.explain(offset, &mut found).await? {
                 continue;
             }
             missing(&mut ways, wanted, offset, &mut at_destination, &mut found).await?;
@@ -260,7 +235,7 @@ pub(super) async fn compare(source: Reach<'_>, destination: Reach<'_>, span: &Sp
             span.lane.destination
         ));
     }
-    Ok(found)
+    Ok(letters.conclude(found))
 }
 
 /// A record that comes next in neither topic: there are others before it, or it is not there.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::letters::Letters;
 use super::tape::{Tape, digest};
-use super::{Compared, Span, refused};
+use super::{Compared, Span};
 use crate::error::Result;
 use crate::place::Place;
 
@@ -58,7 +59,7 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
         here.records.remove(key);
         there.records.remove(key);
     }
-    let mut letters = None;
+    let mut letters = Letters::new(source, destination, span);
     let keys: BTreeMap<Key, ()> = here
         .records
         .keys()
@@ -69,15 +70,10 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
     let mut apart = Vec::new();
     for key in keys.keys() {
         let (left, right) = (here.records.get(key), there.records.get(key));
-        if let Some((offset, _)) = left.filter(|left| right.is_none_or(|right| left.1 != right.1)) {
-            if letters.is_none() {
-                letters = Some(refused(source, destination, span).await?);
-            }
-            let known = letters.as_ref().is_some_and(|letters| letters.contains(offset));
-            if known || span.passed_by(*offset) {
-                found.put_aside += 1;
-                continue;
-            }
+        if let Some((offset, _)) = left.filter(|left| right.is_none_or(|right| left.1 != right.1))
+            && letters.explain(*offset, &mut found).await?
+        {
+            continue;
         }
         for (side, hasher, count) in [
             (left, &mut source_digest, &mut found.source_records),
@@ -105,7 +101,7 @@ pub(super) async fn compare(source: Place<'_>, destination: Place<'_>, span: &Sp
     }
     found.source_digest = source_digest.finalize().to_hex().to_string();
     found.destination_digest = destination_digest.finalize().to_hex().to_string();
-    Ok(found)
+    Ok(letters.conclude(found))
 }
 
 /// The newest records of a side.

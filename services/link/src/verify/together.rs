@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 
-use super::split::{Behind, Told, told};
+use super::letters::Letters;
+use super::split::Behind;
 use super::tidied::{Key, Newest, newest};
-use super::{Compared, Span, Verdict, refused};
+use super::{Compared, Span, Verdict};
 use crate::error::Result;
 use crate::place::Place;
 
@@ -44,7 +45,7 @@ pub(super) async fn compare(
         return Ok(found);
     };
     let moves = |key: &Key| sides.iter().any(|side| side.moving.contains(key));
-    let mut letters = None;
+    let mut letters = Letters::new(source, destination, span);
     let (mut source_digest, mut destination_digest) = (blake3::Hasher::new(), blake3::Hasher::new());
     let mut wanted: Vec<_> = here.records.iter().filter(|(key, _)| !moves(key)).collect();
     wanted.sort_unstable_by_key(|(_, (offset, _))| *offset);
@@ -58,16 +59,8 @@ pub(super) async fn compare(
         let at = heads
             .iter()
             .position(|head| head.is_some_and(|head| head.1 == *digest));
-        if at.is_none() {
-            if letters.is_none() {
-                letters = Some(refused(source, destination, span).await?);
-            }
-            let known = letters.as_ref().is_some_and(|letters| letters.contains(offset));
-            let said = [span.history.as_ref(), behind.history()].map(|map| told(map, *offset));
-            if known || said == [Told::PassedBy; 2] {
-                found.put_aside += 1;
-                continue;
-            }
+        if at.is_none() && letters.explain(*offset, &mut found).await? {
+            continue;
         }
         source_digest.update(key).update(digest.as_bytes());
         found.source_records += 1;
@@ -98,6 +91,7 @@ pub(super) async fn compare(
             .count()
     };
     let more: usize = there.iter().map(more).sum();
+    let found = letters.conclude(found);
     if more > 0 && found.verdict == Verdict::Same {
         return Ok(found.unsure(format!(
             "all that the source has is there; {more} keys more are in {} and {topic}, and whether they were deleted cannot be told",

@@ -1,10 +1,11 @@
 //! Certificates towards the core: wrong ones are named, and new files are taken up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::broker;
-use common::schemas::ServiceState;
+use common::schemas::{ServiceState, ServiceStatus};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::kafka::url;
+use crate::kafka_rules::only;
 use crate::rig::Rig;
 
 const PAST: i32 = 2021;
@@ -118,9 +120,8 @@ async fn expired_certificates_and_those_of_another_name_are_named_as_such() {
 }
 
 /// A rig whose core is reached by mutual TLS with files of its own, which are not yet right.
-async fn encrypted() -> (Rig, testkit::TempDir) {
+async fn encrypted(mut rig: Rig) -> (Rig, testkit::TempDir) {
     let directory = testkit::temp_dir();
-    let mut rig = Rig::small_edge().await;
     let own = |name: &str| Some(directory.path().join(name));
     rig.settings.core = broker::Settings::url(url("KAFKA_TLS_URL"));
     rig.settings.core.tls = broker::Tls {
@@ -135,7 +136,7 @@ async fn encrypted() -> (Rig, testkit::TempDir) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
 async fn certificate_that_the_core_refuses_is_named_and_a_new_one_is_taken_up() {
-    let (rig, directory) = encrypted().await;
+    let (rig, directory) = encrypted(Rig::small_edge().await).await;
     let put = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
     let authority = common::identity::Authority::create(directory.path()).unwrap();
     let stranger = authority.issue_site(&rig.site).unwrap();
@@ -158,7 +159,7 @@ async fn certificate_that_the_core_refuses_is_named_and_a_new_one_is_taken_up() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
 async fn strangers_authority_is_named_and_taking_anybody_stands_in_every_status() {
-    let (mut rig, directory) = encrypted().await;
+    let (mut rig, directory) = encrypted(Rig::small_edge().await).await;
     let authority = common::identity::Authority::create(directory.path()).unwrap();
     let ca = directory.path().join("stranger.crt");
     std::fs::write(&ca, authority.certificate()).unwrap();
@@ -181,4 +182,53 @@ async fn strangers_authority_is_named_and_taking_anybody_stands_in_every_status(
     rig.send(0, 50).await;
     rig.all_is_carried().await;
     running.stop().await;
+}
+
+/// The files are exchanged under a link that carries: it goes on with the new ones, and is not started anew for that.
+async fn renewed_certificates_are_taken_up(rig: Rig) {
+    let (rig, directory) = encrypted(rig).await;
+    for name in ["ca.crt", "ca.key"] {
+        let from = Path::new(&url("ENGINES_TLS_CA")).with_file_name(name);
+        std::fs::copy(from, directory.path().join(name)).unwrap();
+    }
+    let authority = common::identity::Authority::load(directory.path()).unwrap();
+    // As `fieldline certs` or cert-manager do it: one file after the other. By its name the core tells which one it is.
+    let renew = |name: &str| {
+        let own = authority.issue_site(&name.parse().unwrap()).unwrap();
+        std::fs::copy(own.key, directory.path().join("own.key")).unwrap();
+        std::fs::copy(own.certificate, directory.path().join("own.crt")).unwrap();
+    };
+    renew(&format!("{}-old", rig.site));
+    let running = rig.start();
+    let running_one = |status: &ServiceStatus| status.state == ServiceState::Running;
+    let begun = rig.reports("one", running_one).await.started_at;
+    let mut sent = 0;
+    for round in 0..20 {
+        if round == 4 {
+            renew(rig.site.as_str());
+        }
+        rig.send(sent, 10).await;
+        sent += 10;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    rig.all_is_carried().await;
+    for topic in [&rig.news, &rig.readings_at_core()] {
+        only(&format!("User:CN={}", rig.site), topic).await;
+    }
+    rig.send(sent, 50).await;
+    rig.all_is_carried().await;
+    assert_eq!(rig.reports("one", running_one).await.started_at, begun);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
+async fn renewed_certificates_are_taken_up_while_a_small_edge_carries() {
+    renewed_certificates_are_taken_up(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_URL, KAFKA_TLS_URL and the certificates beside it"]
+async fn renewed_certificates_are_taken_up_while_it_is_carried_between_two_kafkas() {
+    renewed_certificates_are_taken_up(Rig::two_kafkas().await).await;
 }

@@ -37,7 +37,10 @@ static TOLD: Mutex<()> = Mutex::const_new(());
 /// Two Kafkas, and nothing that links of the edge's were told, or said, before.
 pub(crate) async fn told() -> (Rig, MutexGuard<'static, ()>) {
     let guard = TOLD.lock().await;
-    let rig = Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_2_URL"), None).await;
+    let dir = testkit::temp_dir();
+    let state = dir.path().to_owned();
+    let mut rig = Rig::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_2_URL"), Some(dir)).await;
+    rig.settings.state = Some(state);
     for topic in [topic::SERVICE_CONTROL, topic::SERVICE_STATUS] {
         let records = contents(&rig.edge, topic).await.into_values().flatten();
         let keys: BTreeSet<_> = records.filter_map(|record| record.key).collect();

@@ -46,15 +46,24 @@ impl Request {
     }
 }
 
-/// Denies a principal all of a topic (CreateAcls, version 1).
-async fn deny(server: &str, principal: &str, topic: &str) {
-    // One rule, for a topic of this very name; from any host; all operations; deny.
+const DENY: u8 = 2;
+const ALLOW: u8 = 3;
+
+/// Sets a rule for all that a principal does with a topic (CreateAcls, version 1).
+async fn rule(server: &str, principal: &str, topic: &str, which: u8) {
+    // One rule, for a topic of this very name; from any host; all operations.
     let rule = Request::new(30, 1)
         .bytes(&[0, 0, 0, 1, 2])
         .text(topic)
         .bytes(&[3]);
-    let rule = rule.text(principal).text("*").bytes(&[2, 2]);
+    let rule = rule.text(principal).text("*").bytes(&[2, which]);
     rule.send(server).await;
+}
+
+/// Lets one principal alone at a topic of the core.
+pub(crate) async fn only(principal: &str, topic: &str) {
+    let server = url("KAFKA_URL").replace("kafka://", "");
+    rule(&server, principal, topic, ALLOW).await;
 }
 
 /// Sets a property of a topic (IncrementalAlterConfigs, version 0).
@@ -88,7 +97,7 @@ async fn record_refused_by_an_edge_that_may_write_no_dead_letters_at_the_core_is
     };
     let letters = format!("{}.dead-letter", rig.news);
     let server = url("KAFKA_URL").replace("kafka://", "");
-    deny(&server, &format!("User:CN={}", rig.site), &letters).await;
+    rule(&server, &format!("User:CN={}", rig.site), &letters, DENY).await;
 
     let mut spec = TopicSpec::new(&rig.news, 3);
     spec.max_message_bytes = 2000;

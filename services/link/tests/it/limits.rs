@@ -415,3 +415,30 @@ async fn limits_that_cannot_be_kept_because_librdkafka_carries_stand_in_every_st
     rig.reports("one", |status| status.detail.is_none()).await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_2_URL"]
+async fn limits_that_a_restart_would_take_back_are_not_in_force_and_that_stands_in_every_status() {
+    let (mut rig, _told) = told().await;
+    rig.settings.state = None;
+    let running = rig.start();
+    rig.runs("one").await;
+    set(&rig, "budget/per_day", Some("\"1KB\"")).await;
+    set(&rig, "budget/metered", Some("true")).await;
+    set(&rig, "allow", Some("20000")).await;
+    let told = rig
+        .reports("one", |status| {
+            let detail = status.detail.as_deref().unwrap_or_default();
+            detail.contains("allow, budget/per_day: not in force")
+        })
+        .await;
+    assert!(told.last_error.unwrap().contains("set link.state"));
+    assert_eq!(held(&rig, Class::Assets, 4.0).await, 0.0, "nothing is allowed");
+    rig.send(0, 50).await;
+    rig.all_is_carried().await;
+    for key in ["budget/per_day", "budget/metered", "allow"] {
+        set(&rig, key, None).await;
+    }
+    rig.reports("one", |status| status.detail.is_none()).await;
+    running.stop().await;
+}

@@ -1,13 +1,15 @@
 //! What the link tells of how far it is behind, also when nothing is carried.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
-use common::broker::TopicSpec;
+use common::broker::{Outgoing, TopicSpec};
 use common::schemas::{self, ServiceHistory, ServiceStatus, topic};
 use link::Route;
 use testkit::eventually;
 
+use crate::live_first::live_first;
 use crate::rig::{LIMIT, Rig, record};
 
 const HOURS: u64 = 10;
@@ -157,4 +159,101 @@ async fn told(mut rig: Rig) {
     rig.reports("two", carried).await;
     running.stop().await;
     assert_eq!(noted(&rig, &ore).await, 75.0);
+}
+
+/// Waits until it is told that so many records of a route wait, which came in an hour ago, and how long that can go on.
+async fn waits(rig: &Rig, instance: &str, route: &str, records: f64) {
+    let lag = format!("route.{route}.lag_records");
+    let hours = HOURS as f64;
+    rig.reports(instance, |status| {
+        let gauge = |name: &str| status.gauges.get(name).copied().unwrap_or(-1.0);
+        gauge(&lag) == records
+            && gauge("lag_records_up") >= records
+            && (hours - 1.1..hours - 0.9).contains(&gauge("buffer_hours"))
+    })
+    .await;
+}
+
+/// Puts so many records into a topic of the edge, into one partition or any.
+async fn put(rig: &Rig, topic: &str, partition: Option<i32>, numbers: Range<usize>) {
+    let record = |number| Outgoing {
+        partition,
+        ..record(topic, number)
+    };
+    let records = numbers.map(record).collect();
+    rig.edge.producer().unwrap().send_all(records).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_carried_waits_too() {
+    let mut rig = Rig::embedded().await;
+    let ore = testkit::unique("ore");
+    let kept = TopicSpec::new(&ore, 1).retention(Duration::from_secs(HOURS * 3600));
+    rig.edge.create_topic(&kept).await.unwrap();
+    let readings = rig.settings.extra_routes[1].clone();
+    rig.settings.extra_routes.push(Route {
+        name: "ore".into(),
+        topics: vec![ore.clone()],
+        ..readings
+    });
+    // To this route that is an outage.
+    rig.settings.paused = vec!["ore".into()];
+    let running = rig.start();
+    put(&rig, &ore, Some(0), 0..20).await;
+    waits(&rig, "one", "ore", 20.0).await;
+    running.stop().await;
+
+    rig.settings.paused.clear();
+    let running = rig.start_as("two");
+    rig.reports("two", |status| {
+        status.gauges.get("route.ore.carried_records") == Some(&20.0)
+    })
+    .await;
+    running.stop().await;
+
+    // A partition that is added in the next one.
+    rig.settings.paused = vec!["ore".into()];
+    rig.edge.add_partitions(&ore, 2).await.unwrap();
+    put(&rig, &ore, Some(1), 0..30).await;
+    let running = rig.start_as("three");
+    waits(&rig, "three", "ore", 30.0).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_behind_what_comes_in_waits_too_while_it_is_held_and_after_a_restart() {
+    let mut rig = live_first(Rig::embedded().await);
+    rig.edge.delete_topic(&rig.readings).await.unwrap();
+    let kept = TopicSpec::new(&rig.readings, 3).retention(Duration::from_secs(HOURS * 3600));
+    rig.edge.create_topic(&kept).await.unwrap();
+    put(&rig, &rig.readings, None, 0..300).await;
+    // Nobody lets backlogs cross.
+    rig.settings.budget.metered = true;
+    let running = rig.start();
+    waits(&rig, "one", "readings.backlog", 300.0).await;
+    put(&rig, &rig.readings, None, 300..330).await;
+    rig.reports("one", |status| {
+        status.gauges.get("route.readings.carried_records") == Some(&30.0)
+    })
+    .await;
+    running.stop().await;
+
+    // As in an outage, it is known from the past alone.
+    rig.settings.paused = vec!["readings".into()];
+    let running = rig.start_as("two");
+    waits(&rig, "two", "readings.backlog", 300.0).await;
+    running.stop().await;
+
+    (rig.settings.paused, rig.settings.budget.metered) = (Vec::new(), false);
+    let running = rig.start_as("three");
+    rig.reports("three", |status| {
+        status.gauges.get("route.readings.backlog.carried_records") == Some(&300.0)
+            && status.gauges.get("lag_records_up") == Some(&0.0)
+            && status
+                .gauges
+                .get("buffer_hours")
+                .is_some_and(|left| *left > HOURS as f64 - 0.1)
+    })
+    .await;
+    running.stop().await;
 }

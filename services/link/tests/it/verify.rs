@@ -202,23 +202,21 @@ async fn what_waited_and_what_came_in_are_compared_together_at_a_core_on_kafka()
     both_ways_are_compared(Rig::small_edge().await).await;
 }
 
-/// The same of topics that keep the newest record of each key: each of the source's is the newest of either topic.
-async fn newest_of_each_key_is_found_in_either_topic(rig: Rig) {
-    rig.core.delete_topic(&rig.news).await.unwrap();
-    let spec = TopicSpec::new(&rig.news, 3).compacted();
+/// A broker may take its time to let go of the topic that was there.
+async fn make_anew(broker: &Broker, spec: &TopicSpec) {
+    broker.delete_topic(&spec.name).await.unwrap();
     testkit::eventually(crate::rig::LIMIT, || async {
-        rig.core
-            .create_topic(&spec)
-            .await
-            .map_err(|error| error.to_string())?;
-        let found = rig
-            .core
-            .describe(&rig.news)
-            .await
-            .map_err(|error| error.to_string())?;
+        let text = |error: common::broker::Error| error.to_string();
+        broker.create_topic(spec).await.map_err(text)?;
+        let found = broker.describe(&spec.name).await.map_err(text)?;
         found.map(drop).ok_or_else(|| "not there yet".to_owned())
     })
     .await;
+}
+
+/// The same of topics that keep the newest record of each key: each of the source's is the newest of either topic.
+async fn newest_of_each_key_is_found_in_either_topic(rig: Rig) {
+    make_anew(&rig.core, &TopicSpec::new(&rig.news, 3).compacted()).await;
     let rig = live_first(rig);
     let backlog = format!("{}.backlog", rig.news);
     rig.send(0, 300).await;
@@ -353,53 +351,195 @@ async fn of_topics_that_keep_the_newest_of_each_key_these_are_compared() {
 }
 
 async fn compare_keys(rig: &Rig) -> Compared {
-    let (sides, lanes) = (
-        rig.sides(None),
-        link::expand(&rig.site, &rig.settings.routes()).unwrap(),
-    );
-    let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
-    let histories = sides.histories(lane.direction).await.unwrap();
-    let spans = verify::spans(&sides, lane, &histories, None, None).await.unwrap();
-    verify::compare(&sides, &spans[0]).await.unwrap()
+    compared(rig, &rig.news).await.remove(0)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn records_among_the_dead_letters_are_no_difference() {
-    let rig = Rig::embedded().await;
-    let mut spec = TopicSpec::new(&rig.news, 3);
-    spec.max_message_bytes = 2000;
-    rig.edge.create_topic(&spec).await.unwrap();
-    let mut records: Vec<_> = (0..40).map(|number| record(&rig.news, number)).collect();
-    records[21].value = Some(vec![b'x'; 5000].into());
-    rig.core.producer().unwrap().send_all(records).await.unwrap();
-    let running = rig.start();
-    let all = async || {
-        let sides = rig.sides(None);
-        let histories = sides.histories(Direction::Down).await.unwrap();
-        let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
-        let lane = lanes.iter().find(|lane| lane.source == rig.news).unwrap();
-        let mut found = Vec::new();
-        for span in verify::spans(&sides, lane, &histories, None, None).await.unwrap() {
-            found.push(verify::compare(&sides, &span).await.unwrap());
-        }
-        found
-    };
-    let found = testkit::eventually(crate::rig::LIMIT, || async {
-        let found = all().await;
-        if found.iter().map(|found| found.waiting).sum::<i64>() == 0 && !found.is_empty() {
-            Ok(found)
-        } else {
-            Err("not carried yet".to_owned())
-        }
+/// What is found of a topic once nothing of it waits.
+async fn carried(rig: &Rig, topic: &str) -> Vec<Compared> {
+    testkit::eventually(crate::rig::LIMIT, || async {
+        let found = compared(rig, topic).await;
+        (!found.is_empty() && found.iter().all(|found| found.waiting == 0))
+            .then_some(found)
+            .ok_or_else(|| "not carried yet".to_owned())
     })
-    .await;
+    .await
+}
+
+async fn compared(rig: &Rig, topic: &str) -> Vec<Compared> {
+    let (sides, mut found) = (rig.sides(None), Vec::new());
+    for lane in link::expand(&rig.site, &rig.settings.routes()).unwrap() {
+        if lane.source == topic {
+            let histories = sides.histories(lane.direction).await.unwrap();
+            for span in verify::spans(&sides, &lane, &histories, None, None)
+                .await
+                .unwrap()
+            {
+                found.push(verify::compare(&sides, &span).await.unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// One record of the news is too large for the edge. It is put aside as long as the dead letters list it; when they do not, it
+/// is missing, and when older ones are gone, who knows.
+async fn put_aside_is_what_the_dead_letters_list(rig: Rig, tidied: bool) {
+    let topic = |name: &str, most: Option<u32>| {
+        let mut spec = TopicSpec::new(name, 3);
+        spec.max_message_bytes = most.unwrap_or(spec.max_message_bytes);
+        if tidied { spec.compacted() } else { spec }
+    };
+    if tidied {
+        make_anew(&rig.core, &topic(&rig.news, None)).await;
+    }
+    for name in [rig.news.clone(), format!("{}.backlog", rig.news)] {
+        rig.edge.create_topic(&topic(&name, Some(2000))).await.unwrap();
+    }
+    let send = async |numbers: std::ops::Range<usize>, large: Option<usize>| {
+        let mut records: Vec<_> = numbers.map(|number| record(&rig.news, number)).collect();
+        if let Some(large) = large {
+            records[large].key = Some("large".into());
+            // Nothing that compression makes small.
+            records[large].value = Some((0..5000).map(|_| rand::random::<u8>()).collect());
+        }
+        rig.core.producer().unwrap().send_all(records).await.unwrap();
+    };
+    let running = rig.start();
+    rig.runs("one").await;
+    // Before it and behind it others come in, and with live_first those around it go another way.
+    send(0..60, None).await;
+    carried(&rig, &rig.news).await;
     running.stop().await;
+    send(60..120, Some(30)).await;
+    let running = rig.start();
+    carried(&rig, &rig.news).await;
+    send(120..180, None).await;
+    let found = carried(&rig, &rig.news).await;
+    running.stop().await;
+    let aside = found.iter().find(|found| found.put_aside > 0).unwrap().partition;
+    assert_eq!(found.iter().map(|found| found.put_aside).sum::<u64>(), 1);
     assert!(
         found.iter().all(|found| found.verdict == Verdict::Same),
         "{found:?}"
     );
-    assert_eq!(found.iter().map(|found| found.put_aside).sum::<u64>(), 1);
-    assert_eq!(found.iter().map(|found| found.source_records).sum::<u64>(), 39);
+
+    let letters = format!("{}.dead-letter", rig.news);
+    rig.core.delete_topic(&letters).await.unwrap();
+    testkit::eventually(crate::rig::LIMIT, || async {
+        let found = rig.core.describe(&letters).await.unwrap();
+        found.is_none().then_some(()).ok_or("still there")
+    })
+    .await;
+    let contents = crate::rig::contents(&rig.core, &rig.news).await;
+    let mut large = contents[&aside].iter();
+    let large = large.find(|record| record.key.as_deref() == Some(b"large".as_slice()));
+    let found = compared(&rig, &rig.news).await;
+    for found in &found {
+        let wanted = match found.partition == aside {
+            true => (Verdict::Different, 1, Some(large.unwrap().offset)),
+            false => (Verdict::Same, 0, None),
+        };
+        let first = found.first.as_ref().and_then(|first| first.source_offset);
+        assert_eq!((found.verdict, found.differences, first), wanted, "{found:?}");
+    }
+
+    if !rig.settings.core.url.starts_with("sqlite:") {
+        // There retention takes its time.
+        return;
+    }
+    let mut spec = TopicSpec::new(&letters, 1);
+    spec.retention_bytes = Some(crate::rig::KEPT);
+    rig.core.create_topic(&spec).await.unwrap();
+    for number in 0..2 {
+        let letter = crate::rig::too_much(&letters, number);
+        rig.core.producer().unwrap().send(letter).await.unwrap();
+    }
+    testkit::eventually(crate::rig::LIMIT, || async {
+        let low = rig.core.watermarks(&letters, 0).await.unwrap().low;
+        (low > 0).then_some(()).ok_or_else(|| "all are kept".to_owned())
+    })
+    .await;
+    let found = compared(&rig, &rig.news).await;
+    for found in &found {
+        let verdict = match found.partition == aside {
+            true => Verdict::Unsure,
+            false => Verdict::Same,
+        };
+        assert_eq!((found.verdict, found.put_aside), (verdict, 0), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_dead_letters_list_is_put_aside() {
+    put_aside_is_what_the_dead_letters_list(Rig::embedded().await, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_dead_letters_list_is_put_aside_where_what_waited_went_behind() {
+    put_aside_is_what_the_dead_letters_list(live_first(Rig::embedded().await), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_newest_of_each_key_only_what_the_dead_letters_list_is_put_aside() {
+    put_aside_is_what_the_dead_letters_list(Rig::embedded().await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_newest_of_each_key_in_two_topics_only_what_the_dead_letters_list_is_put_aside() {
+    put_aside_is_what_the_dead_letters_list(live_first(Rig::embedded().await), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn only_what_the_dead_letters_list_is_put_aside_between_two_kafkas() {
+    put_aside_is_what_the_dead_letters_list(Rig::two_kafkas().await, false).await;
+    put_aside_is_what_the_dead_letters_list(live_first(Rig::two_kafkas().await), false).await;
+    put_aside_is_what_the_dead_letters_list(Rig::two_kafkas().await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn only_what_the_dead_letters_list_is_put_aside_between_an_embedded_edge_and_kafka() {
+    put_aside_is_what_the_dead_letters_list(Rig::small_edge().await, false).await;
+    put_aside_is_what_the_dead_letters_list(live_first(Rig::small_edge().await), true).await;
+}
+
+/// Where a bundle is taken in, for it cannot reach where it comes from.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bundle_put_aside_is_among_the_dead_letters_of_the_other_site() {
+    let rig = Rig::embedded().await;
+    let at_core = rig.readings_at_core();
+    rig.core.delete_topic(&at_core).await.unwrap();
+    let mut spec = TopicSpec::new(&at_core, 3);
+    spec.max_message_bytes = 2000;
+    rig.core.create_topic(&spec).await.unwrap();
+    let mut records: Vec<_> = (0..40).map(|number| record(&rig.readings, number)).collect();
+    records[21].value = Some(vec![b'x'; 5000].into());
+    rig.edge.producer().unwrap().send_all(records).await.unwrap();
+    let running = rig.start();
+    carried(&rig, &rig.readings).await;
+    running.stop().await;
+    let letters = format!("{}.dead-letter", rig.readings);
+    let letter = crate::rig::contents(&rig.edge, &letters).await;
+    let mut letter = letter.into_values().flatten().next().unwrap();
+    rig.edge.delete_topic(&letters).await.unwrap();
+    let verdicts = async || -> Vec<Verdict> {
+        let found = compared(&rig, &rig.readings).await;
+        found.into_iter().map(|found| found.verdict).collect()
+    };
+    assert!(verdicts().await.contains(&Verdict::Different));
+    letter.headers.retain(|(name, _)| name != "origin-topic");
+    let origin = ("origin-topic".into(), at_core.clone().into());
+    letter.headers.push(origin);
+    let letters = format!("{at_core}.dead-letter");
+    rig.core.create_topic(&TopicSpec::new(&letters, 1)).await.unwrap();
+    let letter = Outgoing {
+        value: letter.value,
+        headers: letter.headers,
+        ..Outgoing::new(&letters, "", Vec::new())
+    };
+    rig.core.producer().unwrap().send(letter).await.unwrap();
+    assert_eq!(verdicts().await, [Verdict::Same; 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,12 +26,20 @@ const VIEWS = {
 };
 const THEMES = { auto: "dark", dark: "light", light: "auto" };
 
+function routeOf(hash) {
+  try {
+    return hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
+  } catch {
+    // What nobody can decode names no view.
+    return [""];
+  }
+}
+
 function useRoute() {
-  const read = () => location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
-  const [route, setRoute] = useState(read());
+  const [route, setRoute] = useState(() => routeOf(location.hash));
   useEffect(() => {
     const change = () => {
-      setRoute(read());
+      setRoute(routeOf(location.hash));
       // The new view is what a reader hears next.
       requestAnimationFrame(() => document.getElementById("title")?.focus({ preventScroll: true }));
     };
@@ -76,7 +84,7 @@ function Theme() {
     document.documentElement.dataset.theme = theme;
     localStorage.setItem("theme", theme);
   }, [theme]);
-  return html`<button type="button" class="plain" onClick=${() => setTheme(THEMES[theme] ?? "auto")} title="Colours: ${theme}" aria-label="Colours: ${theme}; press for ${THEMES[theme]}">${{ auto: "◐", dark: "●", light: "○" }[theme] ?? "◐"}</button>`;
+  return html`<button type="button" class="plain" data-testid="theme" onClick=${() => setTheme(THEMES[theme] ?? "auto")} title="Colours: ${theme}" aria-label="Colours: ${theme}; press for ${THEMES[theme]}">${{ auto: "◐", dark: "●", light: "○" }[theme] ?? "◐"}</button>`;
 }
 
 // Who one is; people with a password change it here.

@@ -2,7 +2,18 @@
 import { html, useEffect, useRef, useState, useCallback } from "./html.js";
 import { get } from "./api.js";
 import * as live from "./live.js";
-import { ago, bytes, count, lasting, moment, stateName, tone } from "./format.js";
+import { ago, bytes, count, lasting, moment, span, stateName, tone } from "./format.js";
+
+// Answers may come in another order than they were asked for. What begins a turn ends those before it; a turn says whether
+// it still counts.
+export function useTurns() {
+  const [turns] = useState(() => {
+    let last = 0;
+    const turn = (own) => () => own === last;
+    return { begin: () => turn((last += 1)), now: () => turn(last) };
+  });
+  return turns;
+}
 
 // How many events are kept while something is read; after more of them it is read once more.
 const MOST = 100;
@@ -13,16 +24,17 @@ export function useLive(source, kind, merge = (_, pushed) => pushed) {
   const [value, setValue] = useState({ data: null, problem: null, loading: true });
   const latest = useRef(null);
   const failed = useRef(false);
+  const turns = useTurns();
   // What is pushed while it is read: the answer may not know of it. Null while it is not read.
   const coming = useRef(null);
   const load = useCallback(async () => {
     if (!source) return undefined;
+    const still = turns.begin();
     const pushed = [];
     coming.current = pushed;
     try {
       let data = await (typeof source === "string" ? get(source) : source());
-      // A newer reading has begun, and knows more.
-      if (coming.current !== pushed) return undefined;
+      if (!still()) return undefined;
       for (const one of pushed) data = data === undefined ? data : merge(data, one);
       if (data === undefined || pushed.length === MOST) return load();
       coming.current = null;
@@ -30,7 +42,7 @@ export function useLive(source, kind, merge = (_, pushed) => pushed) {
       failed.current = false;
       return setValue({ data, problem: null, loading: false });
     } catch (problem) {
-      if (coming.current !== pushed) return undefined;
+      if (!still()) return undefined;
       coming.current = null;
       failed.current = true;
       return setValue((old) => ({ ...old, problem, loading: false }));
@@ -132,7 +144,7 @@ export function Notice({ problem, onRetry }) {
   return html`<div class="notice bad" role="alert">
     <strong>${problem.message}</strong>
     ${problem.hint ? html`<span>${problem.hint}</span>` : null}
-    ${onRetry ? html`<${Action} kind="small" run=${onRetry}>Try again<//>` : null}
+    ${onRetry ? html`<${Action} kind="small" testid="try-again" run=${onRetry}>Try again<//>` : null}
   </div>`;
 }
 
@@ -149,6 +161,14 @@ export function Notices({ of }) {
 // Stands where something would be told that is still being read, or that could not be read: why not, a notice says.
 export function Unknown({ reading, words = "Not known.", kind = "quiet", testid }) {
   return html`<p class=${kind} data-testid=${testid}>${reading.problem ? words : "…"}</p>`;
+}
+
+// How long so many bytes take at the rate that is known, and where that rate is from.
+export function takes(size, estimate) {
+  const { bytes_per_second: rate, rate_from: from, as_of: at } = estimate ?? {};
+  if (!rate) return { time: ", time not known yet", from: null };
+  const time = `, ${from === "cap" ? "at best " : ""}${span(size / rate)} at ${bytes(rate)}/s`;
+  return { time, from: from === "cap" ? ", the link's limit" : html`, ${from === "link" ? "the link's busiest minute" : "measured"} <${Age} at=${at} />` };
 }
 
 // Read by the view, which tells what could not be read.
@@ -256,7 +276,7 @@ export function Dialogs() {
         </label>`,
       )}
       <div class="row end">
-        <button type="button" onClick=${() => close(null)}>Cancel</button>
+        <button type="button" data-testid="dialog-cancel" onClick=${() => close(null)}>Cancel</button>
         <button type="submit" class=${question.kind ?? "primary"} data-testid="confirm" disabled=${busy} aria-busy=${busy}>${question.confirm ?? "OK"}</button>
       </div>
     </form>

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api import Site, eventually
+from line import Line
 
 PROGRAMS = Path(os.environ.get("FIELDLINE_PROGRAMS", Path(__file__).parents[3] / "target/debug"))
 CORE_SERVICES = ("viewer", "responder", "broadcaster", "downloader", "depot", "feed")
@@ -142,6 +143,8 @@ class Installation:
     links: dict[str, str] = field(default_factory=dict)
     real: bool = False
     addresses_after_s: float = 0.0
+    # What the edge's link goes over, where it goes over one.
+    line: Line | None = None
 
     @property
     def core(self) -> Site:
@@ -159,6 +162,8 @@ class Installation:
     def stop(self) -> None:
         for process in reversed(self.processes.values()):
             process.stop()
+        if self.line:
+            self.line.end()
 
 
 def demo(
@@ -237,13 +242,15 @@ def real(directory: Path, catalogue: str) -> Installation:
     edge = directory / "edge-1.toml"
     edge.write_text(
         _common(directory, "edge-1", "KAFKA_EDGE_URL")
-        + f'[link.core]\nurl = "{_engine("KAFKA_URL")}"\n'
+        + f'[link]\nstate = "{directory}/edge-1/link"\n[link.core]\nurl = "kafka://{_engine("KAFKA_LINE")}"\n'
         + f'[link.door]\nlisten = "127.0.0.1:{door_port}"\nallow = ["127.0.0.1:{depot_port}"]\n'
         + f'[mirror]\ndoor = "127.0.0.1:{door_port}"\ndepot = "https://127.0.0.1:{depot_port}"\n'
         + _tls("mirror", certs, "sites/edge-1")
         + _viewer(directory, "edge-1", edge_port),
         encoding="utf-8",
     )
+    # Who connects to the far port is led to the line's.
+    line = Line(_address("KAFKA_FAR"), _address("KAFKA_LINE"))
     run("init", "--core", core, "--certs", certs, "--enrol", "edge-1")
     run("init", "--edge", edge)
     processes = {}
@@ -251,7 +258,7 @@ def real(directory: Path, catalogue: str) -> Installation:
         for service in services:
             name = f"{site}.{service}"
             processes[name] = Process(name, [PROGRAMS / service, "--config", file], directory / f"{name}.log")
-    installation = Installation(directory, {}, processes, real=True)
+    installation = Installation(directory, {}, processes, real=True, line=line)
     try:
         for site, port in (("core", core_port), ("edge-1", edge_port)):
             file = directory / site / "viewer.token"
@@ -268,6 +275,11 @@ def _engine(variable: str) -> str:
     url = os.environ.get(variable)
     assert url, f"{variable} is not set; `cargo xtask test-browser --engines real` starts the engines and sets it"
     return url
+
+
+def _address(variable: str) -> tuple[str, int]:
+    host, port = _engine(variable).rsplit(":", 1)
+    return host, int(port)
 
 
 def _common(directory: Path, site: str, broker: str) -> str:

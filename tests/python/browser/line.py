@@ -1,20 +1,24 @@
-"""The line between a page and its site: it can be cut, and it can go dead without saying so, as radio does."""
+"""The line between a page and its site, or between an edge and its headquarters: it can be cut, and it can go dead without
+saying so, as radio does.
+"""
 import socket
 import threading
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 from playwright.sync_api import Page
 
 from api import Site
 
 PART = 64 * 1024
-# A stream that is open and brings nothing.
+# A stream that is open and brings nothing but what a test says.
 QUIET = """
 window.EventSource = class extends EventTarget {
     readyState = 1;
     constructor() {
         super();
+        window.stream = this;
         setTimeout(() => this.onopen?.());
     }
     close() {}
@@ -28,25 +32,47 @@ def push_nothing(page: Page) -> None:
     page.reload()
 
 
-class Line:
-    """Passes on what a browser and a site say to each other, until told otherwise."""
+def push(page: Page, kind: str, data: Any) -> None:
+    """Pushes something to a page that nothing else is pushed to, and waits until it is taken in."""
+    page.evaluate(
+        """async ([kind, data]) => {
+            window.stream.dispatchEvent(new MessageEvent(kind, { data: JSON.stringify(data) }));
+            // What comes is put in once a frame.
+            for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+        }""",
+        [kind, data],
+    )
 
-    def __init__(self, site: Site):
-        self._target = ("127.0.0.1", int(site.url.rsplit(":", 1)[1]))
-        self._server = socket.create_server(("127.0.0.1", 0))
+
+Address = tuple[str, int]
+
+
+class Line:
+    """Passes on what two say to each other, until told otherwise."""
+
+    def __init__(self, target: Address, listen: Address = ("127.0.0.1", 0)):
+        self._target = target
+        self._server = socket.create_server(listen)
         self._open = True
         self._alive = threading.Event()
         self._alive.set()
         self._ends: set[socket.socket] = set()
         # Who is let in while the line is cut is let in before, and cut off, or not at all.
         self._turn = threading.Lock()
-        self.site = replace(site, url=f"http://127.0.0.1:{self._server.getsockname()[1]}")
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return self._server.getsockname()[1]
 
     def __enter__(self) -> "Line":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """There is no line any more."""
         self.cut()
         # It waits for the next one no longer.
         self._server.shutdown(socket.SHUT_RDWR)
@@ -114,3 +140,11 @@ class Line:
                     end.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
+
+
+class SiteLine(Line):
+    """The line between a browser and a site."""
+
+    def __init__(self, site: Site):
+        super().__init__(("127.0.0.1", int(site.url.rsplit(":", 1)[1])))
+        self.site = replace(site, url=f"http://127.0.0.1:{self.port}")

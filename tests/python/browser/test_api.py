@@ -1,5 +1,10 @@
-"""What the OpenAPI document promises, tried with an operator's rights: no 500, no answer that it does not name."""
+"""What the OpenAPI document promises, tried with an operator's rights: no 500, no answer that it does not name.
+
+What is tried is the same each time. FIELDLINE_API_EXAMPLES says of how many examples of each operation, and another
+FIELDLINE_API_SEED tries others.
+"""
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
@@ -25,7 +30,9 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 # A stream of events ends when the caller goes: there is no whole answer to check, so what it answers is tried by hand.
 STREAM = "/api/events"
 # Of each operation, both as the document has them and otherwise: of what may or may not be there, and of what is.
-EXAMPLES, OF_WHAT_IS_THERE = 12, 4
+EXAMPLES = int(os.environ.get("FIELDLINE_API_EXAMPLES", "12"))
+OF_WHAT_IS_THERE = max(1, EXAMPLES // 3)
+SEED = os.environ.get("FIELDLINE_API_SEED")
 PROBLEM = "application/problem+json"
 LISTENERS, STREAMS = 64, 32
 PASSWORD = "correct horse battery"
@@ -147,7 +154,7 @@ def try_out(site: Site, said: dict[str, Any], there: dict[str, list[dict[str, st
                     @settings(
                         max_examples=examples,
                         deadline=None,
-                        derandomize=True,
+                        derandomize=SEED is None,
                         database=None,
                         phases=[Phase.generate],
                         suppress_health_check=list(HealthCheck),
@@ -161,7 +168,7 @@ def try_out(site: Site, said: dict[str, Any], there: dict[str, list[dict[str, st
                         tried.statuses[operation.label].add(answer.status_code)
                         case.validate_response(answer, checks=CHECKS)
 
-                    hold()
+                    (hold if SEED is None else seed(int(SEED))(hold))()
                 except Unsatisfiable:
                     # Nothing can be wrong with an operation that takes nothing.
                     continue

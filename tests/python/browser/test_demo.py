@@ -16,15 +16,20 @@ from conftest import OpenPage
 from installation import Process
 
 ADDRESSES_S, ASSET_S = 3, 10
-# A program that is slow is so each time; one that is read from the disk for the first time, or met a busy moment, is not.
+MOST_BUSY = 2.0
+# The best of them counts: a program that is slow is so each time; one that is read from the disk for the first time, or
+# met a busy moment, is not.
 STARTS = 3
 LINK = re.compile(r"^  (core|edge-1) +(http://127\.0\.0\.1:\d+/#/sign-in/\S+)$")
 
 
 @pytest.fixture
 def busy_before() -> float:
-    """How many times more than its processors a machine had to do before the demo: what the demo itself takes is its own."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """How many times more than its processors a machine had to do before the demo: what the demo itself takes is its own.
+
+    On a machine that has to do more than twice as much nothing is measured, so what is too slow there is too slow.
+    """
+    return min(MOST_BUSY, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 @contextmanager

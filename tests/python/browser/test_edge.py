@@ -31,7 +31,7 @@ def test_a_search_finds_by_title_and_a_state_narrows(main: Installation, field_p
     expect(row(field_page, wanted["asset_id"])).to_be_visible()
     expect(field_page.get_by_test_id("total")).to_contain_text("found")
     expect(field_page.get_by_test_id("assets")).to_have_attribute("aria-busy", "false")
-    changed = field_page.get_by_role("button", name=re.compile("changed – show"))
+    changed = field_page.get_by_test_id("show-changed")
 
     def all_are_found() -> bool:
         # One that has arrived since the list was read is shown on demand.
@@ -231,3 +231,73 @@ def test_many_are_chosen_at_once(main: Installation, open_page: OpenPage) -> Non
     page.get_by_test_id("assets").focus()
     page.keyboard.press("Control+a")
     expect(page.get_by_test_id("cost")).to_contain_text(f"{found} selected")
+
+
+def look_for(page: Page, title: str) -> None:
+    page.get_by_test_id("search").fill(title)
+    expect(page.get_by_test_id("total")).to_contain_text("found")
+    expect(page.get_by_test_id("assets")).to_have_attribute("aria-busy", "false")
+
+
+def test_what_was_chosen_in_another_search_is_requested_too_and_counted(main: Installation, open_page: OpenPage) -> None:
+    edge = main.edge
+    edge.stop_mirror()
+
+    def two_titles() -> list[dict]:
+        one, *others = edge.assets(state="available")
+        return [one, *(other for other in others if one["title"] not in other["title"] and other["title"] not in one["title"])][:2]
+
+    eventually(60, "there are two assets of different titles", lambda: len(two_titles()) == 2)
+    one, other = two_titles()
+    page = open_page(edge, "fred", "#/assets")
+    look_for(page, one["title"])
+    row(page, one["asset_id"]).click()
+    expect(page.get_by_test_id("cost")).to_contain_text("1 selected ·")
+    look_for(page, other["title"])
+    expect(row(page, one["asset_id"])).to_have_count(0)
+    expect(page.get_by_test_id("cost")).to_contain_text("1 selected, not in this list · will cost")
+    row(page, other["asset_id"]).click()
+    expect(page.get_by_test_id("cost")).to_contain_text("2 selected, 1 of them not in this list")
+    look_for(page, one["title"])
+    expect(row(page, one["asset_id"])).to_have_attribute("aria-selected", "true")
+    page.get_by_test_id("request").click()
+    expect(page.get_by_test_id("toast")).to_contain_text("2 requested")
+    expect(page.get_by_test_id("cost")).to_contain_text("0 selected")
+    for asset in (one, other):
+        eventually(60, "headquarters answers", lambda asset=asset: edge.state(asset["asset_id"]) == "ready")
+
+
+def test_an_address_that_cannot_be_read_leads_home(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "fred", "#/%")
+    expect(page.locator("h1")).to_have_text("Overview")
+    page.get_by_test_id("nav-assets").click()
+    expect(page.locator("h1")).to_have_text("Assets")
+    page.goto("/#/assets/%E0%A4%A")
+    expect(page.locator("h1")).to_have_text("Overview")
+
+
+def test_what_an_asset_will_take_is_told_with_where_the_rate_is_from(main: Installation, open_page: OpenPage) -> None:
+    edge = main.edge
+    eventually(60, "there is an asset to ask for", lambda: edge.assets(state="available"))
+    asset = edge.get("/api/assets?limit=1&state=available")["assets"][0]
+    page = open_page(edge, "fred", f"#/assets/{asset['asset_id']}")
+    estimate = {"assets": 1, "bytes": 1 << 20, "bytes_per_second": 1 << 18, "seconds": 4}
+    page.route("**/api/mirror/estimate*", lambda route: route.fulfill(json=estimate))
+    measured = {"measured_over_s": 60, "as_of": asset["broadcast_at"]}
+    unknown = {"rate_from": None, "bytes_per_second": None, "seconds": None, "measured_over_s": None, "as_of": None}
+    for said, takes, source in (
+        ({"rate_from": "cap", "measured_over_s": None, "as_of": None}, ", at best 4 s at 256 KiB/s", ", the link's limit"),
+        ({"rate_from": "link", **measured}, ", 4 s at 256 KiB/s", r", the link's busiest minute .*(ago|now)"),
+        ({"rate_from": "mirror", **measured}, ", 4 s at 256 KiB/s", r", measured .*(ago|now)"),
+        (unknown, ", time not known yet", ""),
+    ):
+        estimate |= said
+        page.goto(f"/#/assets/{asset['asset_id']}")
+        page.reload()
+        expect(page.get_by_test_id("cost")).to_have_text(re.compile(f"^It will cost 1.0 MiB{takes}{source}[.]$"))
+        # In the list it is told in the same words.
+        page.get_by_test_id("nav-assets").click()
+        look_for(page, asset["title"])
+        row(page, asset["asset_id"]).click()
+        rate = takes.split(" at ")[-1]
+        expect(page.locator(".actions > span").first).to_have_text(re.compile(f"{rate}{source}$"))

@@ -3,21 +3,26 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from api import Site, eventually
 from conftest import PASSWORD, OpenPage
 from installation import Installation
 from keys import MOST_TABS, focus, press
-from line import push_nothing
+from line import push, push_nothing
 from states import CORE, EDGE
+from watched import Watch
 
 PAGE = Path(__file__).parents[3] / "services/viewer/page"
+# How many entries of the audit the page reads at once, and where it is read.
+AUDIT_PAGE, ZONE = 100, "Pacific/Auckland"
 
 
 def test_a_request_is_made_cancelled_and_mirrored_with_keys_alone(main: Installation, open_page: OpenPage) -> None:
@@ -139,15 +144,11 @@ def kate(site: Site, **change: Any) -> None:
         site.post("/api/users/kate", change)
 
 
-def of_kate(name: str) -> Callable[[Page], Locator]:
-    return lambda page: page.get_by_test_id("user-kate").get_by_role("button", name=name)
-
-
 @dataclass
 class Deed:
     """Something that can be done on a page: where, what to press, what to type then, and what the audit calls it."""
 
-    button: str | Callable[[Page], Locator]
+    button: str
     action: str
     view: str | Callable[[Installation], str]
     site: str = "edge-1"
@@ -200,16 +201,22 @@ DEEDS = [
         answer=("kate", "Tab", "Tab", PASSWORD, "Enter"),
     ),
     Deed("role-kate", "user.set", "users", site="core", before=lambda main: kate(main.core), answer=("f", "Tab", "Tab", "Enter")),
-    Deed(of_kate("New password"), "user.set", "users", site="core", name="new-password", before=lambda main: kate(main.core), answer=(PASSWORD, "Enter")),
-    Deed(of_kate("Disable"), "user.set", "users", site="core", name="disable", before=lambda main: kate(main.core)),
-    Deed(of_kate("Enable"), "user.set", "users", site="core", name="enable", before=lambda main: kate(main.core, disabled=True)),
-    Deed(of_kate("Remove"), "user.remove", "users", site="core", name="remove", before=lambda main: kate(main.core), answer=("Tab", "Enter")),
+    Deed("password-kate", "user.set", "users", site="core", name="new-password", before=lambda main: kate(main.core), answer=(PASSWORD, "Enter")),
+    Deed("disable-kate", "user.set", "users", site="core", name="disable", before=lambda main: kate(main.core)),
+    Deed("disable-kate", "user.set", "users", site="core", name="enable", before=lambda main: kate(main.core, disabled=True)),
+    Deed("remove-kate", "user.remove", "users", site="core", name="remove", before=lambda main: kate(main.core), answer=("Tab", "Enter")),
 ]
 
 # Buttons whose keys another test presses.
 ELSEWHERE = {
     "account": "test_sign_in.py",
     "confirm": "the dialogs of test_sign_in.py",
+    "dialog-cancel": "test_a_dialog_is_left_with_keys_alone",
+    "theme": "test_colours_are_changed",
+    "try-again": "test_what_could_not_be_read_is_read_again",
+    "show-changed": "test_what_came_to_a_search_is_shown",
+    "earlier-entries": "test_the_audit_is_read_on_and_back",
+    "log-x-copy": "test_a_log_is_opened_narrowed_and_copied",
     "sign-in": "test_signing_in_and_out_needs_no_mouse",
     "sign-out": "test_signing_in_and_out_needs_no_mouse",
     "open": "test_assets_are_found_sorted_and_opened",
@@ -263,7 +270,7 @@ def test_what_can_be_done_is_done_with_the_keys(main: Installation, olgas: Calla
         view = deed.view if isinstance(deed.view, str) else deed.view(main)
         known = deeds(site, deed.action)
         page = olgas(deed.site, view)
-        press(page, deed.button if isinstance(deed.button, str) else deed.button(page))
+        press(page, deed.button)
         if deed.answer is not None:
             expect(page.get_by_role("dialog")).to_be_visible()
             for word in deed.answer:
@@ -277,13 +284,17 @@ def test_what_can_be_done_is_done_with_the_keys(main: Installation, olgas: Calla
 def buttons() -> Iterator[str]:
     """The buttons that the page's sources name, with `*` for what they leave open."""
     for source in PAGE.rglob("*.js"):
-        for name in re.findall(r'<(?:button|\$\{Action\})[^<]*?(?:data-)?testid="([^"]+)"', source.read_text(encoding="utf-8")):
-            yield re.sub(r"\$\{[^}]*\}", "*", name)
+        for button in re.findall(r"<(?:button|\$\{Action\})[^<]*", source.read_text(encoding="utf-8")):
+            named = re.search(r'testid=(?:"([^"]+)"|\$\{testid\})', button)
+            assert named, f"{source.name} has a button without a test id, which no test can ask for: {button}"
+            # That of Action itself is what each action says.
+            if named[1]:
+                yield re.sub(r"\$\{[^}]*\}", "*", named[1])
 
 
 def test_no_button_is_without_a_test_of_its_keys() -> None:
     """A new button is another line of DEEDS, or of ELSEWHERE."""
-    pressed = {deed.button for deed in DEEDS if isinstance(deed.button, str)} | set(ELSEWHERE)
+    pressed = {deed.button for deed in DEEDS} | set(ELSEWHERE)
     named = set(buttons())
     assert len(named) > 30
     assert not {name for name in named if not any(fnmatch(one, name) for one in pressed)}
@@ -372,7 +383,7 @@ def test_a_log_is_opened_narrowed_and_copied_with_keys_alone(main: Installation,
     press(page, "service-feed-logs")
     log = page.get_by_test_id("log-feed")
     expect(log.locator("li").first).to_be_visible()
-    press(page, log.get_by_role("button", name="Copy"))
+    press(page, "log-feed-copy")
     expect(page.get_by_test_id("toast")).to_contain_text("Copied")
     narrowed = log.get_by_label("Warnings and errors only")
     press(page, narrowed, " ")
@@ -391,6 +402,80 @@ def test_the_audit_is_searched_with_keys_alone(main: Installation, olgas: Callab
     with page.expect_request(lambda request: "/api/audit" in request.url and "q=link" in request.url):
         focus(page, page.get_by_role("searchbox"))
         page.keyboard.type("link")
+
+
+def test_the_audit_is_read_on_and_back_to_a_day_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    core = main.core
+    count = lambda: len(core.get("/api/audit?action=service.log_level&limit=1000")["entries"])  # noqa: E731
+    while count() <= AUDIT_PAGE:
+        core.post("/api/services/depot/log-level", {"level": None})
+    page = olgas("core", "audit", timezone_id=ZONE, locale="en-US")
+    rows = page.get_by_test_id("audit-row")
+    focus(page, page.get_by_role("searchbox"))
+    page.keyboard.type("service.log_level")
+    expect(rows).to_have_count(AUDIT_PAGE)
+    expect(rows.last).to_contain_text("service.log_level")
+    press(page, "earlier-entries")
+    expect(rows).to_have_count(count())
+    # What was shown stays, and what comes behind it is older.
+    times = rows.locator("time").evaluate_all("all => all.map((one) => one.dateTime)")
+    assert times == sorted(times, reverse=True)
+    # A day counts as a whole, where the reader is.
+    today = datetime.now(ZoneInfo(ZONE)).date()
+    for day, there in ((today - timedelta(days=2), 0), (today, AUDIT_PAGE)):
+        # The focus begins with the month.
+        focus(page, page.get_by_label("Only this user"))
+        focus(page, "audit-until")
+        before = round(datetime.combine(day + timedelta(days=1), time.min, ZoneInfo(ZONE)).timestamp() * 1000)
+        with page.expect_request(re.compile(f"before={before}&")):
+            page.keyboard.type(day.strftime("%m%d%Y"))
+        expect(rows).to_have_count(there)
+    # What happens meanwhile comes by itself, for the day is not over.
+    core.post("/api/services/depot/log-level", {"level": None})
+    expect(rows).to_have_count(AUDIT_PAGE + 1)
+
+
+def test_what_came_to_a_search_is_shown_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
+    eventually(60, "there are assets", lambda: main.edge.get("/api/assets?limit=1")["total"] > 3)
+    known = main.edge.get("/api/assets?limit=1")["assets"][0]
+    page = olgas("edge-1", "home")
+    push_nothing(page)
+    press(page, "nav-assets")
+    focus(page, "search")
+    page.keyboard.type(known["title"])
+    expect(page.get_by_test_id("total")).to_contain_text("found")
+    expect(page.get_by_test_id("assets")).to_have_attribute("aria-busy", "false")
+    come = {**known, "asset_id": "0" * 32, "broadcast_at": known["broadcast_at"] + 1}
+    other = {**come, "asset_id": "1" * 32, "title": "something else"}
+    # Told twice it is still one.
+    for one in (come, other, come):
+        push(page, "assets", {"assets": [one]})
+    expect(page.get_by_test_id("show-changed")).to_have_text("1 changed – show")
+    with page.expect_request(lambda request: "/api/assets?q=" in request.url):
+        press(page, "show-changed")
+    expect(page.get_by_test_id("show-changed")).to_have_count(0)
+
+
+def test_what_could_not_be_read_is_read_again_with_keys_alone(main: Installation, olgas: Callable[..., Page], watch: Watch) -> None:
+    watch.expect("503")
+    page = olgas("core", "home")
+    away = {"title": "Service Unavailable", "status": 503, "detail": "the tables are away"}
+    page.route("**/api/users", lambda route: route.fulfill(status=503, content_type="application/problem+json", body=json.dumps(away)))
+    press(page, "nav-users")
+    expect(page.get_by_text("the tables are away")).to_be_visible()
+    page.unroute("**/api/users")
+    press(page, "try-again")
+    expect(page.get_by_test_id("user-olga")).to_be_visible()
+    expect(page.get_by_text("the tables are away")).to_have_count(0)
+
+
+def test_a_dialog_is_left_with_keys_alone(olgas: Callable[..., Page]) -> None:
+    page = olgas("core", "users")
+    for leave in (lambda: press(page, "dialog-cancel"), lambda: page.keyboard.press("Escape")):
+        press(page, "add-user")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        leave()
+        expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_what_was_lost_is_known_with_keys_alone(main: Installation, olgas: Callable[..., Page]) -> None:
@@ -418,7 +503,7 @@ def test_what_was_lost_is_known_with_keys_alone(main: Installation, olgas: Calla
 def test_colours_are_changed_with_keys_alone(olgas: Callable[..., Page]) -> None:
     page = olgas("edge-1", "home")
     for theme in ("dark", "light", "auto"):
-        press(page, page.get_by_role("button", name="Colours:"))
+        press(page, "theme")
         expect(page.locator("html")).to_have_attribute("data-theme", theme)
 
 

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from api import eventually
 from conftest import OpenPage
 from installation import Installation
-from line import Line
+from line import SiteLine
 from watched import Watch
 
 LISTENERS = 64
@@ -20,7 +20,7 @@ def test_a_page_whose_line_was_cut_misses_nothing_and_reads_nothing_again(
 ) -> None:
     watch.expect("ERR_|Failed to load resource")
     edge = main.edge
-    with Line(edge) as line:
+    with SiteLine(edge) as line:
         page = open_page(line.site, "fred", "#/assets")
         edge.stop_mirror()
         eventually(60, "there is an asset to ask for", lambda: edge.assets(state="available"))
@@ -51,7 +51,7 @@ def test_a_line_that_is_dead_without_saying_so_is_told_and_taken_up_again(
     main: Installation, open_page: OpenPage, watch: Watch
 ) -> None:
     watch.expect("ERR_|Failed to load resource")
-    with Line(main.core) as line:
+    with SiteLine(main.core) as line:
         page = open_page(line.site, "vera", "#/home")
         expect(page.get_by_test_id("service-feed")).to_be_visible()
         line.stall()

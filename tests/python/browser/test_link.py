@@ -1,9 +1,16 @@
 """The link's page: its routes, what it may use, how long the site can wait, and how it was."""
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
 from playwright.sync_api import Page, expect
 
 from api import eventually
 from conftest import OpenPage
 from installation import Installation
+from line import Line, push, push_nothing
 from test_keyboard import focus, press
 
 
@@ -114,3 +121,89 @@ def test_no_answer_from_headquarters_is_said_with_as_of_when(main: Installation,
     finally:
         page.get_by_test_id("link-resume").click()
     expect(page.get_by_test_id("link-state")).to_have_attribute("data-state", "up", timeout=60_000)
+
+
+def fact(page: Page, name: str):
+    return page.locator("dl.facts > div", has=page.locator("dt", has_text=re.compile(f"^{name}$"))).locator("dd")
+
+
+def test_the_word_of_the_link_that_works_counts_and_not_that_of_its_standby(main: Installation, open_page: OpenPage) -> None:
+    told = main.edge.get("/api/link")
+    [works] = told["instances"]
+    works |= {"state": "running", "counters": {**works["counters"], "carried_down": 7, "carried_up": 5}, "last_error": None}
+    standby = {**works, "instance": "standby", "state": "waiting", "reported_at": works["reported_at"] + 3000, "counters": {}, "gauges": {}}
+    mirror = main.edge.get("/api/mirror")
+    [moves] = mirror["instances"]
+    moves |= {"state": "running", "gauges": {**moves["gauges"], "bytes_total": 4096, "bytes_done": 1024}}
+    idle = {**moves, "instance": "standby", "state": "waiting", "detail": "another instance works", "reported_at": moves["reported_at"] + 3000, "gauges": {}}
+    page = open_page(main.edge, "vera", "#/home")
+    push_nothing(page)
+    page.route("**/api/link", lambda route: route.fulfill(json=told))
+    for instances in ([works, standby], [standby, works]):
+        told["instances"] = instances
+        page.get_by_test_id("nav-link").click()
+        expect(fact(page, "Carried to this site")).to_have_text("7 records since it started")
+        expect(fact(page, "Carried to headquarters")).to_have_text("5 records since it started")
+        page.get_by_test_id("nav-home").click()
+    page.route("**/api/mirror", lambda route: route.fulfill(json={**mirror, "desired": "running", "instances": [moves, idle]}))
+    page.get_by_test_id("nav-mirror").click()
+    expect(page.get_by_test_id("mirror-state")).to_have_attribute("data-state", "running")
+    expect(page.get_by_test_id("mirror-progress")).to_contain_text("1.0 KiB of 4.0 KiB")
+
+
+ANSWERED = re.compile(r"^last answered (just now|\d+ s ago)$")
+
+
+def test_a_link_that_is_up_says_when_headquarters_last_answered(main: Installation, open_page: OpenPage) -> None:
+    page = open_page(main.edge, "vera", "#/link")
+    expect(page.get_by_test_id("link-state")).to_have_attribute("data-state", "up", timeout=60_000)
+    expect(page.get_by_test_id("last-answered")).to_have_text(ANSWERED)
+
+
+def test_a_link_that_goes_down_under_an_open_page_is_shown_so_and_as_of_when(main: Installation, open_page: OpenPage) -> None:
+    eventually(60, "the link is up", lambda: main.edge.get("/api/link")["state"] == "up")
+    told = main.edge.get("/api/link")
+    page = open_page(main.edge, "vera", "#/home")
+    push_nothing(page)
+    page.get_by_test_id("nav-link").click()
+    expect(page.get_by_test_id("last-answered")).to_have_text(ANSWERED)
+    last = told["last_contact_at"] - 95_000
+    down = {"state": "down", "why": "the core does not answer", "remedy": "it goes on by itself", "last_contact_at": last, "down_since": last}
+    push(page, "link", {**told, **down})
+    expect(page.get_by_test_id("link-state")).to_have_text("Down")
+    expect(page.locator(".lead").first).to_have_text("the core does not answer.")
+    expect(fact(page, "Headquarters last answered")).to_have_text("1 min ago")
+    expect(fact(page, "Headquarters last answered").locator("time")).to_have_attribute("datetime", iso(last))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("end", [Line.cut, Line.stall])
+def test_a_running_link_that_is_cut_off_is_shown_so_and_as_of_when(main: Installation, open_page: OpenPage, end: Callable[[Line], None]) -> None:
+    page = open_page(main.edge, "vera", "#/link")
+    state = page.get_by_test_id("link-state")
+    expect(state).to_have_attribute("data-state", "up", timeout=120_000)
+    expect(page.get_by_test_id("last-answered")).to_have_text(ANSWERED)
+    assert main.line
+    end(main.line)
+    cut_at = time.time() * 1000
+    try:
+        # Of a line that says nothing it is known once an answer is overdue.
+        expect(state).to_have_attribute("data-state", "down", timeout=150_000)
+        print(f"the page says so after {time.time() - cut_at / 1000:.0f} s")
+        # The link itself is well.
+        assert main.edge.service("link")[0]["state"] in ("running", "waiting")
+        last = main.edge.get("/api/link")["last_contact_at"]
+        assert last < cut_at + 5000
+        expect(page.get_by_test_id("last-answered").locator("time")).to_have_attribute("datetime", iso(last))
+        page.get_by_test_id("nav-assets").click()
+        expect(page.get_by_test_id("as-of").locator("time")).to_have_attribute("datetime", iso(last))
+        expect(page.get_by_test_id("as-of")).to_contain_text("The link to headquarters is down. What this site knows of headquarters is as of")
+    finally:
+        main.line.mend()
+    page.get_by_test_id("nav-link").click()
+    expect(state).to_have_attribute("data-state", "up", timeout=150_000)
+    expect(page.get_by_test_id("last-answered")).to_have_text(ANSWERED)
+
+
+def iso(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

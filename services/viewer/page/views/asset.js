@@ -2,9 +2,9 @@
 import { html, useEffect, useState } from "../html.js";
 import { post } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Head, Image, Notice, ask, useLive } from "../ui.js";
+import { Action, Age, Chip, Head, Image, Notice, ask, takes, useLive } from "../ui.js";
 import { Answer } from "./core.js";
-import { bytes, moment, refusal, span } from "../format.js";
+import { bytes, moment, refusal } from "../format.js";
 
 const SHOWN = /^image\/(png|jpeg|gif|webp|avif|bmp)$/;
 const PLAYED = /^(video|audio)\//;
@@ -39,6 +39,11 @@ function Deliveries({ deliveries }) {
     <tbody>${deliveries.map((one) => html`<tr key=${one.request_id}><td data-label="Edge">${one.site}</td><td data-label="Asked"><${Age} at=${one.requested_at} /></td><td data-label="By">${one.requested_by}</td>
       <td data-label="Answer"><${Answer} one=${one} /></td><td data-label="Delivered">${one.delivered_at ? html`<${Age} at=${one.delivered_at} />` : "–"}</td></tr>`)}</tbody>
   </table></div>`;
+}
+
+function Cost({ cost }) {
+  const { time, from } = takes(cost.bytes, cost);
+  return html`<p class="quiet" data-testid="cost">It will cost ${bytes(cost.bytes)}${time}${from}.</p>`;
 }
 
 export function Asset({ session, rest }) {
@@ -91,7 +96,7 @@ export function Asset({ session, rest }) {
           ${!edge && may("withdraw") && EXPIRING.has(asset.state) ? html`<${Action} testid="expiry" run=${expiry} done="Set.">Set expiry<//>` : null}
           ${!edge && may("withdraw") && !["withdrawn", "failed"].includes(asset.state) ? html`<${Action} kind="danger" testid="withdraw" run=${withdraw} done="Withdrawn.">Withdraw<//>` : null}
         </div>
-        ${askable && cost?.assets && may("request") ? html`<p class="quiet" data-testid="cost">It will cost ${bytes(cost.bytes)}${cost.seconds === null ? ", time not known yet" : html`, ${span(cost.seconds)} at ${bytes(cost.bytes_per_second)}/s, measured <${Age} at=${cost.as_of} />`}.</p>` : null}
+        ${askable && cost?.assets && may("request") ? html`<${Cost} cost=${cost} />` : null}
         ${asset.description ? html`<p class="description">${asset.description}</p>` : null}
         <${Facts} facts=${[
           ["Size", bytes(asset.size)], ["Type", asset.media_type], ["File", asset.file_name], ["Credit", asset.credit], ["Created", moment(asset.created_at)],

@@ -1,9 +1,10 @@
 // The table of assets: ten thousand rows, of which only those in sight are built.
 import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { get, post, query } from "../api.js";
+import { change, insert, orderOf } from "../listing.js";
 import * as live from "../live.js";
-import { Action, Age, Chip, Empty, Head, Notice, Thumb, toast } from "../ui.js";
-import { bytes, count, span, stateName } from "../format.js";
+import { Action, Age, Chip, Empty, Head, Notice, Thumb, takes, toast, useLive, useTurns } from "../ui.js";
+import { bytes, count, stateName } from "../format.js";
 
 const PAGE = 500;
 const ROW = 60;
@@ -52,81 +53,84 @@ function onBatch(listener) {
 function useListing(filter) {
   const [rows, setRows] = useState([]);
   const [meta, setMeta] = useState({ total: 0, by_state: {}, problem: null, loading: true, of: null });
-  const [fresh, setFresh] = useState(0);
+  // What has come to a narrowed list since it was read.
+  const [fresh, setFresh] = useState(() => new Set());
+  // The rows that were shown last, and the filter whose they are: what comes next may come before they are drawn.
+  const shown = useRef({ rows: [], of: null });
   const cursor = useRef(null);
   const reading = useRef(false);
-  const generation = useRef(0);
+  const turns = useTurns();
   // What is pushed while the list is read: the answer may not know of it.
-  const pushed = useRef(new Map());
+  const pushed = useRef(null);
   const broken = useRef(false);
+  const narrowed = Boolean(filter.q || filter.state);
+
+  // Shows rows with what was pushed.
+  const show = (known, { assets, by_state }) => {
+    const compare = orderOf(filter);
+    const { rows: next, coming } = change(known, assets, compare, cursor.current === null);
+    // Rows of another filter take in nothing.
+    const mine = shown.current.of === filter;
+    shown.current.rows = mine && !narrowed ? insert(next, coming, compare) : next;
+    setRows(shown.current.rows);
+    if (mine && narrowed) {
+      const fits = (one) => (!filter.state || one.state === filter.state) && (!filter.q || (one.title ?? "").toLowerCase().includes(filter.q.toLowerCase()));
+      const more = coming.filter(fits).map((one) => one.asset_id);
+      if (more.length) setFresh((old) => new Set([...old, ...more]));
+    }
+    if (by_state) {
+      const total = filter.state ? (by_state[filter.state] ?? 0) : Object.values(by_state).reduce((sum, one) => sum + one, 0);
+      setMeta((old) => ({ ...old, by_state, total: filter.q ? old.total : total }));
+    }
+  };
 
   const read = useCallback(async (restart) => {
     if (reading.current && !restart) return;
     if (!restart && cursor.current === null) return;
-    const own = restart ? (generation.current += 1) : generation.current;
+    const still = restart ? turns.begin() : turns.now();
     reading.current = true;
-    pushed.current = new Map();
+    pushed.current = { assets: new Map(), by_state: null };
     try {
       const after = restart ? null : cursor.current;
       const page = await get(`/api/assets${query({ ...filter, limit: PAGE, after })}`);
-      if (own !== generation.current) return;
+      if (!still()) return;
       cursor.current = page.next;
-      const assets = page.assets.map((one) => pushed.current.get(one.asset_id) ?? one);
-      setRows((old) => (restart ? assets : [...old, ...assets]));
+      const known = restart ? [] : shown.current.rows;
+      const ids = new Set(known.map((one) => one.asset_id));
+      shown.current.of = filter;
       broken.current = false;
       setMeta({ total: page.total, by_state: page.by_state, problem: null, loading: false, of: filter });
-      if (restart) setFresh(0);
+      if (restart) setFresh(new Set());
+      // One that changed its place meanwhile may be read twice.
+      show([...known, ...page.assets.filter((one) => !ids.has(one.asset_id))], pushed.current);
     } catch (problem) {
-      if (own !== generation.current) return;
+      if (!still()) return;
       broken.current = true;
       setMeta((old) => ({ ...old, problem, loading: false }));
     } finally {
-      if (own === generation.current) reading.current = false;
+      if (still()) reading.current = false;
     }
   }, [filter.q, filter.state, filter.sort, filter.order]);
 
   useEffect(() => {
     setMeta((old) => ({ ...old, loading: true }));
     read(true);
-    const plain = !filter.q && !filter.state && !filter.sort;
     const offs = [
       live.on("reset", () => read(true)),
       // Where the events that were missed come with the connection, nothing is read again.
       live.on("connection", ({ connected, resumed }) => connected && (!resumed || broken.current || reading.current) && read(true)),
-      onBatch(({ assets, by_state }) => {
-        if (reading.current) assets.forEach((one, id) => pushed.current.set(id, one));
-        const changed = new Map(assets);
-        setRows((old) => {
-          // Rows that did not change stay the same objects, so they are not built again.
-          const next = old.map((row) => {
-            const newer = changed.get(row.asset_id);
-            if (newer) changed.delete(row.asset_id);
-            return newer ?? row;
-          });
-          if (changed.size === 0) return next;
-          if (!plain) {
-            const fits = (one) => (!filter.state || one.state === filter.state) && (!filter.q || (one.title ?? "").toLowerCase().includes(filter.q.toLowerCase()));
-            const coming = [...changed.values()].filter(fits).length;
-            if (coming) setFresh((number) => number + coming);
-            return next;
-          }
-          // Newest first: what is new to the list stands before it.
-          const time = (one) => one.broadcast_at ?? one.announced_at ?? 0;
-          const first = next.length ? time(next[0]) : 0;
-          const added = [...changed.values()].filter((one) => time(one) >= first || next.length === 0);
-          added.sort((a, b) => time(b) - time(a));
-          return added.length ? [...added, ...next] : next;
-        });
-        if (by_state) {
-          const known = filter.state ? (by_state[filter.state] ?? 0) : Object.values(by_state).reduce((sum, one) => sum + one, 0);
-          setMeta((old) => ({ ...old, by_state, total: filter.q ? old.total : known }));
+      onBatch((batch) => {
+        if (reading.current) {
+          batch.assets.forEach((one, id) => pushed.current.assets.set(id, one));
+          pushed.current.by_state = batch.by_state ?? pushed.current.by_state;
         }
+        show(shown.current.rows, batch);
       }),
     ];
     return () => offs.forEach((off) => off());
   }, [read]);
   // Until the new listing is here, what is shown is that of another filter, and nobody means to click it.
-  return { rows, ...meta, stale: meta.of !== filter, fresh, more: () => read(false), restart: () => read(true) };
+  return { rows, ...meta, stale: meta.of !== filter, fresh: fresh.size, more: () => read(false), restart: () => read(true) };
 }
 
 // Pictures of rows that are only scrolled past are not asked for: what stays in sight for a moment is.
@@ -208,15 +212,15 @@ function Headings({ order, onOrder }) {
   </div>`;
 }
 
-function Cost({ chosen, mirror }) {
+// How many are chosen, and how many of them only another search shows.
+const selection = (chosen, away) => `${count(chosen.length)} selected${away ? `, ${chosen.length === away ? "not" : `${count(away)} of them not`} in this list` : ""}`;
+
+function Cost({ chosen, away, mirror }) {
   const askable = chosen.filter((one) => ASKABLE.has(one.state));
   const size = askable.reduce((sum, one) => sum + (one.size ?? 0), 0);
-  const rate = mirror?.bytes_per_second;
-  const from = mirror?.rate_from;
-  const time = rate ? `, ${from === "cap" ? "at best " : ""}${span(size / rate)} at ${bytes(rate)}/s` : ", time not known yet";
-  const measured = from === "cap" ? ", the link's limit" : html`, ${from === "link" ? "the link's busiest minute" : "measured"} <${Age} at=${mirror?.as_of} />`;
+  const { time, from } = takes(size, mirror);
   // An age that is read aloud as it grows would be no help.
-  return html`<span><span data-testid="cost" aria-live="polite">${chosen.length} selected${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>${askable.length && rate ? html`<span class="quiet">${measured}</span>` : null}</span>`;
+  return html`<span><span data-testid="cost" aria-live="polite">${selection(chosen, away)}${askable.length ? ` · will cost ${bytes(size)}${time}` : ""}</span>${askable.length ? html`<span class="quiet">${from}</span>` : null}</span>`;
 }
 
 export function Assets({ session }) {
@@ -229,9 +233,10 @@ export function Assets({ session }) {
   const [sort, direction] = order ? order.split(" ") : ["", ""];
   const filter = useMemo(() => ({ q, state, sort, order: direction }), [q, state, order]);
   const list = useListing(filter);
-  const [selected, setSelected] = useState(() => new Set());
+  // By their ids: what was chosen in one search stays so in the next.
+  const [selected, setSelected] = useState(() => new Map());
   const [cursor, setCursor] = useState(0);
-  const [estimate, setEstimate] = useState(null);
+  const estimate = useLive(kind === "edge" ? "/api/mirror/estimate" : null, null);
   const box = useRef(null);
   const search = useRef(null);
   // Where a range of rows begins that is chosen with Shift.
@@ -244,30 +249,38 @@ export function Assets({ session }) {
   useEffect(() => {
     box.current.scrollTop = 0;
     setCursor(0);
-    top.current = null;
     held.current = false;
   }, [q, state, order]);
   useEffect(() => {
-    if (kind === "edge") get("/api/mirror/estimate").then(setEstimate, () => setEstimate(null));
-  }, [kind, selected.size > 0]);
+    if (selected.size) estimate.reload();
+  }, [selected.size > 0]);
+  // What is chosen and in another search changes too.
+  useEffect(() => onBatch(({ assets }) => setSelected((old) => {
+    const newer = [...assets].filter(([id]) => old.has(id));
+    return newer.length ? new Map([...old, ...newer]) : old;
+  })), []);
 
   const rows = list.rows;
   // While others are looked for, it stays as it was.
   const none = rows.length === 0 && Boolean(list.of || list.problem);
   const narrowed = list.of?.q || list.of?.state;
 
-  // Rows that come before the others push away neither the row one is at nor those one looks at.
-  const top = useRef(null);
+  // Rows that come before them push away neither the row one is at nor those one looks at.
+  const before = useRef({ rows, of: null });
   const held = useRef(false);
   useLayoutEffect(() => {
-    const shift = top.current ? rows.findIndex((one) => one.asset_id === top.current) : 0;
-    top.current = rows[0]?.asset_id ?? null;
-    if (shift <= 0) return;
-    if (held.current) setCursor((old) => old + shift);
-    if (box.current.scrollTop > 0) box.current.scrollTop += shift * ROW;
+    const { rows: old, of } = before.current;
+    before.current = { rows, of: list.of };
+    if (of !== list.of || (rows.length === old.length && rows.at(-1)?.asset_id === old.at(-1)?.asset_id)) return;
+    const shift = (at) => Math.max(0, rows.findIndex((one) => one.asset_id === old[at]?.asset_id) - at);
+    if (held.current) setCursor((at) => at + shift(at));
+    const view = box.current;
+    if (view.scrollTop > 0) view.scrollTop += shift(Math.floor(view.scrollTop / ROW)) * ROW;
   }, [rows]);
 
-  const chosen = useMemo(() => (selected.size ? rows.filter((one) => selected.has(one.asset_id)) : []), [rows, selected]);
+  const here = useMemo(() => (selected.size ? rows.filter((one) => selected.has(one.asset_id)) : []), [rows, selected]);
+  const chosen = useMemo(() => (here.length === selected.size ? here : [...new Map([...selected, ...here.map((one) => [one.asset_id, one])]).values()]), [here, selected]);
+  const away = chosen.length - here.length;
   const act = async (what, states, said) => {
     const targets = (chosen.length ? chosen : rows[cursor] ? [rows[cursor]] : []).filter((one) => states.has(one.state));
     if (targets.length === 0) return toast(`Nothing that can be ${said} is selected.`, "warn");
@@ -284,7 +297,7 @@ export function Assets({ session }) {
       }
     };
     await Promise.all(Array.from({ length: Math.min(AT_ONCE, targets.length) }, work));
-    setSelected(new Set());
+    setSelected(new Map());
     if (targets.length > failed.length) toast(`${targets.length - failed.length} ${said}.`);
     if (failed.length) toast(`${failed.length} not ${said}: ${failed[0].message}`, "bad");
     list.restart();
@@ -306,17 +319,17 @@ export function Assets({ session }) {
     held.current = true;
     anchor.current = one.asset_id;
     setSelected((old) => {
-      const next = new Set(old);
-      if (!next.delete(one.asset_id)) next.add(one.asset_id);
+      const next = new Map(old);
+      if (!next.delete(one.asset_id)) next.set(one.asset_id, one);
       return next;
     });
   };
   const choose = (from, to) => {
     const [first, last] = [Math.max(0, Math.min(from, to)), Math.max(from, to)];
-    setSelected((old) => new Set([...old, ...rows.slice(first, last + 1).map((one) => one.asset_id)]));
+    setSelected((old) => new Map([...old, ...rows.slice(first, last + 1).map((one) => [one.asset_id, one])]));
   };
-  const all = rows.length > 0 && chosen.length === rows.length;
-  const chooseAll = () => (all ? setSelected(new Set()) : choose(0, rows.length - 1));
+  const all = rows.length > 0 && here.length === rows.length;
+  const chooseAll = () => (all ? setSelected(new Map()) : choose(0, rows.length - 1));
   const extend = (step) => {
     if (list.stale) return;
     choose(cursor, Math.min(rows.length - 1, cursor + step));
@@ -335,7 +348,7 @@ export function Assets({ session }) {
       " ": () => rows[cursor] && toggle(rows[cursor]),
       Enter: () => rows[cursor] && (location.hash = `#/assets/${rows[cursor].asset_id}`),
       r: () => mayAsk && request(), c: () => mayAsk && cancel(),
-      "/": () => search.current.focus(), Escape: () => setSelected(new Set()),
+      "/": () => search.current.focus(), Escape: () => setSelected(new Map()),
     };
     if (actions[event.key]) {
       event.preventDefault();
@@ -368,7 +381,7 @@ export function Assets({ session }) {
         <option value="">Newest first</option><option value="at asc">Oldest first</option><option value="title asc">By title</option>
         <option value="size desc">Largest first</option><option value="size asc">Smallest first</option><option value="state asc">By state</option>
       </select>
-      ${list.fresh ? html`<button type="button" class="small" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
+      ${list.fresh ? html`<button type="button" class="small" data-testid="show-changed" onClick=${list.restart}>${list.fresh} changed – show</button>` : null}
     </div>
     <${Notice} problem=${list.problem} onRetry=${list.restart} />
     ${none ? null : html`<${Headings} order=${order} onOrder=${setOrder} />`}
@@ -380,9 +393,9 @@ export function Assets({ session }) {
       ? html`<${Empty} title=${narrowed ? "Nothing matches." : "Nothing here yet."}>${narrowed ? "Change the search or the state." : "Assets appear within seconds of headquarters announcing them, once the link is up."}<//>`
       : null}
     <div class="actions" role="group" aria-label="With what is selected">
-      ${kind === "edge" ? html`<${Cost} chosen=${chosen} mirror=${estimate} />` : html`<span>${chosen.length} selected</span>`}
+      ${kind === "edge" ? html`<${Cost} chosen=${chosen} away=${away} mirror=${estimate.data} />` : html`<span>${selection(chosen, away)}</span>`}
       <span class="grow"></span>
-      <button type="button" disabled=${!rows[cursor]} data-testid="open" onClick=${() => (location.hash = `#/assets/${(chosen[0] ?? rows[cursor]).asset_id}`)}>Open</button>
+      <button type="button" disabled=${!rows[cursor]} data-testid="open" onClick=${() => (location.hash = `#/assets/${(here[0] ?? rows[cursor]).asset_id}`)}>Open</button>
       ${mayAsk
         ? html`<${Action} testid="cancel" run=${cancel} disabled=${!chosen.some((one) => TAKEN_BACK.has(one.state))}>Cancel<//>
             <${Action} kind="primary" testid="request" run=${request} disabled=${!chosen.some((one) => ASKABLE.has(one.state))}>Request<//>`

@@ -3,9 +3,7 @@ import { html, useEffect } from "../html.js";
 import { post } from "../api.js";
 import { Action, Age, Chip, Disk, Empty, Head, Image, Notices, Unknown, ended, useLive, useVolume } from "../ui.js";
 import { bytes, count, many, span } from "../format.js";
-import { newest } from "./home.js";
-
-const one = (state) => newest(state?.instances)[0];
+import { working } from "./home.js";
 
 const PLACES = [["first", "First"], ["up", "Up"], ["down", "Down"], ["last", "Last"]];
 
@@ -65,8 +63,8 @@ export function Mirror({ session }) {
   useEffect(() => {
     queue.reload();
   }, [ready?.assets, ready?.bytes, mirror.data?.ordered_at]);
-  const instance = one(mirror.data);
-  const working = mirror.data?.desired === "running";
+  const instance = working(mirror.data?.instances)[0];
+  const wanted = mirror.data?.desired === "running";
   const { bytes_total: total = 0, bytes_done: done = 0 } = instance?.gauges ?? {};
   const may = session.rights.includes("mirror");
   const told = (what) => () => `The mirror is told to ${what}${ended(instance) ? ", and does so once its process runs again" : ""}.`;
@@ -75,14 +73,14 @@ export function Mirror({ session }) {
     <section class="card wide">
       <${Estimate} reading=${estimate} />
       <p class="quiet">Bytes move only after you start, and until everything that is ready is here. Stopping keeps what has arrived.</p>
-      ${total > 0 && (working || done < total) ? html`<${Progress} one=${instance} />` : null}
+      ${total > 0 && (wanted || done < total) ? html`<${Progress} one=${instance} />` : null}
       ${ended(instance) ? html`<div class="notice bad" data-testid="mirror-ended"><strong>The mirror's process has ended, or cannot reach this site.</strong><span>Start it on its machine; its last log lines are under <a href="#/services/mirror">Services</a>.</span></div>` : null}
       ${instance?.detail && instance.state === "waiting" ? html`<div class="notice warn"><strong>It waits: ${instance.detail}</strong></div>` : null}
       ${instance?.last_error ? html`<p class="quiet">Last error (<${Age} at=${instance.last_error_at} />): ${instance.last_error}</p>` : null}
       ${may
         ? html`<div class="row">
-            <${Action} kind="primary" testid="mirror-start" disabled=${!mirror.data || working} run=${() => post("/api/mirror/start")} done=${told("start")}>Start<//>
-            <${Action} testid="mirror-stop" disabled=${!working} run=${() => post("/api/mirror/stop")} done=${told("stop")}>Stop<//>
+            <${Action} kind="primary" testid="mirror-start" disabled=${!mirror.data || wanted} run=${() => post("/api/mirror/start")} done=${told("start")}>Start<//>
+            <${Action} testid="mirror-stop" disabled=${!wanted} run=${() => post("/api/mirror/stop")} done=${told("stop")}>Stop<//>
           </div>`
         : html`<p class="quiet">Starting it needs the role field or operator.</p>`}
     </section>

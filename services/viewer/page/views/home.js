@@ -28,11 +28,14 @@ export function Problems({ problems }) {
 
 const ORDER = ["feed", "downloader", "broadcaster", "responder", "depot", "listener", "requester", "mirror", "link", "viewer"];
 
-export function newest(services) {
+// Of two instances of a service that which works says how it is, as the site itself takes it; of others, the newer word.
+const better = (one, other) => (one.state === "running") - (other.state === "running") || one.reported_at - other.reported_at;
+
+export function working(services) {
   const byName = new Map();
   for (const one of services ?? []) {
     const known = byName.get(one.service);
-    if (!known || one.reported_at > known.reported_at) byName.set(one.service, one);
+    if (!known || better(one, known) > 0) byName.set(one.service, one);
   }
   const place = (name) => (ORDER.indexOf(name) + 1 || 99);
   return [...byName.values()].sort((a, b) => place(a.service) - place(b.service));
@@ -54,7 +57,7 @@ export function Home({ session }) {
       <h2 id="services-title">Services</h2>
       ${services.data ? null : html`<${Unknown} reading=${services} />`}
       <ul class="tiles">
-        ${newest(services.data?.services).map((one) => html`<li key=${one.service}>
+        ${working(services.data?.services).map((one) => html`<li key=${one.service}>
           <a class="tile" href="#/${HOME[one.service] ?? `services/${one.service}`}" data-testid="service-${one.service}">
             <b>${one.service}</b><${ServiceChip} one=${one} />
             <span class="quiet clip">${detailOf(one) ?? one.last_error ?? (one.state === "silent" ? html`last word <${Age} at=${one.reported_at} />` : html`up for <${Lasting} since=${one.started_at} />`)}</span>

@@ -4,7 +4,7 @@ import { post } from "../api.js";
 import { Chart } from "../chart.js";
 import { Action, Age, Chip, Head, Notices, Unknown, ask, ended, useLive } from "../ui.js";
 import { bytes, count, moment, sentence, span } from "../format.js";
-import { newest } from "./home.js";
+import { working } from "./home.js";
 
 const WORDS = { up: "Up", down: "Down", paused: "Paused", not_connected: "Not connected" };
 const ROUTES = {
@@ -273,11 +273,11 @@ export function Link({ session }) {
   const link = useLive("/api/link", "link");
   const [period, setPeriod] = useState("day");
   const past = useLive(`/api/link/history?span=${period}`, "history", () => undefined);
-  const instance = newest(link.data?.instances)[0];
+  const instance = working(link.data?.instances)[0];
   const state = link.data?.state;
   const contact = link.data?.last_contact_at;
   const may = session.rights.includes("link");
-  return html`<${Head} title="Link"><${Chip} state=${state ?? "unknown"} label=${WORDS[state] ?? "…"} testid="link-state" /><//>
+  return html`<${Head} title="Link"><${Chip} state=${state ?? "unknown"} label=${WORDS[state] ?? "…"} testid="link-state" />${state === "up" ? html`<span class="quiet" data-testid="last-answered">last answered <${Age} at=${contact} /></span>` : null}<//>
     <${Notices} of=${[link, past]} />
     <section class="card wide">
       ${link.data ? html`<p class="lead">${sentence(link.data.why ?? (state === "up" ? "Records cross in both directions" : ""))}</p>` : html`<${Unknown} reading=${link} words="How the link is, is not known." kind="lead" />`}
@@ -285,7 +285,7 @@ export function Link({ session }) {
       ${ended(instance) ? html`<p class="bad-text">All below is as of <${Age} at=${instance.reported_at} />, when link last said something.</p>` : null}
       ${link.data && instance && state !== "not_connected"
         ? html`<dl class="facts">
-            <div><dt>Headquarters last answered</dt><dd>${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>
+            ${state === "up" ? null : html`<div><dt>Headquarters last answered</dt><dd data-testid="last-answered">${contact ? html`<${Age} at=${contact} />` : "never"}</dd></div>`}
             ${link.data.clock ? html`<div><dt>This site's clock</dt><dd data-testid="clock">${clockSaid(link.data.clock)}</dd></div>` : null}
             <div><dt>Waiting at headquarters</dt><dd>${waiting(link.data.lag?.down)}</dd></div>
             <div><dt>Waiting here</dt><dd>${waiting(link.data.lag?.up)}</dd></div>

@@ -2,7 +2,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { get, post, query, remove } from "../api.js";
 import * as live from "../live.js";
-import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, ended, useLive } from "../ui.js";
+import { Action, Age, Empty, Head, Lasting, Notice, ServiceChip, ask, detailOf, ended, useLive, useTurns } from "../ui.js";
 import { bytes, clock, count, day, many, moment } from "../format.js";
 
 const LOUD = new Set(["error", "warn"]);
@@ -44,7 +44,7 @@ function Log({ service }) {
       <span class="quiet">${data ? (all.length ? html`${count(lines.length)} ${lines.length === 1 ? "line" : "lines"}, the newest last · as of <${Age} at=${asOf} />` : "It has passed on no lines yet.") : "Loading…"}</span>
       <div class="row">
         <label class="check"><input type="checkbox" checked=${loud} onChange=${(event) => setLoud(event.target.checked)} /> Warnings and errors only</label>
-        <${Action} kind="small" disabled=${!lines.length} run=${() => copy(asText(lines))} done="Copied.">Copy<//>
+        <${Action} kind="small" testid="log-${service}-copy" disabled=${!lines.length} run=${() => copy(asText(lines))} done="Copied.">Copy<//>
       </div>
     </div>
     ${all.length
@@ -147,13 +147,12 @@ async function redriven() {
 
 export function DeadLetters({ session }) {
   const { data, problem, reload } = useLive("/api/dead-letters?limit=200", "dead_letters", () => undefined);
-  const [again, setAgain] = useState(new Map());
+  // Without it the list is the same but for this word.
+  const again = useLive(session.rights.includes("audit") ? redriven : null, null);
   const letters = data?.dead_letters ?? [];
   const may = session.rights.includes("dead_letters");
-  const look = async () => session.rights.includes("audit") && setAgain(await redriven());
   useEffect(() => {
-    // Without it the list is the same but for this word.
-    look().catch(() => {});
+    if (data) again.reload();
   }, [data]);
   const redrive = (one) => async () => {
     await post(`/api/dead-letters/${encodeURIComponent(one.topic)}/${one.partition}/${one.offset}/redrive`);
@@ -165,7 +164,7 @@ export function DeadLetters({ session }) {
     ${data && letters.length === 0 ? html`<${Empty} title="No dead letters.">Records that a service cannot process are kept here with the reason, and hold up nothing.<//>` : null}
     <ul class="rows">${shown.map((one) => html`<li key=${one.id} class="card wide" data-testid="dead-letter">
       <div class="row spread"><div><b>${one.error}</b><div class="quiet">${one.service ?? "?"} · ${one.origin ? `${one.origin.topic} ${one.origin.partition}:${one.origin.offset}` : one.topic} · <${Age} at=${one.timestamp} /></div>
-        ${one.redriven_at ? html`<div class="quiet" data-testid="redriven">Sent again <${Age} at=${one.redriven_at} />${again.has(one.id) ? ` by ${again.get(one.id).user}` : ""}. If it fails again, that is a dead letter of its own.</div>` : null}</div>
+        ${one.redriven_at ? html`<div class="quiet" data-testid="redriven">Sent again <${Age} at=${one.redriven_at} />${again.data?.has(one.id) ? ` by ${again.data.get(one.id).user}` : ""}. If it fails again, that is a dead letter of its own.</div>` : null}</div>
       ${may && one.redrivable ? html`<${Action} testid="redrive" run=${redrive(one)} done="It is on its way again.">${one.redriven_at ? "Redrive again" : "Redrive"}<//>` : null}</div></li>`)}</ul>`;
 }
 
@@ -194,35 +193,55 @@ function Target({ one }) {
 
 const entryId = (one) => `${one.at}/${one.id}`;
 
+// The end of a day, where the reader is.
+function endOf(day) {
+  const end = new Date(`${day}T00:00`);
+  end.setDate(end.getDate() + 1);
+  return end.getTime();
+}
+
 export function Audit() {
-  const [filter, setFilter] = useState({ q: "", user: "" });
+  const [filter, setFilter] = useState({ q: "", user: "", until: "" });
   const [found, setFound] = useState(null);
   const entries = found ?? [];
   const [next, setNext] = useState(null);
   const [problem, setProblem] = useState(null);
+  const { q, user, until } = filter;
+  const wanted = { q, user, before: until && endOf(until), limit: 100 };
+  const turns = useTurns();
+  // Of looking for what is new to the list.
+  const looks = useTurns();
+  const shown = useRef([]);
+  const show = (entries) => {
+    shown.current = entries;
+    setFound(entries);
+  };
   const read = async (before) => {
+    const still = before ? turns.now() : turns.begin();
     try {
-      const page = await get(`/api/audit${query({ ...filter, before, limit: 100 })}`);
-      setFound((old) => (before ? [...(old ?? []), ...page.entries] : page.entries));
+      const page = await get(`/api/audit${query(before ? { ...wanted, before } : wanted)}`);
+      if (!still()) return;
+      show(before ? [...shown.current, ...page.entries] : page.entries);
       setNext(page.next);
       setProblem(null);
     } catch (error) {
-      setProblem(error);
+      if (still()) setProblem(error);
     }
   };
   // What is new comes before what is shown; what is shown may have an outcome now.
-  const shown = useRef(null);
-  shown.current = { entries, by: query(filter) };
   const refresh = async () => {
-    const page = await get(`/api/audit${query({ ...filter, limit: 100 })}`);
-    if (shown.current.by !== query(filter)) return;
-    const newest = new Set(page.entries.map(entryId));
-    const older = shown.current.entries.filter((one) => !newest.has(entryId(one)));
-    const joins = older.length < shown.current.entries.length;
-    setFound(joins ? [...page.entries, ...older] : page.entries);
+    const [still, newest] = [turns.now(), looks.begin()];
+    const page = await get(`/api/audit${query(wanted)}`);
+    if (!still() || !newest()) return;
+    const fresh = new Set(page.entries.map(entryId));
+    const older = shown.current.filter((one) => !fresh.has(entryId(one)));
+    const joins = older.length < shown.current.length;
+    show(joins ? [...page.entries, ...older] : page.entries);
     if (!joins) setNext(page.next);
   };
   useEffect(() => {
+    // What was asked for before is no answer to this.
+    turns.begin();
     const timer = setTimeout(() => read(null), 200);
     // What cannot be read now is read with the next change.
     const again = () => refresh().catch(() => {});
@@ -231,11 +250,13 @@ export function Audit() {
       clearTimeout(timer);
       offs.forEach((off) => off());
     };
-  }, [filter.q, filter.user]);
+  }, [q, user, until]);
+  const choose = ({ target }) => target.validity.valid && setFilter({ ...filter, until: target.value });
   return html`<${Head} title="Audit" />
     <div class="toolbar">
-      <input type="search" aria-label="Search the audit" placeholder="Search: a name, link.pause" value=${filter.q} onInput=${(event) => setFilter({ ...filter, q: event.target.value })} />
-      <input aria-label="Only this user" placeholder="User" value=${filter.user} onInput=${(event) => setFilter({ ...filter, user: event.target.value })} />
+      <input type="search" aria-label="Search the audit" placeholder="Search: a name, link.pause" value=${q} onInput=${(event) => setFilter({ ...filter, q: event.target.value })} />
+      <input aria-label="Only this user" placeholder="User" value=${user} onInput=${(event) => setFilter({ ...filter, user: event.target.value })} />
+      <input type="date" aria-label="Only until this day" title="Only until this day" max="9999-12-30" data-testid="audit-until" value=${until} onInput=${choose} />
     </div>
     <${Notice} problem=${problem} onRetry=${() => read(null)} />
     ${entries.length || !found ? null : html`<p class="quiet">${next ? "Nothing in the last 31 days before this; earlier may have more." : "Nothing matches."}</p>`}
@@ -245,7 +266,7 @@ export function Audit() {
         <td data-label="What"><span>${DEEDS[one.action] ?? one.action} <span class="quiet whole">${one.action}</span></span></td><td data-label="Of" class="clip">${one.target ? html`<${Target} one=${one} />` : null}</td>
         <td data-label="Outcome"><span>${one.outcome}${one.detail ? html` <span class="quiet">${inWords(one)}</span>` : null}</span></td></tr>`)}</tbody>
     </table></div>` : null}
-    ${next ? html`<button type="button" onClick=${() => read(next)}>Earlier</button>` : null}`;
+    ${next ? html`<button type="button" data-testid="earlier-entries" onClick=${() => read(next)}>Earlier</button>` : null}`;
 }
 
 const PASSWORD = { name: "password", label: "Password (10 characters or more)", type: "password", required: true, minlength: 10, autocomplete: "new-password" };
@@ -290,8 +311,8 @@ export function Users({ session }) {
       <div><b>${user.name}</b> <span class="quiet">${user.role}${user.disabled_at ? " · disabled" : ""} · since <time title=${moment(user.created_at)}>${day(user.created_at)}</time></span></div>
       <div class="row">
         <${Action} testid="role-${user.name}" title="Change the role of ${user.name}" run=${appoint(user)} done=${(said) => `${user.name} is ${said.role} now.`} disabled=${user.name === session.user}>Role<//>
-        <${Action} run=${renew(user)} done="Set." disabled=${user.name === session.user}>New password<//>
-        <${Action} run=${change(user, { disabled: !user.disabled_at })} done="Changed." disabled=${user.name === session.user}>${user.disabled_at ? "Enable" : "Disable"}<//>
-        <${Action} kind="danger" run=${drop(user)} done="Removed." disabled=${user.name === session.user}>Remove<//>
+        <${Action} testid="password-${user.name}" run=${renew(user)} done="Set." disabled=${user.name === session.user}>New password<//>
+        <${Action} testid="disable-${user.name}" run=${change(user, { disabled: !user.disabled_at })} done="Changed." disabled=${user.name === session.user}>${user.disabled_at ? "Enable" : "Disable"}<//>
+        <${Action} kind="danger" testid="remove-${user.name}" run=${drop(user)} done="Removed." disabled=${user.name === session.user}>Remove<//>
       </div></div></li>`)}</ul>`;
 }

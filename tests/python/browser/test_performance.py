@@ -78,10 +78,8 @@ class Changes:
     """Changes assets so that their rows change, until it is told to end."""
 
     def __init__(self, site: Site, per_s: float):
-        self.site = site
-        # An expiry that headquarters sets changes a row twice: every edge is told again, and then it is on offer again.
-        self.each = 2 if site.name == "core" else 1
-        self.per_s = per_s / self.each
+        # Each is a change to see at least; one that follows another of the same asset at once is told with it.
+        self.site, self.per_s = site, per_s
         self._ids = [asset["asset_id"] for asset in site.assets()]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)

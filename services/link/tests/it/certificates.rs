@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker;
+use common::broker::{self, Broker};
 use common::schemas::{ServiceState, ServiceStatus};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
@@ -195,10 +195,11 @@ async fn renewed_certificates_are_taken_up(rig: Rig) {
     // As `fieldline certs` or cert-manager do it: one file after the other. By its name the core tells which one it is.
     let renew = |name: &str| {
         let own = authority.issue_site(&name.parse().unwrap()).unwrap();
-        std::fs::copy(own.key, directory.path().join("own.key")).unwrap();
-        std::fs::copy(own.certificate, directory.path().join("own.crt")).unwrap();
+        std::fs::copy(&own.key, directory.path().join("own.key")).unwrap();
+        std::fs::copy(&own.certificate, directory.path().join("own.crt")).unwrap();
+        own
     };
-    renew(&format!("{}-old", rig.site));
+    let old = renew(&format!("{}-old", rig.site));
     let running = rig.start();
     let running_one = |status: &ServiceStatus| status.state == ServiceState::Running;
     let begun = rig.reports("one", running_one).await.started_at;
@@ -215,6 +216,14 @@ async fn renewed_certificates_are_taken_up(rig: Rig) {
     for topic in [&rig.news, &rig.readings_at_core()] {
         only(&format!("User:CN={}", rig.site), topic).await;
     }
+    let mut settings = rig.settings.core.clone();
+    (settings.tls.certificate, settings.tls.key) = (Some(old.certificate), Some(old.key));
+    let stranger = Broker::open(&settings, "old", &prometheus::Registry::new()).await;
+    let refused = stranger.unwrap().watermarks(&rig.news, 0).await;
+    assert!(
+        refused.is_err(),
+        "with the old one it would not go on: {refused:?}"
+    );
     rig.send(sent, 50).await;
     rig.all_is_carried().await;
     assert_eq!(rig.reports("one", running_one).await.started_at, begun);

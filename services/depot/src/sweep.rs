@@ -113,21 +113,20 @@ impl Sweep {
         let mut newest = HashMap::new();
         let read = self.broker.read_to_end(topic::ASSET_PIPELINE, |record| {
             let Some(key) = record.key else { return };
-            let asset = match record.value.as_deref().map(schemas::decode::<Asset>) {
+            let hash = match record.value.as_deref().map(schemas::decode::<Asset>) {
                 None => None,
-                Some(Ok(asset)) => Some(asset),
                 // A dead letter changes nothing.
                 Some(Err(_)) => return,
-            };
-            let hash = match asset {
-                // Broadcaster still publishes what was downloaded before.
-                Some(asset) if matches!(asset.state, AssetState::Announced | AssetState::Failed) => return,
-                Some(asset) if asset.state == AssetState::Downloaded => asset.hash,
-                // Its row came first, but perhaps after the table was read.
-                Some(asset) if asset.state == AssetState::Broadcast => asset
-                    .hash
-                    .filter(|_| !over.contains(&short(asset.asset_id.as_str()))),
-                _ => None,
+                Some(Ok(asset)) => match asset.state {
+                    // Broadcaster still publishes what was downloaded before.
+                    AssetState::Announced | AssetState::Failed => return,
+                    AssetState::Downloaded => asset.hash,
+                    // Its row came first, but perhaps after the table was read.
+                    AssetState::Broadcast => asset
+                        .hash
+                        .filter(|_| !over.contains(&short(asset.asset_id.as_str()))),
+                    AssetState::Withdrawn => None,
+                },
             };
             match hash.filter(|hash| due.contains(hash)) {
                 Some(hash) => newest.insert(key, hash),

@@ -404,9 +404,7 @@ mod tests {
             command.wait(entry.clone());
         }
         let queue = &mut command.queue;
-        let [first, second, third, ..] = &entries[..] else {
-            unreachable!()
-        };
+        let (first, second, third) = (&entries[0], &entries[1], &entries[2]);
         let many = |entries: &[&ManifestEntry]| {
             Some(Work::Many(entries.iter().map(|entry| (*entry).clone()).collect()))
         };

@@ -132,10 +132,7 @@ async fn however_many_connections_stand_the_budget_is_told_and_one_more_is_told_
     let budget = Budget::detached(Settings::default()).unwrap();
     let far = silent().await;
     let door = open(&budget, std::slice::from_ref(&far)).await;
-    let mut stand = Vec::new();
-    for _ in 0..PLACES {
-        stand.push(through(door, &far).await.unwrap());
-    }
+    let stand = all_places(door, &far).await;
     let answer = ask(door, "GET /budget HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let refused = through(door, &far).await.unwrap_err();
@@ -148,6 +145,16 @@ async fn however_many_connections_stand_the_budget_is_told_and_one_more_is_told_
     all_have_room(door, &far).await;
 }
 
+/// As many connections as there is room for.
+async fn all_places(door: SocketAddr, far: &str) -> Vec<TcpStream> {
+    let mut stand = Vec::new();
+    for _ in 0..PLACES {
+        stand.push(through(door, far).await.unwrap());
+    }
+    stand
+}
+
+/// There comes to be room for as many.
 async fn all_have_room(door: SocketAddr, far: &str) {
     let mut stand = Vec::new();
     for _ in 0..PLACES {
@@ -160,10 +167,7 @@ async fn who_gives_up_while_his_class_is_held_has_no_place_any_more() {
     let budget = Budget::detached(Settings::default()).unwrap();
     let far = silent().await;
     let door = open(&budget, std::slice::from_ref(&far)).await;
-    let mut stand = Vec::new();
-    for _ in 0..PLACES {
-        stand.push(through(door, &far).await.unwrap());
-    }
+    let mut stand = all_places(door, &far).await;
     let held = Settings {
         metered: true,
         ..Settings::default()

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use common::schemas::Hash;
+use common::schemas::{AssetId, Hash};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -44,7 +44,12 @@ pub(crate) async fn content(
     Params(query): Params<ContentQuery>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let (hash, media_type, file_name) = find(&app, &id).await?;
+    let Found {
+        hash,
+        media_type,
+        file_name,
+        asset_id,
+    } = find(&app, &id).await?;
     let size = app.volume.stat(&hash).await?;
     let size = size
         .ok_or_else(|| Problem::conflict(format!("the bytes of asset {id} are not in this site's volume")))?;
@@ -73,6 +78,14 @@ pub(crate) async fn content(
         None => 0..size,
     };
     let body = Body::from_stream(app.volume.stream(&hash, range.clone()).await?);
+    // Of the core's, only its newest record has the name; what it is called is worth no error.
+    let file_name = match app.kind {
+        Kind::Edge => file_name,
+        Kind::Core => headquarters::record(&app, &asset_id)
+            .await
+            .ok()
+            .and_then(|asset| asset.file_name),
+    };
     let mut response = body.into_response();
     let inline = shown(&media_type) && !query.download;
     describe(
@@ -83,7 +96,7 @@ pub(crate) async fn content(
             "application/octet-stream"
         },
         inline,
-        &file_name,
+        file_name.as_deref().unwrap_or(asset_id.as_str()),
     );
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
@@ -98,7 +111,16 @@ pub(crate) async fn content(
     Ok(response)
 }
 
-async fn find(app: &App, text: &str) -> Result<(Hash, String, String)> {
+/// An asset whose bytes should be here.
+struct Found {
+    asset_id: AssetId,
+    hash: Hash,
+    media_type: String,
+    /// None at the core.
+    file_name: Option<String>,
+}
+
+async fn find(app: &App, text: &str) -> Result<Found> {
     let id = asset_id(text)?;
     let unknown = || Problem::not_found(format!("{} knows no asset {id}", app.site));
     let absent = || Problem::conflict(format!("the bytes of asset {id} are not here"));
@@ -117,17 +139,15 @@ async fn find(app: &App, text: &str) -> Result<(Hash, String, String)> {
             app.indexed().await?;
             app.index.get(&id).ok_or_else(unknown)?;
             let (hash, media_type) = headquarters::content(app, &id).ok_or_else(absent)?;
-            // What it is called is worth no error.
-            let named = headquarters::record(app, &id).await.ok();
-            let file_name = named.and_then(|asset| asset.file_name);
-            (hash.parse().map_err(|_| absent())?, media_type, file_name)
+            (hash.parse().map_err(|_| absent())?, media_type, None)
         }
     };
-    Ok((
+    Ok(Found {
+        asset_id: id,
         hash,
-        media_type.unwrap_or_default(),
-        file_name.unwrap_or_else(|| id.to_string()),
-    ))
+        media_type: media_type.unwrap_or_default(),
+        file_name,
+    })
 }
 
 /// Whether the caller has what this tag names.

@@ -7,8 +7,9 @@
 //! all entries and the 64 partitions of table `published`, and `asset-pipeline` when there is something to free; it holds 16
 //! bytes for each asset.
 //!
-//! Where it ends: an object that downloader has stored, or found stored, and not yet said to have, is not known here. Freed
-//! in these moments it is lost, and must be stored again.
+//! An object that downloader has stored, or found stored, and not yet said to have, is not known here. Freed in these moments
+//! it is downloaded again, for downloader looks once more when it has said so. Where that ends: it says so and looks between
+//! the sweep's last look and the freeing, which are some milliseconds.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

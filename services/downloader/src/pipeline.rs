@@ -1,7 +1,8 @@
 //! What becomes of one announced asset.
 //!
 //! The order of effects is: bytes whole in the volume, preview sent, outcome sent, offset committed. A crash between any
-//! two repeats what came before, to the same bytes under the same hash and the same records under the same key.
+//! two repeats what came before, to the same bytes under the same hash and the same records under the same key. Bytes that
+//! depot freed before the outcome was sent are downloaded again.
 
 use std::io::BufReader;
 use std::sync::Arc;
@@ -48,34 +49,53 @@ impl Handler for Pipeline {
         if asset.state != AssetState::Announced || self.settled.covers(&asset.asset_id, record.offset) {
             return Ok(());
         }
-        let outcome = match self.download(&asset).await {
-            Ok(downloaded) => downloaded,
-            Err(Error::Unavailable(reason)) => {
-                let reason = plain(&reason);
-                tracing::info!(asset_id = %asset.asset_id, reason, "asset failed");
-                self.control.count("failed", 1);
-                Asset {
-                    state: AssetState::Failed,
-                    reason: Some(reason),
-                    ..asset
+        loop {
+            let outcome = match self.download(&asset).await {
+                Ok(downloaded) => downloaded,
+                Err(Error::Unavailable(reason)) => {
+                    let reason = plain(&reason);
+                    tracing::info!(asset_id = %asset.asset_id, reason, "asset failed");
+                    self.control.count("failed", 1);
+                    Asset {
+                        state: AssetState::Failed,
+                        reason: Some(reason),
+                        ..asset.clone()
+                    }
                 }
+                Err(error) => {
+                    self.control.error(telemetry::chain(&error));
+                    return Err(error.into());
+                }
+            };
+            self.send(
+                &outcome.asset_id,
+                topic::ASSET_PIPELINE,
+                schemas::encode(&outcome),
+            )
+            .await?;
+            if self.is_there(&outcome).await? {
+                return Ok(());
             }
-            Err(error) => {
-                self.control.error(telemetry::chain(&error));
-                return Err(error.into());
-            }
-        };
-        self.send(
-            &outcome.asset_id,
-            topic::ASSET_PIPELINE,
-            schemas::encode(&outcome),
-        )
-        .await?;
-        Ok(())
+            tracing::info!(asset_id = %asset.asset_id, "bytes were freed before they were recorded: downloaded again");
+        }
     }
 }
 
 impl Pipeline {
+    /// Whether the bytes are still there, now that depot's sweep can know that somebody has them: before, it may have freed
+    /// them as those of another asset that is over.
+    async fn is_there(&self, outcome: &Asset) -> Result<bool> {
+        let Some(hash) = &outcome.hash else {
+            return Ok(true);
+        };
+        let found = self.volume.stat(hash).await.map_err(|source| Error::Volume {
+            operation: "find",
+            asset_id: outcome.asset_id.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(found.is_some())
+    }
+
     async fn download(&self, asset: &Asset) -> Result<Asset> {
         let Some(link) = &asset.link else {
             return Err(Error::Unavailable("the catalogue entry has no link".into()));

@@ -1,6 +1,7 @@
 //! What becomes of announced assets.
 
 use std::io::Cursor;
+use std::time::Duration;
 
 use common::broker;
 use common::schemas::{Asset, AssetState, topic};
@@ -58,6 +59,35 @@ async fn picture_is_stored_previewed_and_recorded() {
     assert_eq!((preview.width, preview.height), (160, 100));
     assert!(preview.picture.len() <= preview::MAX_BYTES);
     assert_eq!(image::guess_format(&preview.picture).unwrap(), ImageFormat::Jpeg);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_freed_before_they_are_recorded_are_downloaded_again() {
+    let (server, address) = Server::start().await;
+    let site = Site::new(address).await;
+    let bytes = png(640, 400);
+    server.put("picture", bytes.clone());
+    let (hash, volume) = (testkit::hash(&bytes), site.volume.clone());
+    // As depot does that frees them for another asset which had them.
+    let freed = tokio::spawn(async move {
+        while volume.stat(&hash).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        volume.delete(&hash).await.unwrap();
+    });
+    let running = site.start();
+    let id = site.announce(1, format!("http://{address}/file/picture")).await;
+    let asset = eventually(LIMIT, async || {
+        let outcomes = site.outcomes(&id).await;
+        outcomes
+            .get(1)
+            .cloned()
+            .ok_or_else(|| format!("{} outcomes", outcomes.len()))
+    })
+    .await;
+    assert!(freed.is_finished());
+    assert_eq!(site.bytes(&asset).await, bytes);
     running.stop().await;
 }
 

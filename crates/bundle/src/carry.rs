@@ -7,13 +7,15 @@
 //! 3. Each partition goes on where its checkpoint says; what is here already is passed over, and a hole is refused.
 //! 4. Records and checkpoint are committed in one transaction, under the id that the link has for the topic: a session of
 //!    the link that begins meanwhile fences this import, which then ends with an error and can be repeated.
+//! 5. What the link has put aside as the backlog of a route with `live_first` goes where the link takes it, under the id and the
+//!    checkpoint that the link has for that, as far as the bundle has it without a gap from where it waits.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use common::broker::{self, Cleanup, Record, TopicSpec, Transactions};
+use common::broker::{self, Cleanup, Record, TopicSpec, Transactions, Watermarks};
 use common::budget::Class;
-use common::schemas::{Checkpoint, SiteId};
+use common::schemas::{Checkpoint, OffsetSpan, SiteId};
 use common::telemetry::chain;
 use link::{Direction, Lane, Rename, Route, checkpoint, expand, holder, transactional_id};
 
@@ -111,12 +113,9 @@ impl<'a> Carry<'a> {
             Err(broker::Error::Fenced { .. }) => return Err(Error::LinkAtWork),
             Err(error) => return Err(error.into()),
         }
-        let used: Vec<String> = self
-            .manifest
-            .topics
-            .iter()
-            .map(|topic| self.id(topic.class))
-            .collect();
+        let classes = self.manifest.topics.iter().map(|topic| topic.class);
+        let used = classes.chain([Some(Class::Backlog)]);
+        let used: Vec<String> = used.map(|class| self.id(class)).collect();
         for class in [None].into_iter().chain(Class::ALL.map(Some)) {
             let id = self.id(class);
             let taken = self.here.broker.transactions(&id).await?;
@@ -158,28 +157,47 @@ impl<'a> Carry<'a> {
                     partition,
                     part,
                 };
-                imported.notes.extend(self.aside(track));
-                if let Err(problem) = self.search(track, imported, shown).await? {
-                    imported
+                let before = imported.records + imported.refused;
+                let mut done = self.search(track, false, imported, shown).await?;
+                if done.is_ok() && !self.put_aside(track).is_empty() {
+                    done = self.search(track, true, imported, shown).await?;
+                }
+                imported.notes.extend(self.left_aside(track));
+                match done {
+                    Ok(()) => {
+                        let new = imported.records + imported.refused - before;
+                        imported.known += count(part).saturating_sub(new);
+                    }
+                    Err(problem) => imported
                         .problems
-                        .push(format!("{}/{partition}: {problem}", topic.source));
+                        .push(format!("{}/{partition}: {problem}", topic.source)),
                 }
             }
         }
         Ok(())
     }
 
-    /// What of a partition no bundle brings.
-    fn aside(&self, track: Track<'_>) -> Option<String> {
-        let (topic, partition) = (track.topic, track.partition);
-        let at = self
-            .found
-            .get(&checkpoint::key(&topic.route, &topic.source, partition))?;
-        let left = offsets(&aside(&self.found, at));
+    /// What the link has put aside of a partition and nobody has carried since, if the bundle is of the same offsets.
+    fn put_aside(&self, track: Track<'_>) -> Vec<OffsetSpan> {
+        let Track { topic, part, .. } = track;
+        let key = checkpoint::key(&topic.route, &topic.source, track.partition);
+        let at = self.found.get(&key);
+        let same = |at: &&Checkpoint| {
+            checkpoint::topic_id(&at.source_epoch) == topic.epoch
+                && checkpoint::turn(&at.source_epoch) == part.turn
+        };
+        let at = at.filter(same);
+        at.map(|at| aside(&self.found, at)).unwrap_or_default()
+    }
+
+    /// What of that this bundle does not bring.
+    fn left_aside(&self, track: Track<'_>) -> Option<String> {
+        let left = offsets(&self.put_aside(track));
         (left > 0).then(|| {
             format!(
-                "{}/{partition}: about {left} records that the link has put aside are in no bundle, and come when it works again",
-                topic.source
+                "{}/{}: about {left} records that the link has put aside are not in this bundle: they come with the next one that \
+                 is made with the receipt that is on this stick now, or when the link works again",
+                track.topic.source, track.partition
             )
         })
     }
@@ -249,23 +267,24 @@ impl<'a> Carry<'a> {
         )))
     }
 
-    /// Carries a partition, and finds a record in it that is refused.
+    /// Carries a partition, or what was put aside of it, and finds a record in it that is refused.
     async fn search(
         &mut self,
         track: Track<'_>,
+        behind: bool,
         imported: &mut Imported,
         shown: Shown<'_>,
     ) -> Result<Result<(), String>> {
         let mut search = Search::default();
-        let before = imported.records + imported.refused;
         loop {
             let lost = imported.lost;
-            match self.partition(track, &mut search, imported, shown).await {
-                Ok(()) => {
-                    let new = imported.records + imported.refused - before;
-                    imported.known += count(track.part).saturating_sub(new);
-                    return Ok(Ok(()));
-                }
+            let carried = if behind {
+                self.behind(track, &mut search, imported, shown).await
+            } else {
+                self.partition(track, &mut search, imported, shown).await
+            };
+            match carried {
+                Ok(()) => return Ok(Ok(())),
                 Err(Stop::Here(problem)) => return Ok(Err(problem)),
                 Err(Stop::All(error)) => return Err(error),
                 Err(Stop::Refused {
@@ -332,27 +351,20 @@ impl<'a> Carry<'a> {
             if segment.end <= at.next_offset {
                 continue;
             }
-            let path = self.directory.join(format!("{}.segment", segment.hash));
-            let (file, wanted, source) = (path.clone(), segment.clone(), topic.source.clone());
-            let read = tokio::task::spawn_blocking(move || {
-                let file = stick::whole(&file, wanted.bytes, &wanted.hash)?;
-                Ok::<_, Error>(segment::read(&wanted, &file, &source, partition))
-            });
-            let records = match read.await.unwrap_or(Ok(None)) {
-                Ok(Some(records)) => records,
-                Ok(None) => return Err(Stop::Here(format!("{}: it makes no sense", path.display()))),
-                Err(error) if self.wish.accept_loss => {
-                    tracing::warn!(error = chain(&error), "a segment is given up");
+            let records = match self.read(segment, &topic.source, partition).await {
+                Ok(records) => records,
+                Err(problem) if self.wish.accept_loss => {
+                    tracing::warn!(problem, "a segment is given up");
                     continue;
                 }
-                Err(error) => return Err(Stop::Here(chain(&error))),
+                Err(problem) => return Err(Stop::Here(problem)),
             };
             if segment.begin > at.next_offset {
                 // Only what was given up can be missing in between.
                 let reason = "the segment was damaged, and the loss accepted";
                 imported.lost += lose(&mut at, segment.begin, reason);
             }
-            self.segment(topic, segment, records, &mut at, search, imported)
+            self.span(topic, segment.end, records, &mut at, search, imported)
                 .await?;
             self.found.insert(key.clone(), at.clone());
             shown(Progress {
@@ -364,10 +376,88 @@ impl<'a> Carry<'a> {
         Ok(())
     }
 
-    async fn segment(
+    /// Carries what the link has put aside of a partition, span by span from the oldest, as far as it is here without a gap:
+    /// what is missing is not lost, for the link has it still, and the next bundle can bring it.
+    async fn behind(
+        &mut self,
+        track: Track<'_>,
+        search: &mut Search,
+        imported: &mut Imported,
+        shown: Shown<'_>,
+    ) -> Result<(), Stop> {
+        let Track {
+            lane,
+            topic,
+            partition,
+            part,
+        } = track;
+        let spans = self.put_aside(track);
+        let topic = topic.behind(lane);
+        self.ready(&topic).await?.map_err(Stop::Here)?;
+        let key = checkpoint::key(&topic.route, &topic.source, partition);
+        let epoch = checkpoint::epoch(&topic.epoch, part.turn);
+        let known = self.found.get(&key).filter(|known| known.source_epoch == epoch);
+        let fresh = || {
+            let marks = Watermarks {
+                low: part.low,
+                high: part.end(),
+            };
+            checkpoint::resume(None, &lane.backlog(), partition, &epoch, marks).checkpoint
+        };
+        let mut at = known.cloned().unwrap_or_else(fresh);
+        let total = offsets(&spans);
+        let mut done = 0;
+        for span in spans {
+            at.next_offset = span.from;
+            for segment in &part.segments {
+                if segment.end <= at.next_offset || segment.begin >= span.until {
+                    continue;
+                }
+                if segment.begin > at.next_offset {
+                    return Ok(());
+                }
+                let mut records = self
+                    .read(segment, &topic.source, partition)
+                    .await
+                    .map_err(Stop::Here)?;
+                records.retain(|record| record.offset < span.until);
+                let (from, end) = (at.next_offset, segment.end.min(span.until));
+                self.span(&topic, end, records, &mut at, search, imported).await?;
+                self.found.insert(key.clone(), at.clone());
+                done += u64::try_from(end - from).unwrap_or(0);
+                shown(Progress {
+                    what: format!("{}/{partition}", topic.destination),
+                    done,
+                    total,
+                });
+            }
+            if at.next_offset < span.until {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of a segment; what keeps them from being read, in an operator's words.
+    async fn read(&self, segment: &Segment, source: &str, partition: i32) -> Result<Vec<Record>, String> {
+        let path = self.directory.join(format!("{}.segment", segment.hash));
+        let (file, wanted, source) = (path.clone(), segment.clone(), source.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let file = stick::whole(&file, wanted.bytes, &wanted.hash)?;
+            Ok::<_, Error>(segment::read(&wanted, &file, &source, partition))
+        });
+        match read.await.unwrap_or(Ok(None)) {
+            Ok(Some(records)) => Ok(records),
+            Ok(None) => Err(format!("{}: it makes no sense", path.display())),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    /// Carries those of these records that are not here, and moves the checkpoint to `end`.
+    async fn span(
         &mut self,
         topic: &Carried,
-        segment: &Segment,
+        end: i64,
         records: Vec<Record>,
         at: &mut Checkpoint,
         search: &mut Search,
@@ -384,12 +474,11 @@ impl<'a> Carry<'a> {
             let take = cut(&records, if one { 1 } else { RECORDS });
             let rest = records.split_off(take);
             let batch = std::mem::replace(&mut records, rest);
-            let end = if records.is_empty() {
-                segment.end
-            } else {
-                batch.last().map_or(segment.begin, |last| last.offset + 1)
+            let until = match batch.last() {
+                Some(last) if !records.is_empty() => last.offset + 1,
+                _ => end,
             };
-            self.commit(topic, batch, end, at, search, imported).await?;
+            self.commit(topic, batch, until, at, search, imported).await?;
             if records.is_empty() {
                 return Ok(());
             }

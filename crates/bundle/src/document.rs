@@ -11,7 +11,7 @@ use common::budget::Class;
 use common::identity::{Signature, Signer, Trust, Vouched};
 use common::schemas::{Hash, OffsetSpan, SiteId};
 use common::volume::ManifestEntry;
-use link::Direction;
+use link::{Direction, Lane};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,19 @@ pub struct Carried {
     pub retention_ms: Option<i64>,
     /// Its partitions, all of them, in order.
     pub parts: Vec<Part>,
+}
+
+impl Carried {
+    /// The same as what the link has put aside of it goes: to a topic beside it, by a carrier of its own.
+    pub(crate) fn behind(&self, lane: &Lane) -> Self {
+        let backlog = lane.backlog();
+        Self {
+            route: backlog.route,
+            destination: backlog.destination,
+            class: Some(backlog.class),
+            ..self.clone()
+        }
+    }
 }
 
 /// What a bundle has of a partition.
@@ -138,9 +151,18 @@ pub struct Place {
     /// How often the offsets of that had gone back.
     #[serde(default, skip_serializing_if = "is_none")]
     pub turn: u64,
-    /// What lies before and has not come: the link put it aside as its backlog.
+    /// What lies before and has not come, the oldest first: the link put it aside as its backlog.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<OffsetSpan>,
+}
+
+impl Place {
+    /// The first offset that has not come, what was put aside included.
+    pub(crate) fn first(&self) -> i64 {
+        self.aside
+            .first()
+            .map_or(self.next, |span| span.from.min(self.next))
+    }
 }
 
 /// A document that is signed.

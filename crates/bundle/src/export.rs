@@ -61,8 +61,6 @@ pub struct Exported {
     pub assets_left: u64,
     /// The bytes of those.
     pub bytes_left: u64,
-    /// About how many records the link has put aside as its backlog: they go by the link alone.
-    pub records_aside: u64,
     /// What was done otherwise than it might have been, in an operator's words.
     pub notes: Vec<String>,
     /// What could not be had, in an operator's words.
@@ -91,26 +89,21 @@ pub async fn export(
 }
 
 impl Exported {
-    /// Says what the other site's link has put aside of a partition.
-    fn put_aside(&mut self, to: &SiteId, place: &Place, marks: Watermarks) {
-        let left = offsets(&place.aside);
-        if left == 0 {
-            return;
-        }
-        self.records_aside += left;
+    /// Says what is gone here of what the link has put aside of a partition.
+    fn gone(&mut self, to: &SiteId, place: &Place, marks: Watermarks) {
         let below = |span: &OffsetSpan| OffsetSpan {
             from: span.from,
             until: span.until.min(marks.low).max(span.from),
         };
         let gone: Vec<OffsetSpan> = place.aside.iter().map(below).collect();
-        let gone = match offsets(&gone) {
-            0 => String::new(),
-            gone => format!("; {gone} of them are gone here"),
-        };
-        self.notes.push(format!(
-            "{}/{}: about {left} records that the link with {to} has put aside are in no bundle, and go when it works again{gone}",
-            place.topic, place.partition
-        ));
+        let count = offsets(&gone);
+        if count > 0 {
+            self.notes.push(format!(
+                "{}/{}: about {count} records that the link with {to} had put aside are gone here: it counts them as lost when it \
+                 works again",
+                place.topic, place.partition
+            ));
+        }
     }
 }
 
@@ -191,7 +184,7 @@ impl<'a> Work<'a> {
                 // Of the turns before nothing counts any more.
                 let now = known.filter(|place| place.turn == turn);
                 if let Some(place) = now {
-                    exported.put_aside(to, place, marks);
+                    exported.gone(to, place, marks);
                 } else if let Some(place) = known {
                     exported.notes.push(format!(
                         "{}/{partition}: its offsets went back: {to} was at {}, and it ends at {} or did so since. All is sent from \
@@ -200,7 +193,7 @@ impl<'a> Work<'a> {
                     ));
                 }
                 let wanted = now.filter(|_| *since != Since::Beginning);
-                let part = plan(turn, wanted.map(|place| place.next), marks, there, |segment| {
+                let part = plan(turn, wanted.map(Place::first), marks, there, |segment| {
                     let path = directory.join(format!("{}.segment", segment.hash));
                     stick::whole(&path, segment.bytes, &segment.hash).is_ok()
                 });
@@ -388,7 +381,7 @@ impl<'a> Work<'a> {
 
     async fn finish(mut self) -> Result<Exported> {
         let exported = &mut self.exported;
-        let left = exported.records_left + exported.records_aside + exported.assets_left;
+        let left = exported.records_left + exported.assets_left;
         self.manifest.whole = left == 0 && exported.problems.is_empty();
         match self.write() {
             // Without its last word the bundle says of itself that it is not whole, which is true of it.

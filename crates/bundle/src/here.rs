@@ -51,7 +51,7 @@ pub fn in_classes(settings: &link::Settings) -> bool {
     settings.whole_batches && settings.broker.librdkafka.is_empty() && settings.core.librdkafka.is_empty()
 }
 
-/// What the link has put aside of a partition as its backlog, and has not carried since.
+/// What the link has put aside of a partition as its backlog, and nobody has carried since.
 pub(crate) fn aside(found: &HashMap<String, Checkpoint>, at: &Checkpoint) -> Vec<OffsetSpan> {
     let key = checkpoint::key(&format!("{}.backlog", at.route), &at.source_topic, at.partition);
     let behind = found

@@ -107,7 +107,7 @@ impl Lane {
 
     /// The lane of what waits from an outage, beside this one: there is one as long as anything waits, also when what
     /// comes in does not go first any more.
-    pub(crate) fn backlog(&self) -> Self {
+    pub fn backlog(&self) -> Self {
         Self {
             route: format!("{}.backlog", self.route),
             source: self.source.clone(),

@@ -318,25 +318,121 @@ async fn a_bundle_that_cannot_tell_whether_it_is_the_later_one_is_taken_in_when_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_link_has_put_aside_keeps_a_bundle_from_being_whole() {
+async fn what_the_link_has_put_aside_comes_behind_what_came_in() {
     let rig = Rig::new().await;
     rig.send(400).await;
-    let aside = OffsetSpan { from: 10, until: 30 };
-    link_carried_at(&rig, 70, 0, &[aside]).await;
+    let spans = [(10, 30), (50, 60)].map(|(from, until)| OffsetSpan { from, until });
+    link_carried_at(&rig, 70, 0, &spans).await;
+    // Without a receipt the core does not know of spans, and sends all.
     rig.export_down().await;
     let imported = rig.import_down().await;
-    assert_eq!((imported.records, imported.notes.len()), (190, 3), "{imported:?}");
-    assert!(
-        imported.notes[0].contains("about 20 records that the link has put aside"),
-        "{:?}",
-        imported.notes
+    assert_eq!(
+        (imported.records, imported.known),
+        (190 + 90, 120),
+        "{imported:?}"
     );
-    // The receipt tells the core.
-    rig.send(10).await;
-    let exported = rig.export_down().await;
-    assert_eq!((exported.whole, exported.records_aside), (false, 60));
-    assert!(exported.notes[0].contains("put aside"), "{:?}", exported.notes);
-    assert!(!rig.import_down().await.whole);
+    assert_eq!((&imported.notes, &imported.problems), (&Vec::new(), &Vec::new()));
+    is_behind(&rig, &spans).await;
+    let again = rig.import_down().await;
+    assert_eq!((again.records, again.known), (0, 400), "{again:?}");
+    is_behind(&rig, &spans).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_receipt_asks_for_what_the_link_has_put_aside() {
+    let rig = Rig::new().await;
+    rig.send(400).await;
+    let all = rig.export_down().await;
+    assert_eq!(rig.import_down().await.records, 400);
+    // The link works for a while, and puts aside what waits of an outage.
+    rig.send(100).await;
+    let ends =
+        async |broker| -> Vec<usize> { contents(broker, &rig.news).await.values().map(Vec::len).collect() };
+    let before = ends(&rig.edge.broker).await;
+    let key = |partition: usize| format!("news/{}/{partition}", rig.news);
+    let id = link::transactional_id(
+        &rig.edge.site,
+        link::Direction::Down,
+        Some(common::budget::Class::Sensors),
+    );
+    let mut transactions = rig.edge.broker.transactions(&id).await.unwrap();
+    let topic = format!("{}.checkpoints", rig.edge.site);
+    let after = ends(&rig.core.broker).await;
+    let mut spans = Vec::new();
+    for (partition, (from, until)) in before.iter().zip(&after).enumerate() {
+        let span = OffsetSpan {
+            from: i64::try_from(*from).unwrap(),
+            until: i64::try_from(*until).unwrap(),
+        };
+        let known = rig.checkpoint(&rig.edge.broker, &key(partition)).await.unwrap();
+        let moved = Checkpoint {
+            next_offset: span.until,
+            backlog: vec![span.clone()],
+            ..known
+        };
+        let record = link::checkpoint::record(&topic, &moved);
+        transactions.commit(Vec::new(), |_| vec![record]).await.unwrap();
+        spans.push(span);
+    }
+    // An old bundle does not have it, says so, and leaves a receipt that asks for it.
+    let old = rig.import_down().await;
+    assert_eq!((old.records, old.notes.len()), (0, 3), "{old:?}");
+    assert!(old.notes[0].contains("the next one"), "{:?}", old.notes);
+    rig.send(30).await;
+    let next = rig.export_down().await;
+    assert_eq!((next.records, next.whole), (130, true), "{all:?} {next:?}");
+    let imported = rig.import_down().await;
+    assert_eq!((imported.records, imported.notes.len()), (130, 0), "{imported:?}");
+    let backlog = contents(&rig.edge.broker, &format!("{}.backlog", rig.news)).await;
+    assert_eq!(backlog.values().map(Vec::len).sum::<usize>(), 100);
+    // Then there is nothing more to ask for.
+    let last = rig.export_down().await;
+    assert_eq!((last.records, last.whole), (0, true), "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_waits_where_a_file_is_damaged_and_comes_when_it_is_mended() {
+    let rig = Rig::new().await;
+    rig.send(400).await;
+    let spans = [(10, 30), (50, 60)].map(|(from, until)| OffsetSpan { from, until });
+    link_carried_at(&rig, 70, 0, &spans).await;
+    rig.export_down().await;
+    let kept = tempfile::tempdir().unwrap();
+    copy(&rig.root(), kept.path());
+    for file in testkit::files(&rig.down()) {
+        if file.extension().is_some_and(|extension| extension == "segment") {
+            std::fs::write(file, b"damaged").unwrap();
+        }
+    }
+    let wish = Wish { accept_loss: true };
+    let damaged = one(import(&rig.edge, &mut rig.stick(), wish, &|_| {}).await);
+    assert_eq!((damaged.records, damaged.problems.len()), (0, 3), "{damaged:?}");
+    assert!(damaged.notes[0].contains("30 records"), "{:?}", damaged.notes);
+    copy(kept.path(), &rig.root());
+    rig.import_down().await;
+    is_behind(&rig, &spans).await;
+}
+
+/// Of each partition these spans are beside the topic, in their order, once.
+async fn is_behind(rig: &Rig, spans: &[OffsetSpan]) {
+    let source = contents(&rig.core.broker, &rig.news).await;
+    let backlog = contents(&rig.edge.broker, &format!("{}.backlog", rig.news)).await;
+    for (partition, records) in source {
+        let within = |offset: i64| spans.iter().any(|span| (span.from..span.until).contains(&offset));
+        let wanted = records.iter().filter(|record| within(record.offset));
+        let wanted: Vec<_> = wanted
+            .map(|record| (&record.key, &record.value, record.timestamp))
+            .collect();
+        let found = &backlog[&partition];
+        let found: Vec<_> = found
+            .iter()
+            .map(|record| (&record.key, &record.value, record.timestamp))
+            .collect();
+        assert_eq!(wanted, found, "partition {partition}");
+        let key = format!("news.backlog/{}/{partition}", rig.news);
+        let at = rig.checkpoint(&rig.edge.broker, &key).await.unwrap();
+        assert_eq!(at.next_offset, spans.last().unwrap().until);
+    }
 }
 
 pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -109,12 +109,16 @@ impl FromStr for Window {
 impl Display for Window {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.days != [true; 7] {
-            let named: Vec<_> = NAMES
-                .iter()
-                .zip(self.days)
-                .filter(|(_, on)| *on)
-                .map(|(name, _)| *name)
-                .collect();
+            let mut named = Vec::new();
+            let mut at = 0;
+            while at < NAMES.len() {
+                let run = self.days[at..].iter().take_while(|on| **on).count();
+                match &NAMES[at..at + run] {
+                    [first, _, .., last] => named.push(format!("{first}-{last}")),
+                    few => named.extend(few.iter().map(|name| (*name).to_owned())),
+                }
+                at += run.max(1);
+            }
             write!(f, "{} ", named.join(","))?;
         }
         let (from, to) = (self.from, self.to);
@@ -171,7 +175,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_read_and_nonsense_is_refused_with_an_example() {
-        for text in ["22:00-06:00", "fri 12:00-13:30", "sat,sun 00:00-24:00"] {
+        for text in [
+            "22:00-06:00",
+            "fri 12:00-13:30",
+            "sat,sun 00:00-24:00",
+            "mon-fri 22:00-06:00",
+            "mon,wed-fri,sun 01:00-02:00",
+        ] {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
         }
         for text in [

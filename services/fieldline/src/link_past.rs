@@ -61,6 +61,9 @@ pub(crate) fn route(route: &Value) -> String {
     if route["paused"] == true {
         said.push("paused".to_owned());
     }
+    if route["live_first"] == true {
+        said.push("what comes in goes first".to_owned());
+    }
     match figure("lag_records") {
         None => said.push("not known yet what waits".to_owned()),
         Some(0.0) => said.push("nothing waits".to_owned()),

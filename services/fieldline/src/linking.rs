@@ -1,6 +1,6 @@
 //! `fieldline link`: how the link is, what it may use, and when it rests.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -75,10 +75,21 @@ pub(crate) enum Link {
         #[command(flatten)]
         api: Api,
     },
+    /// Let what comes in on a route go before what waits from an outage, which then goes to `<topic>.backlog`.
+    LiveFirst {
+        /// The route.
+        route: String,
+        /// Whether it does.
+        #[arg(value_enum)]
+        first: Switch,
+        #[command(flatten)]
+        api: Api,
+    },
     /// Say whether bytes cost money here: then previews, backlog and assets wait for `allow`.
     Metered {
         /// Whether they do.
-        metered: Metered,
+        #[arg(value_enum)]
+        metered: Switch,
         #[command(flatten)]
         api: Api,
     },
@@ -95,12 +106,12 @@ pub(crate) enum Link {
     Verify(LinkVerify),
 }
 
-/// Whether bytes cost money.
+/// Whether something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Metered {
-    /// They do.
+pub(crate) enum Switch {
+    /// It does.
     On,
-    /// They do not.
+    /// It does not.
     Off,
     /// As the settings file says.
     Configured,
@@ -116,17 +127,11 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
         Link::Pause {
             route: Some(route),
             api,
-        } => {
-            known(api, route).await?;
-            set(api, json!({"routes": {route: "paused"}})).await
-        }
+        } => set(api, json!({"routes": {route: "paused"}})).await,
         Link::Resume {
             route: Some(route),
             api,
-        } => {
-            known(api, route).await?;
-            set(api, json!({"routes": {route: "running"}})).await
-        }
+        } => set(api, json!({"routes": {route: "running"}})).await,
         Link::Cap { rate, api } => set(api, budget(&[("cap", Some(rate))])).await,
         Link::Windows { windows, api } => set(api, windows_of(windows)).await,
         Link::Budget { day, month, api } => {
@@ -139,8 +144,15 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
         Link::Share { percent, api } => set(api, share(percent)?).await,
         Link::Metered { metered, api } => {
             let body = match metered {
-                Metered::Configured => json!({"as_configured": ["budget/metered"]}),
-                on => json!({"budget": {"metered": *on == Metered::On}}),
+                Switch::Configured => json!({"as_configured": ["budget/metered"]}),
+                on => json!({"budget": {"metered": *on == Switch::On}}),
+            };
+            set(api, body).await
+        }
+        Link::LiveFirst { route, first, api } => {
+            let body = match first {
+                Switch::Configured => json!({"as_configured": [format!("live_first/{route}")]}),
+                on => json!({"live_first": {route: *on == Switch::On}}),
             };
             set(api, body).await
         }
@@ -148,20 +160,6 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
         Link::Offsets(wish) => link_offsets::run(wish).await,
         Link::Verify(wish) => link_verify::run(wish).await,
     }
-}
-
-/// Refuses a name that no route has, where the link has said which it has: a mistyped one would be kept and do nothing.
-async fn known(api: &Api, route: &str) -> Result<()> {
-    let answer = Client::new(api)?.get("/api/link").await?;
-    let names: Vec<&str> = rows(&answer["limits"], "routes")
-        .filter_map(|route| route["name"].as_str())
-        .collect();
-    ensure!(
-        names.is_empty() || names.contains(&route),
-        "there is no route {route}\nhint: the routes are {}",
-        names.join(", ")
-    );
-    Ok(())
 }
 
 /// Settings of the budget, each as it was written.
@@ -274,6 +272,22 @@ fn limits(limits: &Value) {
         } else {
             String::new()
         },
+    ));
+    line(format!(
+        "may be used {}{}; each lower class gets {} % at least",
+        match limits["windows"].as_array() {
+            Some(windows) if !windows.is_empty() => windows
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+            _ => "always".to_owned(),
+        },
+        limits["zone"]
+            .as_str()
+            .map(|zone| format!(" ({zone})"))
+            .unwrap_or_default(),
+        limits["share"],
     ));
     for class in rows(limits, "classes") {
         let held = class["held"].as_str().map(|held| format!("; held: {held}"));

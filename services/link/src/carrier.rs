@@ -30,7 +30,7 @@ use crate::paths::Paths;
 use crate::place::Place;
 use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
-use crate::rule::Paused;
+use crate::rule::Wishes;
 use crate::session::{DRAIN, Ended, Session};
 use crate::settings::Settings;
 use crate::trouble::Trouble;
@@ -84,8 +84,8 @@ pub(crate) struct Carrier {
     pub(crate) in_hand: Mutex<BTreeSet<String>>,
     /// Whether its class may cross.
     pub(crate) budget: Budget,
-    /// Which routes are paused.
-    pub(crate) paused: watch::Receiver<Paused>,
+    /// What is wanted of routes.
+    pub(crate) wishes: watch::Receiver<Wishes>,
     /// The destination once more, by way of the first class: for what a held carrier leaves open there.
     pub(crate) settle: Option<End>,
     /// The same in spite of the budget, for when no byte is left of it.
@@ -151,14 +151,12 @@ impl Carrier {
         found
     }
 
-    /// The lanes whose routes are not paused.
+    /// The lanes whose routes are not paused, as they are wanted.
     fn wanted(&self) -> Vec<Lane> {
         let found = self.found();
-        let paused = self.paused.borrow();
+        let wishes = self.wishes.borrow();
         let all = self.all.iter().chain(&found);
-        all.filter(|lane| !paused.contains(lane.of_route()))
-            .cloned()
-            .collect()
+        all.filter_map(|lane| wishes.of_lane(lane.clone())).collect()
     }
 
     /// The routes that have records in the transaction in hand.
@@ -194,7 +192,7 @@ impl Carrier {
 
     /// Waits until something is under way that may not cross any more.
     async fn overruled(&self) {
-        let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
+        let (mut changes, mut wishes) = (self.budget.changes(), self.wishes.clone());
         let mut found = self.found.clone();
         while !self.is_overruled() {
             tokio::select! {
@@ -202,7 +200,7 @@ impl Carrier {
                 () = found.changed() => {}
                 // What is in hand changes without a word.
                 () = tokio::time::sleep(BRIEF / 3) => {}
-                changed = paused.changed() => if changed.is_err() {
+                changed = wishes.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
             }
@@ -211,7 +209,7 @@ impl Carrier {
 
     /// Waits until it may not go on as it does.
     async fn interrupted(&self, bell: &mut watch::Receiver<u64>, paths: &mut watch::Receiver<u64>) {
-        let (mut changes, mut paused) = (self.budget.changes(), self.paused.clone());
+        let (mut changes, mut wishes) = (self.budget.changes(), self.wishes.clone());
         let mut found = self.found.clone();
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
             tokio::select! {
@@ -221,7 +219,7 @@ impl Carrier {
                 _ = paths.changed() => return,
                 _ = changes.changed() => {}
                 () = found.changed() => {}
-                changed = paused.changed() => if changed.is_err() {
+                changed = wishes.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
             }
@@ -234,8 +232,8 @@ impl Carrier {
         while !stop.is_cancelled() {
             let mut found = self.found.clone();
             self.lanes = self.wanted();
-            let mut paused = self.paused.clone();
-            paused.mark_unchanged();
+            let mut wishes = self.wishes.clone();
+            wishes.mark_unchanged();
             let state = match self.budget.admits(self.crosses()) {
                 // Nothing is there yet.
                 _ if self.all.is_empty() && self.found().is_empty() => State::Carrying,
@@ -250,7 +248,7 @@ impl Carrier {
                 tokio::select! {
                     () = stop.cancelled() => return false,
                     _ = changes.changed() => {}
-                    _ = paused.changed() => {}
+                    _ = wishes.changed() => {}
                     () = found.changed() => break,
                 }
                 // Spending changes too; only what ends the wait, or its reason, is worth telling.

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::lanes::{KEEPING, Keeping, differences};
 use crate::moves::{Side, Sides};
 use crate::routes::{Direction, Lane, Rename, Route, carriable, conflicts, expand};
+use crate::rule::Wishes;
 
 /// How many topics patterns take up in one direction.
 const MOST: usize = 200;
@@ -120,6 +121,28 @@ impl Catalogue {
             found: Vec::new(),
             gone: Vec::new(),
         }
+    }
+
+    /// Takes routes as they are wanted: what goes behind on one has a topic that no other may carry to.
+    fn heed(&mut self, wishes: &Wishes) {
+        for lane in &mut self.listed {
+            lane.live_first = wishes.live_first.contains(&lane.route);
+        }
+        for (route, _) in &mut self.patterns {
+            route.live_first = wishes.live_first.contains(&route.name);
+        }
+        for lane in &mut self.found {
+            lane.live_first = wishes.live_first.contains(&lane.route);
+        }
+        let all = self.listed.iter().chain(&self.found);
+        let backlogs: Vec<Lane> = all.filter(|lane| lane.live_first).map(Lane::backlog).collect();
+        let taken = |lane: &Lane| {
+            let same = |backlog: &Lane| {
+                (backlog.direction, &backlog.destination) == (lane.direction, &lane.destination)
+            };
+            backlogs.iter().any(same)
+        };
+        self.found.retain(|lane| !taken(lane));
     }
 
     /// Whether there are patterns for a direction.
@@ -233,6 +256,7 @@ pub(crate) struct Finder {
     far: Option<Arc<Cluster>>,
     refresh: Duration,
     control: Control,
+    wishes: watch::Receiver<Wishes>,
     found: watch::Sender<Vec<Lane>>,
 }
 
@@ -243,7 +267,7 @@ impl Finder {
         (own, core): (&Broker, &Broker),
         (near, far): (Option<Arc<Cluster>>, Option<Arc<Cluster>>),
         refresh: Duration,
-        control: &Control,
+        (control, wishes): (&Control, &watch::Receiver<Wishes>),
     ) -> Self {
         Self {
             catalogue: Catalogue::new(site, routes),
@@ -253,6 +277,7 @@ impl Finder {
             far,
             refresh,
             control: control.clone(),
+            wishes: wishes.clone(),
             found: watch::Sender::default(),
         }
     }
@@ -269,6 +294,7 @@ impl Finder {
         let far_look = FAR_LOOK.max(self.refresh);
         while !stop.is_cancelled() {
             let mut problems = Vec::new();
+            self.catalogue.heed(&self.wishes.borrow_and_update());
             if self.catalogue.asks(Direction::Up) {
                 match self.own.topic_names().await {
                     Ok(names) => problems.extend(self.catalogue.see(Direction::Up, &names)),
@@ -332,7 +358,12 @@ impl Finder {
                 told.clone_from(&problem);
                 self.control.error(problem.unwrap_or_default());
             }
-            stop.run_until_cancelled(tokio::time::sleep(self.refresh)).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.refresh) => {}
+                // Its sender lives as long as the service.
+                Ok(()) = self.wishes.changed() => {}
+            }
         }
         Ok(())
     }
@@ -426,6 +457,23 @@ mod tests {
         );
         let seen = see(&mut of, Direction::Up, &["iot-c"]);
         assert_eq!(seen, pairs(&[("iot-c", "edge-1.iot-c")]));
+    }
+
+    #[test]
+    fn where_what_waits_goes_nothing_else_is_carried() {
+        let mut of = catalogue(&[route("iot", Direction::Up, "iot-.*", Rename::Prefix)]);
+        let names = ["iot-a", "iot-a.backlog"];
+        assert_eq!(see(&mut of, Direction::Up, &names).len(), 2);
+        let wishes = |routes: &[&str]| Wishes {
+            live_first: routes.iter().map(|name| (*name).to_owned()).collect(),
+            ..Wishes::default()
+        };
+        of.heed(&wishes(&["iot"]));
+        let alone = pairs(&[("iot-a", "edge-1.iot-a")]);
+        assert_eq!(of.found.len(), 1, "{:?}", of.found);
+        assert_eq!(see(&mut of, Direction::Up, &names), alone);
+        of.heed(&wishes(&[]));
+        assert_eq!(see(&mut of, Direction::Up, &names).len(), 2);
     }
 
     #[test]

@@ -401,7 +401,10 @@ fn live(route: &str) -> &str {
 /// Whether the lookout tells this gauge.
 fn ours(name: &str) -> bool {
     name.starts_with("buffer")
-        || (name.starts_with("route.") && !name.ends_with(".paused") && !name.ends_with(".up"))
+        || (name.starts_with("route.")
+            && ![".paused", ".live_first", ".up"]
+                .iter()
+                .any(|rule| name.ends_with(rule)))
 }
 
 /// In hours, as finely as it is news: pages are told of every change.

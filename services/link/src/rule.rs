@@ -1,7 +1,8 @@
 //! What the site wants of its link: as configured, and above that what was set while it runs.
 //!
 //! Each thing is a record of its own in `service-control` (see `common::control::set`), so it is in force again after a
-//! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, `allow` lets
+//! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, `live_first/<name>`
+//! says whether what comes in on a route goes before what waits, `allow` lets
 //! so many bytes of bulk cross a metered link, once, and `lost` says how much of what is lost somebody knows of
 //! (`"records/ranges"`), which is remarked no more. What cannot be understood is told and changes nothing; neither does what a
 //! restart would take back, and that stands in every status: bytes of a day or month, and `allow`, where nothing keeps what was
@@ -20,11 +21,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::line;
 use crate::report::Board;
-use crate::routes::Direction;
+use crate::routes::{Direction, Lane, Route, expand};
 use crate::settings::Settings;
 
 /// How often it is told how the budget stands.
 const TOLD: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What gauges' names begin with that say a window, and the zone of windows, days and months.
+const WINDOW: &str = "window.";
+const ZONE: &str = "zone.";
 
 /// What stands in every status where limits are set that cannot be kept.
 const UNCOUNTED: &str = "what the link carries is neither counted nor held to its budget: it goes by librdkafka \
@@ -34,15 +39,50 @@ const UNCOUNTED: &str = "what the link carries is neither counted nor held to it
 const FORGOTTEN: &str =
     "not in force, for what was spent and allowed would be forgotten when link ends: set link.state";
 
-/// The names of routes that carry nothing.
-pub(crate) type Paused = Arc<BTreeSet<String>>;
+/// What stands in every status where a route is to carry what comes in first, and cannot.
+const IN_ORDER: &str = "live_first is not in force: all goes in its order where records go by librdkafka \
+                        (whole_batches = false, or settings for it)";
+
+/// What is wanted of routes, by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Those that carry nothing.
+    pub(crate) paused: BTreeSet<String>,
+    /// Those on which what comes in goes before what waits from an outage.
+    pub(crate) live_first: BTreeSet<String>,
+}
+
+impl Wishes {
+    fn configured(settings: &Settings) -> Self {
+        let routes = settings.routes().into_iter();
+        Self {
+            paused: settings.paused.iter().cloned().collect(),
+            live_first: routes
+                .filter(|route| route.live_first)
+                .map(|route| route.name)
+                .collect(),
+        }
+    }
+
+    /// A route as it is wanted.
+    pub(crate) fn of_route(&self, mut route: Route) -> Route {
+        route.live_first = self.live_first.contains(&route.name);
+        route
+    }
+
+    /// A lane as it is wanted; none when it carries nothing.
+    pub(crate) fn of_lane(&self, mut lane: Lane) -> Option<Lane> {
+        lane.live_first = lane.backlog_of.is_none() && self.live_first.contains(&lane.route);
+        (!self.paused.contains(lane.of_route())).then_some(lane)
+    }
+}
 
 /// Keeps to what the site wants.
 #[derive(Debug)]
 pub(crate) struct Rule {
     settings: Arc<Settings>,
     budget: Budget,
-    paused: watch::Sender<Paused>,
+    wishes: watch::Sender<Wishes>,
     control: Control,
     board: Arc<Board>,
 }
@@ -53,7 +93,7 @@ impl Rule {
         let rule = Self {
             settings,
             budget,
-            paused: watch::Sender::default(),
+            wishes: watch::Sender::default(),
             control,
             board,
         };
@@ -61,9 +101,9 @@ impl Rule {
         rule
     }
 
-    /// The routes that carry nothing, and the changes of that.
-    pub(crate) fn paused(&self) -> watch::Receiver<Paused> {
-        self.paused.subscribe()
+    /// What is wanted of routes, and the changes of that.
+    pub(crate) fn wishes(&self) -> watch::Receiver<Wishes> {
+        self.wishes.subscribe()
     }
 
     /// Follows what is set, and tells how the budget stands.
@@ -121,11 +161,15 @@ impl Rule {
         let uncounted = self.settings.uncounted() && limited;
         self.board
             .remark("budget", uncounted.then(|| UNCOUNTED.to_owned()));
-        self.paused.send_if_modified(|paused| {
-            let change = **paused != wanted.paused;
+        let in_order = self.settings.by_records() && !wanted.wishes.live_first.is_empty();
+        self.board
+            .remark("live_first", in_order.then(|| IN_ORDER.to_owned()));
+        self.wishes.send_if_modified(|wishes| {
+            let change = *wishes != wanted.wishes;
             if change {
-                tracing::info!(routes = ?wanted.paused, "routes are paused");
-                *paused = Arc::new(wanted.paused);
+                let Wishes { paused, live_first } = &wanted.wishes;
+                tracing::info!(?paused, ?live_first, "what is wanted of routes has changed");
+                *wishes = wanted.wishes;
             }
             change
         });
@@ -142,8 +186,15 @@ impl Rule {
         ];
         self.control.retain_gauges(|name| {
             let gone = |(limit, value): &(&str, Option<u64>)| *limit == name && value.is_none();
-            !limits.iter().any(gone)
+            !limits.iter().any(gone) && !name.starts_with(WINDOW) && !name.starts_with(ZONE)
         });
+        let budget = self.budget.settings();
+        for window in &budget.windows {
+            self.control.gauge(format!("{WINDOW}{window}"), 1.0);
+        }
+        self.control.gauge(format!("{ZONE}{}", budget.zone), 1.0);
+        gauge("share", u64::from(budget.share));
+        gauge("keeps_spent", u64::from(!line::forgets(&self.settings)));
         for (name, limit) in limits {
             if let Some(limit) = limit {
                 gauge(name, limit);
@@ -164,12 +215,21 @@ impl Rule {
             let until = class.held.and_then(|hold| hold.until()).unwrap_or_default();
             class_gauge("held_until", until as f64);
         }
-        let paused = self.paused.borrow().clone();
+        let wishes = self.wishes.borrow().clone();
         for route in self.settings.routes() {
-            let value = f64::from(u8::from(paused.contains(&route.name)));
-            self.control.gauge(format!("route.{}.paused", route.name), value);
-            let up = f64::from(u8::from(route.direction == Direction::Up));
-            self.control.gauge(format!("route.{}.up", route.name), up);
+            let route_gauge = |what: &str, value: bool| {
+                let value = f64::from(u8::from(value));
+                self.control.gauge(format!("route.{}.{what}", route.name), value);
+            };
+            route_gauge("paused", wishes.paused.contains(&route.name));
+            route_gauge("up", route.direction == Direction::Up);
+        }
+        for route in &self.settings.extra_routes {
+            let first = wishes.live_first.contains(&route.name);
+            self.control.gauge(
+                format!("route.{}.live_first", route.name),
+                f64::from(u8::from(first)),
+            );
         }
     }
 }
@@ -188,7 +248,7 @@ fn code(hold: Option<Hold>) -> u8 {
 #[derive(Debug, Default, PartialEq)]
 struct Wanted {
     budget: budget::Settings,
-    paused: BTreeSet<String>,
+    wishes: Wishes,
     /// By which order how many bytes of bulk may cross.
     allow: Option<(i64, u64)>,
     /// How much of what is lost is known.
@@ -201,7 +261,7 @@ struct Wanted {
 fn wanted(settings: &Settings, set: &control::Settings) -> Wanted {
     let mut wanted = Wanted {
         budget: settings.budget.clone(),
-        paused: settings.paused.iter().cloned().collect(),
+        wishes: Wishes::configured(settings),
         ..Wanted::default()
     };
     let forgets = line::forgets(settings);
@@ -211,7 +271,7 @@ fn wanted(settings: &Settings, set: &control::Settings) -> Wanted {
             wanted.problems.push(format!("{key}: {FORGOTTEN}"));
             continue;
         }
-        if let Err(problem) = take(&mut wanted, key, setting) {
+        if let Err(problem) = take(&mut wanted, settings, key, setting) {
             wanted.problems.push(problem);
         }
     }
@@ -223,15 +283,19 @@ fn needs_state(key: &str, setting: &ServiceSetting) -> bool {
     matches!(key, "budget/per_day" | "budget/per_month" | "allow") && setting.value != "null"
 }
 
-fn take(wanted: &mut Wanted, key: &str, setting: &ServiceSetting) -> Result<(), String> {
+fn take(wanted: &mut Wanted, settings: &Settings, key: &str, setting: &ServiceSetting) -> Result<(), String> {
     let value: Value = serde_json::from_str(&setting.value).map_err(|error| format!("{key}: {error}"))?;
     match (key.split_once('/'), &value) {
         (Some(("budget", key)), _) => wanted.budget = wanted.budget.with(key, value)?,
         (Some(("route", name)), Value::String(state)) if state == "paused" => {
-            wanted.paused.insert(name.to_owned());
+            wanted.wishes.paused.insert(name.to_owned());
         }
         (Some(("route", name)), Value::String(state)) if state == "running" => {
-            wanted.paused.remove(name);
+            wanted.wishes.paused.remove(name);
+        }
+        (Some(("live_first", name)), Value::Bool(first)) => {
+            wanted.wishes = live_first(&wanted.wishes, settings, name, *first)
+                .map_err(|problem| format!("{key}: {problem}"))?;
         }
         (None, Value::Number(bytes)) if key == "allow" => {
             let bytes = bytes
@@ -243,6 +307,28 @@ fn take(wanted: &mut Wanted, key: &str, setting: &ServiceSetting) -> Result<(), 
         _ => return Err(format!("{key}: {value} is nothing that can be set")),
     }
     Ok(())
+}
+
+/// What is wanted when a route is to carry what comes in first, or not any more; or why that cannot be.
+fn live_first(wishes: &Wishes, settings: &Settings, name: &str, first: bool) -> Result<Wishes, String> {
+    let mut changed = wishes.clone();
+    if !first {
+        changed.live_first.remove(name);
+        return Ok(changed);
+    }
+    // Of those that every edge has nobody reads what would wait behind.
+    if !settings.extra_routes.iter().any(|route| route.name == name) {
+        return Err(format!("{name} is none of this site's extra_routes"));
+    }
+    changed.live_first.insert(name.to_owned());
+    let routes = settings.routes().into_iter();
+    let routes: Vec<Route> = routes.map(|route| changed.of_route(route)).collect();
+    // As when the settings are checked: the site's name does not matter.
+    let site = "any-site".parse().map_err(|_| "any-site is no name".to_owned())?;
+    match expand(&site, &routes) {
+        Ok(_) => Ok(changed),
+        Err(problems) => Err(problems.join("; ")),
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +374,10 @@ mod tests {
         assert!(!wanted.budget.metered);
         assert_eq!(wanted.allow, Some((7, 20_000_000)));
         assert_eq!(wanted.lost.as_deref(), Some("7/2"));
-        assert_eq!(wanted.paused, ["broadcasts", "sensors"].map(String::from).into());
+        assert_eq!(
+            wanted.wishes.paused,
+            ["broadcasts", "sensors"].map(String::from).into()
+        );
     }
 
     #[test]
@@ -320,6 +409,58 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_in_goes_first_on_routes_that_have_a_topic_for_the_rest() {
+        let route = |name: &str, topic: &str, first: bool| Route {
+            name: name.into(),
+            direction: Direction::Up,
+            topics: vec![topic.into()],
+            pattern: None,
+            rename: crate::routes::Rename::Prefix,
+            class: None,
+            live_first: first,
+        };
+        let mut settings = Settings {
+            extra_routes: vec![
+                route("ore", "ore", true),
+                route("coal", "coal", false),
+                route("slag", "slag", false),
+                route("tin", "tin", false),
+                route("taken", "slag.backlog", false),
+            ],
+            ..Settings::default()
+        };
+        settings.extra_routes[1].class = Some(budget::Class::Backlog);
+        let wanted = wanted(
+            &settings,
+            &set(&[
+                ("live_first/ore", "false"),
+                ("live_first/requests", "true"),
+                ("live_first/coal", "true"),
+                ("live_first/slag", "true"),
+                ("live_first/iron", "true"),
+                ("live_first/tin", "true"),
+                ("live_first/zinc", "1"),
+            ]),
+        );
+        assert_eq!(wanted.wishes.live_first, ["tin".to_owned()].into());
+        // As they are read, by key.
+        let parts = [
+            "cannot go first in class backlog",
+            "iron is none of",
+            "requests is none of",
+            "must have one source",
+            "nothing that can be set",
+        ];
+        assert_eq!(wanted.problems.len(), parts.len(), "{:?}", wanted.problems);
+        for (problem, part) in wanted.problems.iter().zip(parts) {
+            assert!(
+                problem.starts_with("live_first/") && problem.contains(part),
+                "{problem}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_understood_is_told_and_changes_nothing() {
         let settings = Settings {
             state: Some("/var/lib/fieldline/link".into()),
@@ -335,6 +476,9 @@ mod tests {
             ]),
         );
         assert_eq!(wanted.problems.len(), 4);
-        assert_eq!((wanted.budget, wanted.paused.len()), (settings.budget, 0));
+        assert_eq!(
+            (wanted.budget, wanted.wishes),
+            (settings.budget, Wishes::default())
+        );
     }
 }

@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::paths::Paths;
 use crate::report::{Board, State};
 use crate::routes::{Direction, Lane, expand};
-use crate::rule::{Paused, Rule};
+use crate::rule::{Rule, Wishes};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
 use crate::{batches, far, holder, paths};
@@ -52,7 +52,7 @@ pub struct Link {
     settings: Arc<Settings>,
     control: Control,
     budget: Budget,
-    paused: watch::Receiver<Paused>,
+    wishes: watch::Receiver<Wishes>,
     board: Arc<Board>,
     /// Who it is since it got the lease.
     holder: String,
@@ -93,7 +93,7 @@ impl chassis::Service for Link {
             settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()),
         );
         let rule = Rule::new(settings.clone(), budget.clone(), control.clone(), board.clone());
-        let paused = rule.paused();
+        let wishes = rule.wishes();
         host.spawn("rule", rule.follow(host.stop()));
         // Commands that read the core's records come this way too.
         let mut door = settings.door.clone();
@@ -130,7 +130,7 @@ impl chassis::Service for Link {
             (&own, &core),
             clusters,
             refresh,
-            &control,
+            (&control, &wishes),
         );
         let found = finder.found();
         host.spawn("topics", finder.follow(host.stop()));
@@ -158,7 +158,7 @@ impl chassis::Service for Link {
             settings,
             control,
             budget,
-            paused,
+            wishes,
             board,
             holder: String::new(),
             ends: host.stop(),
@@ -410,7 +410,7 @@ impl Link {
     /// Whether each class has a carrier and connections of its own: not where librdkafka goes to the core, for it would
     /// say everything that it says when idle once more for each.
     fn in_classes(&self) -> bool {
-        self.settings.whole_batches && self.wire(Direction::Up, Class::Requests).is_some()
+        !self.settings.by_records()
     }
 
     fn carrier(
@@ -446,7 +446,7 @@ impl Link {
             lanes: Vec::new(),
             in_hand: Mutex::default(),
             budget: self.budget.clone(),
-            paused: self.paused.clone(),
+            wishes: self.wishes.clone(),
             account: match direction {
                 Direction::Down => None,
                 Direction::Up => end(&self.settings.core, Arc::new(OnAccount)),

@@ -315,6 +315,17 @@ impl<'a> Session<'a> {
             return Ok(false);
         }
         let backlog = lane.backlog();
+        let found = self.carrier.found.lanes(lane.direction);
+        if let Some(other) = found
+            .iter()
+            .find(|other| other.destination == backlog.destination)
+        {
+            self.missing.push(format!(
+                "what waits goes in its order: route {} carries to {}",
+                other.route, other.destination
+            ));
+            return Ok(false);
+        }
         if let Carriage::Batches(batches) = &self.carriage
             && batches.leads_to(&backlog, partitions)
         {

@@ -87,11 +87,17 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether each record is read and sent, by librdkafka.
+    pub(crate) fn by_records(&self) -> bool {
+        let told =
+            |broker: &broker::Settings| broker.url.starts_with("kafka:") && !broker.librdkafka.is_empty();
+        !self.whole_batches || told(&self.core) || told(&self.broker)
+    }
+
     /// Whether what crosses to and from the core is not counted, and so held to no cap and no byte budget: librdkafka's
     /// connections are its own.
     pub(crate) fn uncounted(&self) -> bool {
-        let told = |broker: &broker::Settings| !broker.librdkafka.is_empty();
-        self.core.url.starts_with("kafka:") && (!self.whole_batches || told(&self.core) || told(&self.broker))
+        self.core.url.starts_with("kafka:") && self.by_records()
     }
 }
 
@@ -163,6 +169,7 @@ mod tests {
         settings.whole_batches = false;
         assert!(settings.uncounted());
         settings.whole_batches = true;
+        settings.broker.url = "kafka://edge:9092".into();
         let set = ("client.id".to_owned(), "x".to_owned());
         settings.broker.librdkafka.extend([set]);
         assert!(settings.uncounted());

@@ -196,14 +196,15 @@ def demo(
 
 
 def edge_alone(of: Installation, core: str) -> Installation:
-    """The first edge of a demo that has ended, on what it has stored, with its headquarters at another address."""
+    """The first edge of a demo that has ended, on what it has stored, with its headquarters at another address and a route of its own."""
     home, certs = of.directory / "data/edge-1", of.directory / "data/certs"
     port = int(of.edge.url.rsplit(":", 1)[1])
     file = of.directory / "edge-alone.toml"
     file.write_text(
         f'[common]\nsite = "edge-1"\n[common.log]\nlevel = "warn"\n[common.broker]\nurl = "sqlite://{home}/broker.db"\n'
         f'[common.table]\nurl = "sqlite://{home}/table.db"\n[common.volume]\nurl = "file://{home}/volume"\n'
-        f'[link.core]\nurl = "{core}"\n[mirror]\ndepot = "https://127.0.0.1:1"\n{_tls("mirror", certs, "sites/edge-1")}'
+        f'[link.core]\nurl = "{core}"\n[[link.extra_routes]]\nname = "readings"\ndirection = "up"\ntopics = ["readings"]\n'
+        f'rename = "prefix"\n[mirror]\ndepot = "https://127.0.0.1:1"\n{_tls("mirror", certs, "sites/edge-1")}'
         f'[viewer]\nlisten = "127.0.0.1:{port}"\ntoken_file = "{home}/viewer.token"\n',
         encoding="utf-8",
     )

@@ -56,6 +56,17 @@ def test_the_link_says_that_it_is_down_since_when_why_and_what_to_do(cut_off: In
     expect(page.get_by_test_id("link-state")).to_be_visible()
 
 
+def test_what_comes_in_goes_first_on_a_route_of_ones_own(cut_off: Installation, open_page: OpenPage) -> None:
+    page = open_page(cut_off.edge, "fred", "#/link")
+    first = page.get_by_test_id("route-readings-live-first")
+    expect(first).to_have_attribute("aria-pressed", "false", timeout=60_000)
+    expect(page.get_by_test_id("route-requests-live-first")).to_have_count(0)
+    for pressed in ("true", "false"):
+        first.click()
+        expect(first).to_have_attribute("aria-pressed", pressed)
+        expect(page.get_by_test_id("route-readings-first")).to_have_count(1 if pressed == "true" else 0)
+
+
 def test_every_view_says_as_of_when_it_knows_what_headquarters_told(cut_off: Installation, open_page: OpenPage) -> None:
     page = open_page(cut_off.edge, "olga", "#/home")
     views = page.locator("[data-testid^=nav-]")

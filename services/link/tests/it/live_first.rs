@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use common::broker::Record;
+use common::control;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use testkit::eventually;
+use testkit::proxy::Conditions;
 
-use crate::rig::{LIMIT, Rig, contents};
+use crate::kafka::line;
+use crate::rig::{LIMIT, Rig, contents, record};
 
 /// A rig whose readings go first as they come.
 pub(crate) fn live_first(mut rig: Rig) -> Rig {
@@ -95,6 +98,88 @@ pub(crate) async fn waiting_goes_behind(rig: Rig) {
     running.stop().await;
 }
 
+/// Both routes carry what comes in first from now on, or in its order, or as is configured.
+async fn switch(rig: &Rig, first: Option<bool>) {
+    for route in ["news", "readings"] {
+        let key = format!("live_first/{route}");
+        let value = first.map(|first| first.to_string());
+        control::set(&rig.edge, "link", &key, value, Some("test"))
+            .await
+            .unwrap();
+    }
+}
+
+async fn switched_on_and_off(mut rig: Rig) {
+    rig.settings.backlog_after = 10;
+    switch(&rig, Some(true)).await;
+    rig.send(0, 300).await;
+    let running = rig.start();
+    assert_eq!(
+        all_is_placed(&rig).await,
+        (0, 600),
+        "it is wanted since before the start"
+    );
+    rig.reports("one", |status| {
+        status.gauges.get("route.readings.live_first") == Some(&1.0)
+    })
+    .await;
+    switch(&rig, None).await;
+    rig.reports("one", |status| {
+        status.gauges.get("route.readings.live_first") == Some(&0.0)
+    })
+    .await;
+    running.tear().await;
+    rig.send(300, 300).await;
+    let running = rig.start();
+    assert_eq!(all_is_placed(&rig).await, (600, 600), "all in its order");
+    running.stop().await;
+}
+
+/// While all that a thin line carries is old.
+async fn switched_on_while_it_carries(mut rig: Rig) {
+    let (_guard, line) = line().await;
+    rig.settings.core.url = format!("kafka://{}", line.address());
+    rig.settings.budget.cap = Some("3KB".parse().unwrap());
+    rig.settings.backlog_after = 10;
+    line.set(Conditions::slow(400_000, Duration::from_millis(50)));
+    rig.send(0, 3_000).await;
+    let running = rig.start();
+    let at_core = rig.readings_at_core();
+    let arrived = async || -> usize { contents(&rig.core, &at_core).await.values().map(Vec::len).sum() };
+    eventually(LIMIT, || async {
+        let count = arrived().await;
+        (count > 0).then_some(()).ok_or("nothing has come")
+    })
+    .await;
+    switch(&rig, Some(true)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sent = record(&rig.readings, 3_000);
+    let wanted = sent.value.clone();
+    rig.edge.producer().unwrap().send(sent).await.unwrap();
+    eventually(LIMIT, || async {
+        let found = contents(&rig.core, &at_core).await;
+        let mut all = found.values().flatten();
+        all.any(|record| record.value == wanted)
+            .then_some(())
+            .ok_or("what comes in does not go first")
+    })
+    .await;
+    let before = arrived().await
+        + contents(&rig.core, &format!("{at_core}.backlog"))
+            .await
+            .values()
+            .map(Vec::len)
+            .sum::<usize>();
+    assert!(before < 3_000, "{before} went before what came in");
+    line.set(Conditions::default());
+    control::set(&rig.edge, "link", "budget/cap", Some("null".into()), Some("test"))
+        .await
+        .unwrap();
+    let (live, backlog) = all_is_placed(&rig).await;
+    assert!(live > 0 && backlog > 0, "{live} and {backlog}");
+    running.stop().await;
+}
+
 pub(crate) async fn survives(rig: Rig, rounds: usize, longest_ms: u64) {
     let rig = live_first(rig);
     let seed = rand::random::<u64>();
@@ -135,6 +220,40 @@ async fn what_waits_at_a_connect_goes_to_the_backlog_and_what_comes_in_to_the_to
 #[tokio::test(flavor = "multi_thread")]
 async fn each_record_goes_once_to_the_topic_or_to_the_backlog_when_the_link_is_torn_off() {
     survives(Rig::embedded().await, 12, 120).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_switched_on_and_off_while_the_link_works_and_stays_so_over_a_restart() {
+    switched_on_and_off(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_go_first_is_told_and_goes_in_its_order() {
+    let mut rig = Rig::embedded().await;
+    rig.settings.whole_batches = false;
+    rig.settings.backlog_after = 10;
+    switch(&rig, Some(true)).await;
+    rig.send(0, 60).await;
+    let running = rig.start();
+    rig.all_is_carried().await;
+    rig.reports("one", |status| {
+        let said = status.detail.as_deref().unwrap_or_default();
+        said.contains("live_first is not in force")
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn switched_on_while_a_thin_line_is_busy_what_comes_in_goes_first_between_two_kafkas() {
+    switched_on_while_it_carries(Rig::two_kafkas().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn switched_on_while_a_thin_line_is_busy_what_comes_in_goes_first_from_a_small_edge() {
+    switched_on_while_it_carries(Rig::small_edge().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,7 @@ function Routes({ link, may }) {
   const routes = link.limits.routes;
   const backlog = (route) => route.name.endsWith(".backlog");
   const set = (route, state) => () => post("/api/link", { routes: { [route.name]: state } });
+  const first = (route) => () => post("/api/link", { live_first: { [route.name]: !route.live_first } });
   return html`<section aria-labelledby="routes-title">
     <h2 id="routes-title">Routes</h2>
     ${link.state === "up" || !link.last_contact_at || !known(link.lag.down) ? null : html`<p class="quiet">What waits here is as it is now; what waits at headquarters is as of <${Age} at=${link.last_contact_at} />.</p>`}
@@ -70,11 +71,13 @@ function Routes({ link, may }) {
       ${routes.map((route) => html`<li key=${route.name} class="card wide" data-testid="route-${route.name}"><div class="row spread">
         <div><b>${route.name}</b> <${RouteChip} route=${route} link=${link.state} />
           <span class="quiet"> ${describe(route)}</span>
+          ${route.live_first ? html`<span class="quiet" data-testid="route-${route.name}-first"> · what comes in goes first</span>` : null}
           <div class="figures">${waits(route)}${known(route.lag_records) && route.lag_records !== 0 ? "." : ""}${catchUp(route, link.state)}</div></div>
         ${may && !backlog(route)
-          ? route.paused
+          ? html`<div class="row">${known(route.live_first) ? html`<${Action} kind="small" testid="route-${route.name}-live-first" pressed=${route.live_first} title="${route.name}: what comes in goes before what waits from an outage, which then goes to a topic of its own" run=${first(route)} done=${route.live_first ? `All of ${route.name} goes in its order.` : `What comes in on ${route.name} goes first.`}>Live first<//>` : null}
+          ${route.paused
             ? html`<${Action} kind="small primary" testid="route-${route.name}-resume" title="Resume ${route.name}" run=${set(route, "running")} done="${route.name} goes on.">Resume<//>`
-            : html`<${Action} kind="small" testid="route-${route.name}-pause" title="Pause ${route.name}" run=${set(route, "paused")} done="${route.name} pauses; nothing of it is lost.">Pause<//>`
+            : html`<${Action} kind="small" testid="route-${route.name}-pause" title="Pause ${route.name}" run=${set(route, "paused")} done="${route.name} pauses; nothing of it is lost.">Pause<//>`}</div>`
           : null}
       </div></li>`)}
     </ul>
@@ -103,14 +106,15 @@ function Buffer({ buffer }) {
 
 const LIMITS = [
   ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit"), "As 32KB; empty for no limit.", "both directions together"],
-  ["windows", "When it may be used", (limits) => windows(limits.set["budget/windows"]?.value), 'As "mon-fri 22:00-06:00", with ; between several; empty for always.', "outside these times nothing crosses"],
+  ["windows", "When it may be used", windows, 'As "mon-fri 22:00-06:00", with ; between several; empty for always.', "outside these times nothing crosses"],
   ["per_day", "Bytes a day", (limits) => (known(limits.day.limit) ? `at most ${bytes(limits.day.limit)}` : "no limit"), "As 200MB; empty for no limit.", "then the link rests until midnight"],
+  ["share", "What the lower get", (limits) => (known(limits.share) ? `${limits.share} % each, at least` : "not known yet"), "In percent, 1 to 15.", "while what goes before them could take everything"],
   ["per_month", "Bytes a month", (limits) => (known(limits.month.limit) ? `at most ${bytes(limits.month.limit)}` : "no limit"), "As 5GB; empty for no limit.", "then the link rests until the month ends"],
 ];
 
-function windows(set) {
-  if (set === undefined) return "as the settings file says";
-  return Array.isArray(set) && set.length ? set.join("; ") : "always";
+function windows({ windows: spans, zone }) {
+  if (!zone) return "not known yet";
+  return spans.length ? `${spans.join("; ")} (${zone})` : "always";
 }
 
 // What somebody set while it worked, and the way back.
@@ -123,11 +127,12 @@ function SetBy({ set, keyed, may, label }) {
 function Limit({ limits, may, limit: [key, label, say, hint, why] }) {
   const set = limits.set[`budget/${key}`];
   const change = async () => {
-    const value = Array.isArray(set?.value) ? set.value.join("; ") : typeof set?.value === "string" ? set.value : "";
+    const now = set?.value ?? { windows: limits.windows, share: limits.share }[key];
+    const value = Array.isArray(now) ? now.join("; ") : known(now) ? `${now}` : "";
     const said = await ask({ title: label, text: hint, confirm: "Set", fields: [{ name: "value", label, value }] });
     if (!said) return false;
     const text = said.value.trim();
-    const wanted = key === "windows" ? text.split(";").map((one) => one.trim()).filter(Boolean) : text || null;
+    const wanted = key === "windows" ? text.split(";").map((one) => one.trim()).filter(Boolean) : key === "share" ? Number.parseInt(text, 10) : text || null;
     return post("/api/link", { budget: { [key]: wanted } });
   };
   return html`<li class="row spread" data-testid="limit-${key}">

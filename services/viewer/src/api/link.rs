@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use axum::extract::State;
 use common::budget::{self, Class};
-use common::chassis::ByteSize;
+use common::chassis::{ByteSize, now_ms};
 use common::control;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,6 +58,8 @@ pub(crate) struct RouteView {
     /// up: to the core; down: from it; null where link does not say.
     direction: Option<&'static str>,
     paused: bool,
+    /// Whether what comes in goes before what waits from an outage; null where that cannot be set.
+    live_first: Option<bool>,
     /// What waits, as far as it is known; bytes are estimated.
     lag_records: Option<f64>,
     lag_bytes: Option<f64>,
@@ -129,6 +131,12 @@ pub(crate) struct LimitsView {
     bytes_per_second: Option<f64>,
     day: SpentView,
     month: SpentView,
+    /// When it may be used, as "mon-fri 22:00-06:00"; always when there is none.
+    windows: Vec<String>,
+    /// The time zone of windows, days and months; null where link did not say.
+    zone: Option<String>,
+    /// What each lower class gets at least while a higher one could take everything, in percent.
+    share: Option<f64>,
     /// Whether bulk waits until somebody allows it.
     metered: bool,
     /// How much of what was allowed has not crossed.
@@ -136,6 +144,9 @@ pub(crate) struct LimitsView {
     classes: Vec<ClassView>,
     routes: Vec<RouteView>,
     buffer: BufferView,
+    /// Whether link forgets when it ends what was spent and allowed.
+    #[serde(skip)]
+    forgets: bool,
     /// When link said all this.
     as_of: Option<i64>,
     /// What is set above the settings file, by key: budget/cap, route/news, allow …
@@ -167,6 +178,46 @@ impl LimitsView {
         self.cap.filter(|cap| *cap > 0.0)
     }
 
+    /// Why something cannot be set, as far as link has told what it has.
+    fn refuses(&self, set: &BTreeMap<String, Option<Value>>) -> Result<()> {
+        let told = self.routes.iter().any(|route| route.direction.is_some());
+        for (key, value) in set {
+            if value.as_ref().is_none_or(Value::is_null) {
+                continue;
+            }
+            if self.forgets && matches!(key.as_str(), "budget/per_day" | "budget/per_month" | "allow") {
+                return Err(Problem::conflict(format!(
+                    "{key}: what was spent and allowed would be forgotten when link ends; name a directory for it \
+                     in the settings of this site's link: link.state"
+                )));
+            }
+            // Of what waits behind, its route is told what to do.
+            let own = |route: &&RouteView| route.direction.is_some() && !route.name.contains('.');
+            let can = |route: &&RouteView| !key.starts_with("live_first/") || route.live_first.is_some();
+            let named = key
+                .strip_prefix("route/")
+                .or_else(|| key.strip_prefix("live_first/"));
+            let names: Vec<&str> = self
+                .routes
+                .iter()
+                .filter(own)
+                .filter(can)
+                .map(|route| &*route.name)
+                .collect();
+            if told && named.is_some_and(|named| !names.contains(&named)) {
+                let names = if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(", ")
+                };
+                return Err(Problem::bad_request(format!(
+                    "{key}: there is no such route; it can be set for {names}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// What a reader sees change.
     pub(super) fn seen(&self) -> Self {
         Self {
@@ -177,6 +228,7 @@ impl LimitsView {
 
     fn from(gauges: &BTreeMap<String, f64>) -> Self {
         let gauge = |name: &str| gauges.get(name).copied();
+        let named_by = |what: &'static str| gauges.keys().filter_map(move |name| name.strip_prefix(what));
         let class = |class: Class| {
             let of = |what: &str| gauge(&format!("class.{class}.{what}"));
             #[expect(
@@ -210,6 +262,7 @@ impl LimitsView {
                 ))
                 .map(|up| if up > 0.0 { "up" } else { "down" }),
                 paused: of("paused").is_some_and(|paused| paused > 0.0),
+                live_first: of("live_first").map(|first| first > 0.0),
                 lag_records: of("lag_records"),
                 lag_bytes: of("lag_bytes"),
                 lag_seconds: of("lag_seconds"),
@@ -227,11 +280,15 @@ impl LimitsView {
             bytes_per_second: gauge("bytes_per_second"),
             day: spent("day"),
             month: spent("month"),
+            windows: named_by("window.").map(str::to_owned).collect(),
+            zone: named_by("zone.").next().map(str::to_owned),
+            share: gauge("share"),
             metered: gauge("metered").is_some_and(|metered| metered > 0.0),
             allowed_bytes: gauge("allowed_bytes"),
             classes: Class::ALL.map(class).into(),
             routes: names.iter().map(route).collect(),
             buffer: BufferView::from(gauges),
+            forgets: gauge("keeps_spent") == Some(0.0),
             as_of: None,
             set: BTreeMap::new(),
         }
@@ -248,9 +305,11 @@ pub(crate) struct LinkSettings {
     allow: Option<String>,
     /// Routes by name: paused or running.
     routes: BTreeMap<String, String>,
+    /// Routes by name: whether what comes in goes before what waits from an outage, which goes to `<topic>.backlog`.
+    live_first: BTreeMap<String, bool>,
     /// How much of what is lost to the other site is known, as "records/ranges": it is remarked no more.
     lost: Option<String>,
-    /// What is to be as the settings file says, by key: budget/cap, route/news …
+    /// What is to be as the settings file says, by key: budget/cap, route/news, live_first/news …
     as_configured: Vec<String>,
     /// Who says so; counts from the command line alone.
     by: Option<String>,
@@ -283,6 +342,9 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
         }
         set.insert(format!("route/{route}"), Some(state.into()));
     }
+    for (route, first) in wanted.live_first {
+        set.insert(format!("live_first/{route}"), Some(first.into()));
+    }
     if let Some(allow) = wanted.allow {
         let bytes: ByteSize = allow.parse().map_err(|error| format!("allow: {error}"))?;
         set.insert("allow".to_owned(), Some(bytes.bytes().into()));
@@ -299,7 +361,7 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
     }
     if set.is_empty() || set.len() > MOST {
         return Err(format!(
-            "name what is to be set: 1 to {MOST} of budget, routes, allow, lost, as_configured"
+            "name what is to be set: 1 to {MOST} of budget, routes, live_first, allow, lost, as_configured"
         ));
     }
     match set.keys().find(|key| !named(key)) {
@@ -308,9 +370,9 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
     }
 }
 
-/// Sets the link's limits and which routes are paused (edge).
+/// Sets the link's limits, which routes are paused, and on which what comes in goes first (edge).
 #[utoipa::path(post, path = "/api/link", request_body = LinkSettings, responses((status = 200, body = LinkSet),
-    (status = 400, body = ProblemBody), (status = 404, body = ProblemBody)))]
+    (status = 400, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn set(
     State(app): Site,
     identity: Identity,
@@ -319,6 +381,7 @@ pub(crate) async fn set(
     app.only(Kind::Edge)?;
     let by = identity.by(name("by", wanted.by.as_ref())?);
     let set = checked(wanted).map_err(Problem::bad_request)?;
+    LimitsView::of(&app, &app.services.list(Some("link"), now_ms())).refuses(&set)?;
     for (key, value) in &set {
         let value = value.as_ref().map(Value::to_string);
         control::set(&app.broker, "link", key, value, Some(&by)).await?;
@@ -337,9 +400,10 @@ mod tests {
     #[test]
     fn what_is_set_is_checked_first() {
         let text = r#"{"budget": {"cap": "32KB", "per_day": null}, "allow": "20MB", "routes": {"news": "paused"}, "lost": "20/3",
-            "as_configured": ["budget/share"]}"#;
+            "live_first": {"news": true}, "as_configured": ["budget/share"]}"#;
         let set = wanted(text).unwrap();
-        assert_eq!(set.len(), 6);
+        assert_eq!(set.len(), 7);
+        assert_eq!(set["live_first/news"], Some(true.into()));
         assert_eq!(set["allow"], Some(20_000_000.into()));
         assert_eq!(
             (&set["budget/per_day"], &set["budget/share"]),
@@ -359,12 +423,59 @@ mod tests {
     }
 
     #[test]
+    fn what_link_would_not_do_is_refused() {
+        let gauges = |remembers: f64| {
+            let gauges = [
+                ("route.news.up", 0.0),
+                ("route.news.live_first", 0.0),
+                ("route.news.backlog.lag_records", 7.0),
+                ("route.requests.up", 1.0),
+                ("keeps_spent", remembers),
+            ];
+            gauges.map(|(name, value)| (name.to_owned(), value)).into()
+        };
+        let said = |remembers: f64| LimitsView::from(&gauges(remembers));
+        let detail = |view: &LimitsView, text: &str| {
+            view.refuses(&wanted(text).unwrap())
+                .err()
+                .map(|problem| problem.to_string())
+        };
+        let limits = r#"{"budget": {"per_day": "5MB"}}"#;
+        assert_eq!(detail(&said(1.0), limits), None);
+        assert!(detail(&said(0.0), limits).unwrap().contains("link.state"));
+        assert_eq!(
+            detail(&LimitsView::default(), limits),
+            None,
+            "link has not said anything"
+        );
+        for text in [
+            r#"{"budget": {"cap": "32KB", "metered": true, "per_month": null}}"#,
+            r#"{"as_configured": ["budget/per_day", "route/old"]}"#,
+            r#"{"routes": {"news": "paused"}, "live_first": {"news": true}}"#,
+        ] {
+            assert_eq!(detail(&said(0.0), text), None, "{text}");
+        }
+        for (text, can) in [
+            (r#"{"routes": {"nws": "paused"}}"#, "news, requests"),
+            (r#"{"routes": {"news.backlog": "paused"}}"#, "news, requests"),
+            (r#"{"live_first": {"requests": true}}"#, "set for news"),
+        ] {
+            assert!(detail(&said(1.0), text).unwrap().ends_with(can), "{text}");
+        }
+    }
+
+    #[test]
     fn gauges_become_classes_and_routes() {
         let gauges = [
             ("cap", 32_000.0),
             ("class.backlog.held", 4.0),
             ("class.sensors.day_bytes", 5.0),
             ("route.news.paused", 1.0),
+            ("route.news.up", 0.0),
+            ("route.readings.live_first", 1.0),
+            ("window.mon-fri 22:00-06:00", 1.0),
+            ("zone.Europe/Berlin", 1.0),
+            ("share", 7.0),
             ("route.readings.backlog.lag_records", 7.0),
             ("route.readings.catch_up_seconds", 60.0),
             ("buffer_hours", 3.0),
@@ -379,7 +490,13 @@ mod tests {
         let held: Vec<_> = view.classes.iter().filter(|class| class.held.is_some()).collect();
         assert_eq!((held.len(), held[0].class), (1, "backlog"));
         assert_eq!(view.routes.len(), 3);
-        assert!(view.routes[0].paused);
+        assert!(view.routes[0].paused && view.routes[0].live_first.is_none());
+        assert_eq!(view.routes[1].live_first, Some(true));
+        assert_eq!(
+            (&*view.windows, view.share),
+            (&["mon-fri 22:00-06:00".to_owned()][..], Some(7.0))
+        );
+        assert_eq!(view.zone.as_deref(), Some("Europe/Berlin"));
         assert_eq!(view.routes[1].catch_up_seconds, Some(60.0));
         assert_eq!(view.routes[2].name, "readings.backlog");
         assert_eq!(view.routes[2].lag_records, Some(7.0));

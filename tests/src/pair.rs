@@ -71,7 +71,8 @@ pub async fn enrol(
 }
 
 /// Puts a line between an edge of an installation and the core's broker, and one between it and the depot, both
-/// encrypted; its processes find them when they are started again. `routes` are added to the link's.
+/// encrypted, and a door between its mirror and its link, so that they have one budget; its processes find them when they are
+/// started again. `routes` are added to the link's.
 ///
 /// # Errors
 /// When the edge's settings are not those of an [`crate::installation::Installation`], or a line cannot be laid.
@@ -79,26 +80,33 @@ pub async fn lay_lines(directory: &Path, edge: &str, routes: &str, seed: u64) ->
     let file = directory.join(format!("{edge}.toml"));
     let mut settings = std::fs::read_to_string(&file)?;
     let records = line("KAFKA", true, seed, None).await?;
+    let upstream = settings
+        .split_once("depot = \"https://")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(address, _)| address.to_owned())
+        .context("the mirror's settings name no depot")?;
+    let files = Proxy::start("127.0.0.1:0", &upstream, seed ^ 1).await?;
+    let door = format!("127.0.0.1:{}", testkit::free_port());
+    let depot = |address: &str| format!("depot = \"https://{address}\"");
+    settings = settings.replace(
+        &depot(&upstream),
+        &format!("{}\ndoor = {door:?}", depot(&files.address().to_string())),
+    );
     let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
     let through = format!(
-        "[link]\n[link.core]\nurl = \"kafka://{}\"\n[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+        "[link]\n[link.core]\nurl = \"kafka://{}\"\n[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
+         [link.door]\nlisten = {door:?}\nallow = [{:?}]\n",
         records.address(),
         engine("ENGINES_TLS_CA")?,
         engine("ENGINES_TLS_CERTIFICATE")?,
-        engine("ENGINES_TLS_KEY")?
+        engine("ENGINES_TLS_KEY")?,
+        files.address().to_string()
     );
     ensure!(
         settings.contains(&core),
         "no [link.core] as expected in:\n{settings}"
     );
     settings = settings.replace(&core, &(through + routes));
-    let depot = settings
-        .split_once("depot = \"https://")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map(|(address, _)| address.to_owned())
-        .context("the mirror's settings name no depot")?;
-    let files = Proxy::start("127.0.0.1:0", &depot, seed ^ 1).await?;
-    settings = settings.replace(&depot, &files.address().to_string());
     std::fs::write(&file, settings)?;
     Ok([records, files])
 }

@@ -14,5 +14,6 @@ mod exchange;
 mod fenced;
 mod line;
 mod live_first;
+mod one_budget;
 mod set_up;
 mod torn;

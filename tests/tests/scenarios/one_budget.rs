@@ -1,0 +1,133 @@
+//! A link and a mirror that goes through its door have one budget: what both put on two lines together is what it allows.
+//!
+//! The bytes are counted by the proxies of the lines, so by neither of those who are judged.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::catalogue::Catalogue;
+use e2e::installation::{Installation, Plan, Shape, engine};
+use e2e::site::eventually;
+use e2e::{load, pair, scenario};
+use serde_json::{Value, json};
+use testkit::proxy::Proxy;
+
+const LIMIT: Duration = Duration::from_secs(180);
+const EDGE: &str = "edge-1";
+/// Bytes per second.
+const CAP: u64 = 60_000;
+const WINDOW: Duration = Duration::from_secs(10);
+/// Assets of this size, and records of more than that: more than crosses while it is looked at.
+const ASSETS: usize = 4;
+const SIZE: usize = 600_000;
+const RECORDS: usize = 12_000;
+
+/// What both lines carry in a window: records, files.
+async fn crossing(lines: &[Proxy; 2]) -> (u64, u64) {
+    let before = [lines[0].carried(), lines[1].carried()];
+    tokio::time::sleep(WINDOW).await;
+    let bytes = |line: usize| lines[line].carried().since(&before[line]).bytes();
+    (bytes(0), bytes(1))
+}
+
+/// Bytes of files of this day, as the link counts them.
+async fn files_counted(installation: &Installation) -> Result<f64> {
+    let link = installation.edges[0].get("/api/link").await?;
+    let classes = link["limits"]["classes"].as_array().into_iter().flatten();
+    let mut files = classes.filter(|class| class["class"] == "assets");
+    Ok(files
+        .next()
+        .and_then(|class| class["day_bytes"].as_f64())
+        .unwrap_or_default())
+}
+
+async fn set(installation: &Installation, what: Value) -> Result<()> {
+    installation.edges[0].post("/api/link", what).await?;
+    // A change takes effect within a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn files_and_records_share_one_cap_and_what_goes_first_does() -> Result<()> {
+    let directory = e2e::kept_on_failure()?;
+    let path = directory.path().to_owned();
+    let catalogue = Catalogue::heavy(&path, ASSETS, ASSETS, 100, SIZE).await?;
+    let plan = Plan {
+        catalogue: &catalogue,
+        batch: 10,
+        interval: "200ms",
+        edges: 1,
+    };
+    let mut installation = Installation::start(Shape::EachService, &path, &plan).await?;
+    scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
+    let mut of_edge: Vec<String> = installation
+        .processes
+        .iter()
+        .map(|process| process.name.clone())
+        .collect();
+    of_edge.retain(|name| name.starts_with(EDGE));
+    for name in &of_edge {
+        installation.process(name)?.kill();
+    }
+    let routes = pair::route("readings", "up", "readings", "prefix");
+    let lines = pair::lay_lines(&path, EDGE, &routes, 1).await?;
+    let edge = pair::open(&engine("KAFKA_EDGE_URL")?, "edge").await?;
+    let core = pair::open(&engine("KAFKA_URL")?, "core").await?;
+    let topics = ["readings".to_owned()];
+    for (broker, name) in [
+        (&edge, "readings".to_owned()),
+        (&core, format!("{EDGE}.readings")),
+    ] {
+        broker.create_topic(&broker::TopicSpec::new(&name, 3)).await?;
+    }
+    for name in &of_edge {
+        installation.process(name)?.again()?;
+    }
+    installation.answers(LIMIT).await?;
+    let asked = scenario::request(&installation).await?;
+    scenario::answered(&installation, &asked, LIMIT).await?;
+
+    set(&installation, json!({"budget": {"cap": format!("{CAP}B")}})).await?;
+    load::fill(&edge, &topics, RECORDS, 1).await?;
+    installation.edges[0].ask_mirror().await?;
+    eventually(LIMIT, "both are under way", || async {
+        let (records, files) = (lines[0].carried().up, lines[1].carried().down);
+        ensure!(records > 100_000 && files > 10_000, "{records} and {files} bytes");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..2 {
+        let (records, files) = crossing(&lines).await;
+        let of_cap = (records + files) as f64 / (CAP * WINDOW.as_secs()) as f64;
+        println!("{records} bytes of records and {files} of files: {of_cap:.3} of the cap");
+        ensure!(of_cap <= 1.05, "{of_cap} of the cap");
+        ensure!(of_cap >= 0.8, "{of_cap} of the cap, though both wait");
+        ensure!(records > 4 * files, "files take {files} where records go first");
+        ensure!(files > 0, "files starve");
+    }
+    set(&installation, json!({"budget": {"metered": true}})).await?;
+    let (records, files) = crossing(&lines).await;
+    println!("metered: {records} bytes of records and {files} of files");
+    ensure!(files < 2_000, "{files} bytes of files cross a metered link");
+    ensure!(records > CAP, "{records} bytes of records");
+    let (counted, carried) = (
+        files_counted(&installation).await?,
+        lines[1].carried().bytes() as f64,
+    );
+    println!("files: {counted} bytes are counted, and the line carried {carried}");
+    ensure!(
+        (counted / carried - 1.0).abs() < 0.02,
+        "{counted} bytes are counted, and the line carried {carried}"
+    );
+    set(
+        &installation,
+        json!({"as_configured": ["budget/metered", "budget/cap"]}),
+    )
+    .await?;
+    scenario::mirror(&installation, &asked, LIMIT).await?;
+    scenario::all_is_right(&installation, &catalogue, &asked).await?;
+    installation.keeps(directory);
+    installation.stop().await
+}

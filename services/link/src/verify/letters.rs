@@ -110,7 +110,8 @@ impl<'a> Letters<'a> {
             Fate::Missing
         } else if found.offsets.contains(&offset) {
             Fate::PutAside
-        } else if found.gone && said.all(|said| said == Told::PassedBy) {
+        } else if found.gone && said.any(|said| said == Told::PassedBy) {
+            // Of what went behind, the other map may not reach back.
             Fate::Forgotten
         } else {
             Fate::Missing

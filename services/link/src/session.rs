@@ -133,6 +133,15 @@ impl<'a> Session<'a> {
         let mut begun = Vec::new();
         let mut ways = self.ways().await?;
         for lane in &self.carrier.lanes {
+            let has_spans = |live: &Checkpoint, route: &String| {
+                live.route == *route && live.source_topic == lane.source && !live.backlog.is_empty()
+            };
+            // Most lanes never have put anything aside: they need no topic for it.
+            if let Some(route) = &lane.backlog_of
+                && !found.values().any(|live| has_spans(live, route))
+            {
+                continue;
+            }
             let seen = match &self.carriage {
                 Carriage::Batches(batches) => batches.seen(lane),
                 Carriage::Records(_) => None,

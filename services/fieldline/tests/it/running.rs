@@ -162,8 +162,11 @@ async fn the_link_is_limited_paused_and_resumed_by_command() {
     demo.edge(&["link", "resume", "broadcasts"])
         .prints("route/broadcasts: ");
     demo.edge(&["link", "pause", "no-such-route"])
-        .fails(1, "there is no route no-such-route")
-        .fails(1, "hint: the routes are ");
+        .fails(1, "there is no route no-such-route; the routes are broadcasts, ");
+    demo.edge(&["link", "live-first", "requests", "on"])
+        .fails(1, "no route of its own");
+    demo.edge(&["link", "live-first", "requests", "configured"])
+        .prints("live_first/requests: as configured");
     demo.edge(&["link", "pause"]).prints("");
     status("desired: paused").await;
     demo.edge(&["link", "resume"]).prints("");

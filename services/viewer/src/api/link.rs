@@ -204,16 +204,16 @@ impl LimitsView {
                 .filter(can)
                 .map(|route| &*route.name)
                 .collect();
-            if told && named.is_some_and(|named| !names.contains(&named)) {
-                let names = if names.is_empty() {
-                    "none".to_owned()
-                } else {
+            let Some(name) = named.filter(|name| told && !names.contains(name)) else {
+                continue;
+            };
+            return Err(Problem::bad_request(match &names[..] {
+                [] => format!("{key}: this site has no route of its own for which that can be set"),
+                names => format!(
+                    "{key}: there is no route {name}; the routes are {}",
                     names.join(", ")
-                };
-                return Err(Problem::bad_request(format!(
-                    "{key}: there is no such route; it can be set for {names}"
-                )));
-            }
+                ),
+            }));
         }
         Ok(())
     }
@@ -458,7 +458,7 @@ mod tests {
         for (text, can) in [
             (r#"{"routes": {"nws": "paused"}}"#, "news, requests"),
             (r#"{"routes": {"news.backlog": "paused"}}"#, "news, requests"),
-            (r#"{"live_first": {"requests": true}}"#, "set for news"),
+            (r#"{"live_first": {"requests": true}}"#, "routes are news"),
         ] {
             assert!(detail(&said(1.0), text).unwrap().ends_with(can), "{text}");
         }

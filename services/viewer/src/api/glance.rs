@@ -16,9 +16,9 @@ use crate::problem::{ProblemBody, Result};
 use crate::services::desired;
 use crate::view::Service;
 
-/// How long ago the other side may have answered while the link counts as up: with nothing to say it asks once a minute,
-/// and waits 20 s for a late answer.
-pub(crate) const CONTACT_MS: i64 = 90_000;
+/// How long ago the other side may have answered while the link counts as up: with nothing to say for a while it asks once in
+/// two minutes, and waits 20 s for a late answer. With less an idle link would be told down, and up again by the telling.
+pub(crate) const CONTACT_MS: i64 = 150_000;
 /// What to do about a link whose process has ended: nothing on the page starts one.
 const START: &str = "start link on its machine; its last log lines are under Services";
 

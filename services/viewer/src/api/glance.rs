@@ -300,12 +300,13 @@ mod tests {
             dead_letters: 0,
             uptime_s: None,
         };
-        LinkView::from(vec![service], None, 100_000)
+        LinkView::from(vec![service], None, 200_000)
     }
 
     #[test]
     fn link_is_up_only_while_the_core_answers_and_says_since_when_it_is_not() {
-        let up = link("running", None, Some(50_000));
+        // As long as an idle one asks once.
+        let up = link("running", None, Some(80_000));
         assert_eq!((up.state, up.down_since, up.why), ("up", None, None));
         let down = link("running", None, Some(5_000));
         assert_eq!((down.state, down.down_since), ("down", Some(5_000)));

@@ -38,17 +38,12 @@ pub struct Here {
     pub trust: Trust,
     /// What is carried, both ways.
     pub routes: Vec<Route>,
-    /// Whether this edge's link has a carrier for each class, as [`in_classes`] says.
+    /// Whether this edge's link has a carrier for each class, and so a transactional id: not where it goes [by records](link::Settings::by_records).
     pub in_classes: bool,
     /// How long topics that are made here keep records.
     pub retention: Duration,
     /// The most bytes that the volume may hold.
     pub quota: Option<u64>,
-}
-
-/// Whether a link with these settings has a carrier, and so a transactional id, for each class.
-pub fn in_classes(settings: &link::Settings) -> bool {
-    settings.whole_batches && settings.broker.librdkafka.is_empty() && settings.core.librdkafka.is_empty()
 }
 
 /// What the link has put aside of a partition as its backlog, and nobody has carried since.

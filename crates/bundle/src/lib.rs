@@ -18,7 +18,7 @@ mod stick;
 pub use document::{Carried, FORMAT, Manifest, Part, Place, Receipt, Segment};
 pub use error::{Error, Result};
 pub use export::{Exported, Since, export};
-pub use here::{Here, Progress, Shown, in_classes};
+pub use here::{Here, Progress, Shown};
 pub use import::{Imported, Wish, import};
 pub use look::{Look, show};
 pub use stick::Stick;

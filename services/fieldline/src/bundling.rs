@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bundle::{Exported, Here, Imported, Look, Progress, Since, Stick, Wish, in_classes};
+use bundle::{Exported, Here, Imported, Look, Progress, Since, Stick, Wish};
 use common::broker::{self, Broker};
 use common::chassis::{self, Config, Host, Service, Stop};
 use common::control::connected;
@@ -169,7 +169,7 @@ async fn here(file: &Path) -> Result<Here> {
         .prepare(if site == core { CORE_TABLES } else { EDGE_TABLES })
         .await?;
     Ok(Here {
-        in_classes: in_classes(&link),
+        in_classes: !link.by_records(),
         retention: *link.retention,
         quota: mirror.and_then(|mirror| mirror.quota).map(|quota| quota.bytes()),
         volume: Volume::open(&settings.volume).await?,

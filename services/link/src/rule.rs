@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::line;
 use crate::report::Board;
-use crate::routes::{Direction, Lane, Route, expand};
+use crate::routes::{Direction, Lane, Route, fit};
 use crate::settings::Settings;
 
 /// How often it is told how the budget stands.
@@ -184,15 +184,17 @@ impl Rule {
             ("day_limit", status.day.limit),
             ("month_limit", status.month.limit),
         ];
-        self.control.retain_gauges(|name| {
-            let gone = |(limit, value): &(&str, Option<u64>)| *limit == name && value.is_none();
-            !limits.iter().any(gone) && !name.starts_with(WINDOW) && !name.starts_with(ZONE)
-        });
         let budget = self.budget.settings();
-        for window in &budget.windows {
-            self.control.gauge(format!("{WINDOW}{window}"), 1.0);
+        let windows = budget.windows.iter().map(|window| format!("{WINDOW}{window}"));
+        let spans: Vec<String> = windows.chain([format!("{ZONE}{}", budget.zone)]).collect();
+        self.control.retain_gauges(|name| {
+            let spoken = name.starts_with(WINDOW) || name.starts_with(ZONE);
+            let gone = |(limit, value): &(&str, Option<u64>)| *limit == name && value.is_none();
+            !limits.iter().any(gone) && (!spoken || spans.iter().any(|span| span == name))
+        });
+        for span in spans {
+            self.control.gauge(span, 1.0);
         }
-        self.control.gauge(format!("{ZONE}{}", budget.zone), 1.0);
         gauge("share", u64::from(budget.share));
         gauge("keeps_spent", u64::from(!line::forgets(&self.settings)));
         for (name, limit) in limits {
@@ -323,10 +325,8 @@ fn live_first(wishes: &Wishes, settings: &Settings, name: &str, first: bool) -> 
     changed.live_first.insert(name.to_owned());
     let routes = settings.routes().into_iter();
     let routes: Vec<Route> = routes.map(|route| changed.of_route(route)).collect();
-    // As when the settings are checked: the site's name does not matter.
-    let site = "any-site".parse().map_err(|_| "any-site is no name".to_owned())?;
-    match expand(&site, &routes) {
-        Ok(_) => Ok(changed),
+    match fit(&routes) {
+        Ok(()) => Ok(changed),
         Err(problems) => Err(problems.join("; ")),
     }
 }

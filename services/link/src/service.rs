@@ -491,8 +491,7 @@ async fn core(settings: &Settings) -> Result<Broker, broker::Error> {
     // Its metrics would have the same names as those of the own broker, so they are kept apart and not shown.
     let apart = Default::default();
     let name = <Link as chassis::Service>::NAME;
-    let wires = [&settings.broker, &settings.core].map(|broker| broker.librdkafka.is_empty());
-    if settings.whole_batches && wires == [true; 2] {
+    if !settings.by_records() {
         Broker::open_at_need(&settings.core, name, &apart).await
     } else {
         Broker::open(&settings.core, name, &apart).await

@@ -9,7 +9,7 @@ use common::budget::{self, door};
 use common::chassis::{self, ByteSize, Span, prefixed};
 
 use crate::line;
-use crate::routes::{Route, builtin, expand};
+use crate::routes::{Route, builtin, fit};
 
 /// The settings of a link.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,8 +87,8 @@ impl Settings {
 }
 
 impl Settings {
-    /// Whether each record is read and sent, by librdkafka.
-    pub(crate) fn by_records(&self) -> bool {
+    /// Whether each record is read and sent, by librdkafka: then one carrier, and so one transactional id, has all classes.
+    pub fn by_records(&self) -> bool {
         let told =
             |broker: &broker::Settings| broker.url.starts_with("kafka:") && !broker.librdkafka.is_empty();
         !self.whole_batches || told(&self.core) || told(&self.broker)
@@ -138,15 +138,12 @@ impl chassis::Settings for Settings {
                 problems.push(format!("paused: there is no route {name}"));
             }
         }
-        // Whether routes fit together does not depend on the site's name, so any will do.
-        if let Ok(site) = "any-site".parse() {
-            let found = expand(&site, &routes).err().unwrap_or_default();
-            problems.extend(
-                found
-                    .into_iter()
-                    .map(|problem| format!("extra_routes: {problem}")),
-            );
-        }
+        let found = fit(&routes).err().unwrap_or_default();
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("extra_routes: {problem}")),
+        );
         if problems.is_empty() {
             Ok(())
         } else {

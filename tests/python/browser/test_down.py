@@ -10,6 +10,7 @@ import installation
 from api import eventually
 from conftest import OpenPage, make_users
 from installation import Installation
+from test_keyboard import press
 
 ASKED = 3
 
@@ -62,7 +63,7 @@ def test_what_comes_in_goes_first_on_a_route_of_ones_own(cut_off: Installation, 
     expect(first).to_have_attribute("aria-pressed", "false", timeout=60_000)
     expect(page.get_by_test_id("route-requests-live-first")).to_have_count(0)
     for pressed in ("true", "false"):
-        first.click()
+        press(page, "route-readings-live-first")
         expect(first).to_have_attribute("aria-pressed", pressed)
         expect(page.get_by_test_id("route-readings-first")).to_have_count(1 if pressed == "true" else 0)
 

@@ -193,7 +193,7 @@ def test_a_running_link_that_is_cut_off_is_shown_so_and_as_of_when(main: Install
     cut_at = time.time() * 1000
     try:
         # Of a line that says nothing it is known once an answer is overdue.
-        expect(state).to_have_attribute("data-state", "down", timeout=150_000)
+        expect(state).to_have_attribute("data-state", "down", timeout=200_000)
         print(f"the page says so after {time.time() - cut_at / 1000:.0f} s")
         # The link itself is well.
         assert main.edge.service("link")[0]["state"] in ("running", "waiting")

@@ -276,6 +276,13 @@ impl Installation {
             .with_context(|| format!("no process {name}"))
     }
 
+    /// The processes of a site.
+    pub fn of<'a>(&'a mut self, site: &'a str) -> impl Iterator<Item = &'a mut Process> {
+        self.processes
+            .iter_mut()
+            .filter(move |process| process.name.starts_with(site))
+    }
+
     /// Fails if a process has ended that nobody killed.
     ///
     /// # Errors

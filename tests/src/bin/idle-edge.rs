@@ -52,14 +52,7 @@ async fn main() -> Result<()> {
     let mut installation = Installation::start(shape, directory.path(), &plan).await?;
     scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
     let lines = pair::lay_lines(directory.path(), EDGE, "", 1).await?;
-    let names: Vec<String> = installation
-        .processes
-        .iter()
-        .map(|process| process.name.clone())
-        .filter(|name| name.starts_with(EDGE))
-        .collect();
-    for name in names {
-        let process = installation.process(&name)?;
+    for process in installation.of(EDGE) {
         process.stop(Duration::from_secs(60)).await?;
         process.again()?;
     }

@@ -9,7 +9,7 @@ use broker::{Broker, TopicSpec};
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
 use e2e::load::{self, Load};
-use e2e::process::program;
+use e2e::process::{Process, program};
 use e2e::site::Site;
 use e2e::storm::{Fault, Storm, strike};
 use e2e::under_way::{Count, End, UnderWay};
@@ -121,15 +121,7 @@ async fn survives(shape: Shape) -> Result<()> {
     };
     let mut installation = Installation::start(shape, &path, &plan).await?;
     scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
-    let of_edge: Vec<String> = installation
-        .processes
-        .iter()
-        .map(|process| process.name.clone())
-        .filter(|name| name.starts_with(EDGE))
-        .collect();
-    for name in &of_edge {
-        installation.process(name)?.kill();
-    }
+    installation.of(EDGE).for_each(Process::kill);
     let lines = pair::lay_lines(&path, EDGE, &routes(), seed).await?;
     lines[0].change(|line| line.up.rate = small.then_some(THIN));
     lines[1].change(|line| line.down.rate = Some(files as u64));
@@ -154,9 +146,7 @@ async fn survives(shape: Shape) -> Result<()> {
     if small {
         let_go(&path).await?;
     }
-    for name in &of_edge {
-        installation.process(name)?.again()?;
-    }
+    installation.of(EDGE).try_for_each(Process::again)?;
     installation.answers(LIMIT).await?;
 
     let mut loads = vec![Load::start(&core_url, at_core(), seed ^ 2).await?];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
+use e2e::process::Process;
 use e2e::site::eventually;
 use e2e::{load, pair, scenario};
 use serde_json::{Value, json};
@@ -63,15 +64,7 @@ async fn files_and_records_share_one_cap_and_what_goes_first_does() -> Result<()
     };
     let mut installation = Installation::start(Shape::EachService, &path, &plan).await?;
     scenario::all_is_known(&installation, &catalogue, LIMIT).await?;
-    let mut of_edge: Vec<String> = installation
-        .processes
-        .iter()
-        .map(|process| process.name.clone())
-        .collect();
-    of_edge.retain(|name| name.starts_with(EDGE));
-    for name in &of_edge {
-        installation.process(name)?.kill();
-    }
+    installation.of(EDGE).for_each(Process::kill);
     let routes = pair::route("readings", "up", "readings", "prefix");
     let lines = pair::lay_lines(&path, EDGE, &routes, 1).await?;
     let edge = pair::open(&engine("KAFKA_EDGE_URL")?, "edge").await?;
@@ -83,9 +76,7 @@ async fn files_and_records_share_one_cap_and_what_goes_first_does() -> Result<()
     ] {
         broker.create_topic(&broker::TopicSpec::new(&name, 3)).await?;
     }
-    for name in &of_edge {
-        installation.process(name)?.again()?;
-    }
+    installation.of(EDGE).try_for_each(Process::again)?;
     installation.answers(LIMIT).await?;
     let asked = scenario::request(&installation).await?;
     scenario::answered(&installation, &asked, LIMIT).await?;

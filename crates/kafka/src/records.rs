@@ -295,7 +295,8 @@ fn compressed(compression: i16, records: &[u8]) -> Result<Bytes, Invalid> {
         3 => codec::Lz4::compress(&mut out, fill),
         // Who compresses without knowing how much sets up several megabytes; a checkpoint is some hundred bytes.
         4 => {
-            return zstd::bulk::compress(records, LEVEL).map_or(Err(Invalid::Records), |done| Ok(done.into()));
+            return zstd::bulk::compress(records, LEVEL)
+                .map_or(Err(Invalid::Records), |done| Ok(done.into()));
         }
         _ => return Err(Invalid::Records),
     };

@@ -103,6 +103,7 @@ impl Kin {
         let mut donors = Donors {
             wanted: list.clone(),
             lists: Vec::new(),
+            outdated: false,
         };
         for (place, _) in shared.into_iter().take(DONORS) {
             let Some(donor) = usize::try_from(place)
@@ -111,11 +112,13 @@ impl Kin {
             else {
                 continue;
             };
-            // One that was removed since is not there; one that is damaged is of no use.
-            if donor != hash
-                && let Ok(Some(list)) = volume.chunks(donor).await
-            {
-                donors.lists.push((donor.clone(), list));
+            if donor == hash {
+                continue;
+            }
+            match volume.chunks(donor).await {
+                Ok(Some(list)) => donors.lists.push((donor.clone(), list)),
+                Ok(None) => donors.outdated = true,
+                Err(error) => tracing::debug!(%donor, %error, "an object's chunk list cannot be used"),
             }
         }
         donors
@@ -127,9 +130,16 @@ impl Kin {
 pub struct Donors {
     wanted: Chunks,
     lists: Vec<(Hash, Chunks)>,
+    outdated: bool,
 }
 
 impl Donors {
+    /// Whether the index led to an object that was removed since: it knows one place for each value, so that others, which
+    /// are here, may stand behind it. An index made anew finds them.
+    pub fn outdated(&self) -> bool {
+        self.outdated
+    }
+
     fn of(&self, number: u64) -> Option<&Hash> {
         let number = usize::try_from(number).ok()?;
         let wanted = self.wanted.values().get(number)?;
@@ -261,6 +271,32 @@ mod tests {
         assert_eq!(donors.give(&volume, &mut copy).await.unwrap(), 0);
         volume.delete(&donor).await.unwrap();
         assert!(kin.donors(&volume, &hash, &list).await.lists.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_removed_version_hides_no_older_one_for_long() {
+        let home = testkit::temp_dir();
+        let volume = volume(&home).await;
+        let first = bytes(300_000, 1);
+        let [mut second, mut third] = [first.clone(), first.clone()];
+        second[299_999] ^= 1;
+        third[299_999] ^= 2;
+        let (first, _) = stored(&volume, &first).await;
+        let mut kin = Kin::of(&volume).await.unwrap();
+        let (second, list) = stored(&volume, &second).await;
+        kin.add(&second, &list);
+        let (hash, list) = stored(&volume, &third).await;
+        volume.delete(&hash).await.unwrap();
+        let donors = kin.donors(&volume, &hash, &list).await;
+        assert!(!donors.outdated() && donors.lists[0].0 == second);
+        volume.delete(&second).await.unwrap();
+        assert!(kin.donors(&volume, &hash, &list).await.outdated());
+        let donors = Kin::of(&volume)
+            .await
+            .unwrap()
+            .donors(&volume, &hash, &list)
+            .await;
+        assert!(!donors.outdated() && donors.lists[0].0 == first);
     }
 
     #[tokio::test]

@@ -128,12 +128,25 @@ pub async fn survey(sides: &Sides, lanes: &[Lane], from: Side, group: Option<&st
         if here.describe(topic).await?.is_none() {
             continue;
         }
+        let backlog = lane.backlog().destination;
+        let behind = !at_source(lane, from) && here.describe(&backlog).await?.is_some();
         let groups = match group {
             Some(group) => vec![group.to_owned()],
             None => here.groups().await?.into_iter().map(|group| group.name).collect(),
         };
         for group in groups {
-            for (partition, committed) in here.committed(&group, topic).await? {
+            let mut positions = here.committed(&group, topic).await?;
+            if behind {
+                // Who has read only what waited there would go on in the topic with its first record.
+                for (partition, _) in here.committed(&group, &backlog).await? {
+                    if positions.iter().all(|(known, _)| *known != partition)
+                        && let Some(low) = low_of(here, topic, partition).await?
+                    {
+                        positions.push((partition, low));
+                    }
+                }
+            }
+            for (partition, committed) in positions {
                 found.moves.push(Move {
                     group: group.clone(),
                     route: lane.route.clone(),

@@ -26,6 +26,10 @@ use crate::routes::{Direction, Lane, Route};
 /// The topic.
 pub(crate) const TOPIC: &str = topic::LINK_PATHS;
 
+/// What stands in every status where a Kafka's rules hide the topic.
+pub(crate) const UNSEEN: &str = "link-paths of the source cannot be read: rings of sites through it are not noticed here. \
+                                 Give this edge the rights Describe and Read on that topic";
+
 /// A way that is longer than this is taken for a ring.
 const MOST: usize = 32;
 
@@ -70,9 +74,7 @@ impl Paths {
     }
 
     pub(crate) fn hide(&self) {
-        tracing::info!(
-            "{TOPIC} of the source cannot be read: rings of sites through it are not noticed here"
-        );
+        tracing::info!("{UNSEEN}");
         self.0.hidden.store(true, Ordering::Relaxed);
     }
 }

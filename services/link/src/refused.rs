@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use common::broker::{self, Broker, Outgoing, Record, TopicSpec, dead_letter_topic};
+use common::chassis::now_ms;
 use common::{kafka, telemetry};
 
 use crate::carrier::Carrier;
@@ -71,7 +72,19 @@ impl Refused {
         let mut letter = self.letter(topic, origin, record);
         let size = match place.put(id, letter.clone()).await {
             Err(Error::Broker(broker::Error::TooLarge { size, .. })) => size,
-            Err(Error::Wire(kafka::Error::Refused { .. })) => letter.value.as_ref().map_or(0, Bytes::len),
+            // Its time, which that topic does not take either, or its size.
+            Err(Error::Wire(kafka::Error::Refused { .. }) | Error::Broker(broker::Error::Refused { .. })) => {
+                let own = letter.timestamp.replace(now_ms()).unwrap_or_default();
+                letter
+                    .headers
+                    .push(("origin-timestamp".into(), Bytes::from(own.to_string())));
+                match place.put(id, letter.clone()).await {
+                    Err(Error::Wire(kafka::Error::Refused { .. })) => {
+                        letter.value.as_ref().map_or(0, Bytes::len)
+                    }
+                    put => return put,
+                }
+            }
             put => return put,
         };
         letter.value = None;

@@ -197,6 +197,11 @@ pub(crate) struct Report {
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 impl Report {
+    /// As [`Board::remark`].
+    pub(crate) fn remark(&self, about: &'static str, text: &str) {
+        self.board.remark(about, Some(text.to_owned()));
+    }
+
     /// Says how the carrier is.
     pub(crate) fn state(&self, state: State) {
         let mut known = self.board.known();

@@ -39,6 +39,10 @@ const UNCOUNTED: &str = "what the link carries is neither counted nor held to it
 const FORGOTTEN: &str =
     "not in force, for what was spent and allowed would be forgotten when link ends: set link.state";
 
+/// What stands in every status where limits are set and files do not come under them.
+const DOORLESS: &str = "what mirror fetches is neither counted nor held to this budget: set link.door.listen, \
+                        and mirror.door to the same";
+
 /// What stands in every status where a route is to carry what comes in first, and cannot.
 const IN_ORDER: &str = "live_first is not in force: all goes in its order where records go by librdkafka \
                         (whole_batches = false, or settings for it)";
@@ -161,6 +165,8 @@ impl Rule {
         let uncounted = self.settings.uncounted() && limited;
         self.board
             .remark("budget", uncounted.then(|| UNCOUNTED.to_owned()));
+        let doorless = limited && self.settings.door.listen.is_none();
+        self.board.remark("door", doorless.then(|| DOORLESS.to_owned()));
         let in_order = self.settings.by_records() && !wanted.wishes.live_first.is_empty();
         self.board
             .remark("live_first", in_order.then(|| IN_ORDER.to_owned()));

@@ -267,6 +267,7 @@ impl<'a> Session<'a> {
                 Ok(None) => (Ways::default(), None),
                 Err(error) => {
                     tracing::debug!(error = %telemetry::chain(&error), "ways at the source cannot be read");
+                    self.carrier.report.remark("rings", paths::UNSEEN);
                     (Ways::default(), None)
                 }
             },

@@ -45,7 +45,8 @@ impl Width {
     )]
     pub(crate) fn of(most: usize, cap: Option<u64>, rate: Option<f64>) -> Self {
         let thin_cap = cap.is_some_and(|cap| (cap as f64) < FAT);
-        let thin = thin_cap || (cap.is_none() && rate.is_none_or(|rate| rate < FAT));
+        // What was measured goes before what is allowed: behind a large cap there may be a thin link.
+        let thin = thin_cap || rate.map_or_else(|| cap.is_none(), |rate| rate < FAT);
         let lanes = if thin { 1 } else { most };
         let very = cap.is_none_or(|cap| cap as f64 >= VERY_FAT) && rate.is_some_and(|rate| rate >= VERY_FAT);
         let bytes = rate.map_or(FIRST, |rate| (rate as u64).saturating_mul(BATCH_SECONDS));
@@ -120,6 +121,7 @@ mod tests {
         let lanes = |cap, rate| Width::of(4, cap, rate).lanes;
         assert_eq!(lanes(Some(8_000), Some(1e9)), 1);
         assert_eq!(lanes(Some(1_000_000), None), 4);
+        assert_eq!(lanes(Some(1_000_000), Some(8_000.0)), 1);
         assert_eq!(lanes(None, None), 1);
         assert_eq!(lanes(None, Some(10_000.0)), 1);
         assert_eq!(lanes(None, Some(1e6)), 4);

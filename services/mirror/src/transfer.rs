@@ -252,20 +252,28 @@ impl Copier {
         }
         let kin = self
             .kin
-            .get_or_init(|| async {
-                let kin = Kin::of(&self.volume).await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "cannot tell which chunks are here already");
-                    Kin::default()
-                });
-                RwLock::new(kin)
-            })
+            .get_or_init(|| async { RwLock::new(self.kin().await) })
             .await;
-        let donors = kin
-            .read()
-            .await
-            .donors(&self.volume, &entry.hash, partial.chunks())
-            .await;
-        Some(donors)
+        let find = async || {
+            let kin = kin.read().await;
+            kin.donors(&self.volume, &entry.hash, partial.chunks()).await
+        };
+        let donors = find().await;
+        if !donors.outdated() {
+            return Some(donors);
+        }
+        // Something was evicted. Few things are, and each once.
+        let anew = self.kin().await;
+        *kin.write().await = anew;
+        Some(find().await)
+    }
+
+    /// What is here, by its chunks.
+    async fn kin(&self) -> Kin {
+        Kin::of(&self.volume).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot tell which chunks are here already");
+            Kin::default()
+        })
     }
 
     /// A chunk, or the list of them, that the hash does not vouch for is the core's trouble; all else is ours.

@@ -35,6 +35,7 @@ impl Batches {
                     sources.pop();
                     let shapes = source.look_at(&sources).await?;
                     carrier.paths.hide();
+                    carrier.report.remark("rings", paths::UNSEEN);
                     shapes
                 }
                 looked => looked?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::broker::{Broker, DeadLetter, Outgoing, Record, TopicSpec};
+use common::chassis::now_ms;
 use common::kafka;
 use testkit::eventually;
 
@@ -291,6 +292,36 @@ async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn record_of_a_time_that_no_other_topic_takes_is_put_aside_and_the_rest_goes_on() {
+    let rig = Rig::two_kafkas().await;
+    news(&rig, &[("message.timestamp.after.max.ms", "604800000")]).await;
+    send(&rig, 0, 10).await;
+    let mut ahead = record(&rig.news, 10);
+    ahead.timestamp = Some(now_ms() + 86_400_000);
+    let (value, time) = (ahead.value.clone(), ahead.timestamp);
+    rig.core.producer().unwrap().send(ahead).await.unwrap();
+    send(&rig, 11, 10).await;
+    let running = rig.start();
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+        if found == 20 {
+            Ok(())
+        } else {
+            Err(format!("{found} of 20"))
+        }
+    })
+    .await;
+    let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
+    let letters: Vec<&Record> = letters.values().flatten().collect();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].value, value);
+    let own = String::from_utf8_lossy(letters[0].header("origin-timestamp").unwrap());
+    assert_eq!(own.parse().ok(), time);
+    running.stop().await;
+}
+
 async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id(rig: Rig) {
     let running = rig.start();
     send(&rig, 0, 100).await;
@@ -362,7 +393,7 @@ async fn producer_that_was_fenced_can_write_nothing_and_what_it_left_open_is_not
     };
     let batch = |value: &[u8]| {
         let row = Row {
-            timestamp: common::chassis::now_ms(),
+            timestamp: now_ms(),
             key: None,
             value: Some(value),
             headers: &[],

@@ -302,18 +302,16 @@ async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
     };
     let mut shares = Vec::new();
     let mut first = bytes(60_000.0).await;
-    for _ in 0..2 {
-        let last = bytes(first[0] + 200_000.0).await;
+    let fair = |share: &f64| (0.07..0.2).contains(share);
+    while shares.len() < 3 && !shares.iter().any(fair) {
+        let last = bytes(first[0] + 150_000.0).await;
         shares.push((last[1] - first[1]) / (last[0] - first[0] + last[1] - first[1]));
         first = last;
     }
     println!("previews got {shares:.3?}");
     // While the higher class's transaction commits, the line is the lower one's; on a machine that is busy with other
-    // work that may take a while, so the better of two times counts. Without classes it would get half.
-    assert!(
-        shares.iter().any(|share| (0.07..0.2).contains(share)),
-        "{shares:?}"
-    );
+    // work that may take a while, so the best of some times counts. Without classes it would get half.
+    assert!(shares.iter().any(fair), "{shares:?}");
     set(&rig, "budget/cap", Some("null")).await;
     rig.all_is_carried().await;
     eventually(LIMIT, || async {
@@ -429,7 +427,8 @@ async fn limits_that_a_restart_would_take_back_are_not_in_force_and_that_stands_
     let told = rig
         .reports("one", |status| {
             let detail = status.detail.as_deref().unwrap_or_default();
-            detail.contains("allow, budget/per_day: not in force")
+            // Neither is anything that comes by another way than the link.
+            detail.contains("allow, budget/per_day: not in force") && detail.contains("set link.door.listen")
         })
         .await;
     assert!(told.last_error.unwrap().contains("set link.state"));

@@ -158,6 +158,18 @@ async fn groups_move_beside_a_backlog(rig: Rig) {
             .all(|found| found.position == Some(0) && !found.exact),
         "{survey:?}"
     );
+    // And who has read only that goes on with the first that came in.
+    let third = testkit::unique("third");
+    let waited = contents(&rig.core, &behind).await.values().map(Vec::len).sum();
+    read(&rig.core, &behind, &third, waited).await;
+    let survey = moves::survey(&sides, &lanes, Side::Core, Some(&third))
+        .await
+        .unwrap();
+    assert_eq!(survey.moves.len(), 3, "{survey:?}");
+    assert!(
+        survey.moves.iter().all(|found| found.position > Some(0)),
+        "{survey:?}"
+    );
     running.stop().await;
 }
 

@@ -89,6 +89,19 @@ fn numbers(contents: &Contents) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// Waits until so many records of the news are at the edge.
+async fn arrive(rig: &Rig, wanted: usize) {
+    eventually(LIMIT, || async {
+        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(format!("{found} of {wanted}"))
+        }
+    })
+    .await;
+}
+
 async fn same(rig: &Rig) {
     eventually(LIMIT, || async {
         let (wanted, found) = (seen(&rig.core, &rig.news).await, seen(&rig.edge, &rig.news).await);
@@ -265,30 +278,14 @@ async fn record_that_is_too_large_for_the_destination_is_put_aside_and_the_rest_
     rig.core.producer().unwrap().send(large).await.unwrap();
     send(&rig, 51, 50).await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 100 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 100"))
-        }
-    })
-    .await;
+    arrive(&rig, 100).await;
     let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
     let letters: Vec<DeadLetter> = letters.values().flatten().filter_map(DeadLetter::of).collect();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].topic, rig.news);
     // And it goes on by batches.
     send(&rig, 200, 50).await;
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 150 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 150"))
-        }
-    })
-    .await;
+    arrive(&rig, 150).await;
     running.stop().await;
 }
 
@@ -304,15 +301,7 @@ async fn record_of_a_time_that_no_other_topic_takes_is_put_aside_and_the_rest_go
     rig.core.producer().unwrap().send(ahead).await.unwrap();
     send(&rig, 11, 10).await;
     let running = rig.start();
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 20 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 20"))
-        }
-    })
-    .await;
+    arrive(&rig, 20).await;
     let letters = contents(&rig.core, &format!("{}.dead-letter", rig.news)).await;
     let letters: Vec<&Record> = letters.values().flatten().collect();
     assert_eq!(letters.len(), 1);
@@ -328,15 +317,7 @@ async fn topic_made_again_while_it_is_carried_is_noticed_by_its_id(rig: Rig) {
     same(&rig).await;
     news(&rig, &[]).await;
     send(&rig, 100, 70).await;
-    eventually(LIMIT, || async {
-        let found: usize = contents(&rig.edge, &rig.news).await.values().map(Vec::len).sum();
-        if found == 170 {
-            Ok(())
-        } else {
-            Err(format!("{found} of 170"))
-        }
-    })
-    .await;
+    arrive(&rig, 170).await;
     let mut lost = 0;
     for partition in 0..3 {
         let key = format!("news/{}/{partition}", rig.news);

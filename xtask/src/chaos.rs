@@ -10,7 +10,7 @@ use crate::run::{cargo, say, succeed};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// How often each process and each broker is killed.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// How many faults the lines and processes of two sites have to stand, in each of two shapes.
     #[arg(long, default_value_t = 200)]

@@ -4,6 +4,10 @@
 //! paid from a bucket that fills at the cap: the first class's before all others, but each class that waits earns its
 //! share of whatever is paid to others, and goes first once that covers its bill. Inside a class the first come is the
 //! first paid. The bucket may go below nothing by one bill, so no bill is ever too large.
+//!
+//! A stream that was paid needs a moment to come with its next bill, and a lower class's bill is there already. So the
+//! bucket keeps something back for the classes that moved lately (as trunk reservation does): lower ones are paid only
+//! from what is above that. Nobody loses by it: what is kept back is there once, not each time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,8 +18,14 @@ use crate::class::Class;
 
 const CLASSES: usize = Class::ALL.len();
 
-/// How much of a quiet time may be made up for.
-const BURST: Duration = Duration::from_millis(100);
+/// How much of a quiet time may be made up for: what is kept back, and as much again.
+const BURST: Duration = Duration::from_millis(200);
+/// What is kept back for each higher class that moved lately …
+const KEPT: Duration = Duration::from_millis(50);
+/// … for so many of them at most.
+const KEPT_CLASSES: u32 = 2;
+/// How long ago "lately" is: longer than a long way's round trip, after which an answer brings the next bill.
+const LATELY: Duration = Duration::from_secs(1);
 /// How long a share may be saved up.
 const SAVED: Duration = Duration::from_secs(1);
 /// What a stream moves before it must ask again: so long at the cap …
@@ -38,6 +48,7 @@ pub(crate) struct Scheduler {
     as_of: Instant,
     queues: [VecDeque<Bill>; CLASSES],
     earned: [f64; CLASSES],
+    paid: [Option<Instant>; CLASSES],
 }
 
 #[expect(
@@ -57,6 +68,7 @@ impl Scheduler {
             as_of: now,
             queues: Default::default(),
             earned: [0.0; CLASSES],
+            paid: [None; CLASSES],
         }
     }
 
@@ -158,11 +170,10 @@ impl Scheduler {
     pub(crate) fn pay(&mut self, now: Instant, mut open: impl FnMut(Class) -> bool) -> Vec<u64> {
         self.fill(now);
         let mut paid = Vec::new();
-        while self.rate.is_none() || self.tokens > 0.0 {
-            let candidates = Class::ALL.map(|class| self.waiting(class) > 0 && open(class));
-            let Some(index) = self.choose(candidates) else {
+        while let Some((index, kept)) = self.choose(&mut open) {
+            if self.rate.is_some() && self.tokens <= kept {
                 break;
-            };
+            }
             let Some(bill) = self.queues[index].pop_front() else {
                 break;
             };
@@ -171,31 +182,38 @@ impl Scheduler {
                 self.tokens -= bytes;
                 self.account(index, bytes, rate);
             }
+            self.paid[index] = Some(now);
             paid.push(bill.stream);
         }
         paid
     }
 
-    /// The class whose share covers its bill, or else the first.
-    fn choose(&self, candidates: [bool; CLASSES]) -> Option<usize> {
+    /// The class whose share covers its bill, or else the first; and how much the bucket keeps back from it.
+    fn choose(&self, mut open: impl FnMut(Class) -> bool) -> Option<(usize, f64)> {
         let front = |index: usize| self.queues[index].front().map_or(0.0, |bill| float(bill.bytes));
+        let candidates = Class::ALL.map(|class| self.waiting(class) > 0 && open(class));
         let mut waiting = (0..CLASSES).filter(|index| candidates[*index]);
         let first = waiting.next()?;
         let earned =
             waiting.filter(|index| self.earned[*index] > 0.0 && self.earned[*index] >= front(*index));
         let longest = earned.max_by(|a, b| self.earned[*a].total_cmp(&self.earned[*b]));
-        Some(longest.unwrap_or(first))
+        Some(longest.map_or_else(|| (first, self.kept_from(first)), |earned| (earned, 0.0)))
+    }
+
+    /// What is kept back from a class for those above it.
+    fn kept_from(&self, class: usize) -> f64 {
+        let lately = |paid: &&Option<Instant>| paid.is_some_and(|paid| self.as_of < paid + LATELY);
+        let above = self.paid[..class].iter().filter(lately).count();
+        let classes = u32::try_from(above).map_or(KEPT_CLASSES, |above| above.min(KEPT_CLASSES));
+        self.rate.unwrap_or(0.0) * (KEPT * classes).as_secs_f64()
     }
 
     /// How long until something can be paid, if only time is missing.
     pub(crate) fn wait(&self, open: impl Fn(Class) -> bool) -> Option<Duration> {
         let rate = self.rate?;
-        let any = Class::ALL
-            .into_iter()
-            .any(|class| self.waiting(class) > 0 && open(class));
-        any.then(|| {
-            Duration::from_secs_f64((1.0 - self.tokens).max(0.0) / rate).max(Duration::from_millis(1))
-        })
+        let (_, kept) = self.choose(open)?;
+        let missing = (kept + 1.0 - self.tokens).max(0.0);
+        Some(Duration::from_secs_f64(missing / rate).max(Duration::from_millis(1)))
     }
 }
 
@@ -203,22 +221,26 @@ impl Scheduler {
 mod tests {
     use super::*;
 
-    /// Streams that always want more, one for each class; what each got in so many seconds.
-    fn run(scheduler: &mut Scheduler, classes: &[Class], seconds: u64) -> Vec<u64> {
+    /// Streams that always want more, one for each class, some time after they were paid; what each got in so many seconds.
+    fn run(scheduler: &mut Scheduler, streams: &[(Class, u64)], seconds: u64) -> Vec<u64> {
         let start = scheduler.as_of;
-        let mut got = vec![0; classes.len()];
+        let mut got = vec![0; streams.len()];
+        let mut back: Vec<Option<u64>> = vec![Some(0); streams.len()];
         let turn = scheduler.turn();
-        for (stream, class) in (0..).zip(classes) {
-            scheduler.owe(*class, stream, turn);
-        }
-        for step in 1..=seconds * 1000 {
+        for step in 0..=seconds * 1000 {
+            for (stream, (class, _)) in (0..).zip(streams) {
+                let place = usize::try_from(stream).unwrap();
+                if back[place].take_if(|back| *back <= step).is_some() {
+                    scheduler.owe(*class, stream, turn);
+                }
+            }
             for stream in scheduler.pay(start + Duration::from_millis(step), |_| true) {
                 let place = usize::try_from(stream).unwrap();
                 got[place] += turn;
-                scheduler.owe(classes[place], stream, turn);
+                back[place] = Some(step + streams[place].1);
             }
         }
-        for (stream, class) in (0..).zip(classes) {
+        for (stream, (class, _)) in (0..).zip(streams) {
             scheduler.withdraw(*class, stream);
         }
         got
@@ -235,7 +257,7 @@ mod tests {
         let mut scheduler = capped(32_000);
         let got = run(
             &mut scheduler,
-            &[Class::Requests, Class::Backlog, Class::Assets],
+            &[Class::Requests, Class::Backlog, Class::Assets].map(|class| (class, 0)),
             20,
         );
         let total: u64 = got.iter().sum();
@@ -247,11 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_comes_back_late_keeps_what_it_has_alone() {
+        for late in [5, 20, 30, 45, 70, 200] {
+            let alone = run(&mut capped(60_000), &[(Class::Sensors, late)], 20)[0];
+            let both = [(Class::Sensors, late), (Class::Assets, 0)];
+            let got = run(&mut capped(60_000), &both, 20);
+            assert!(got[0] * 100 >= alone * 94, "{late} ms: {got:?}, alone {alone}");
+            let total: u64 = got.iter().sum();
+            assert!((1_190_000..=1_220_000).contains(&total), "{late} ms: {got:?}");
+        }
+    }
+
+    #[test]
     fn a_class_alone_gets_everything_and_two_streams_of_one_class_the_same() {
         let mut scheduler = capped(10_000);
-        let got = run(&mut scheduler, &[Class::Assets], 10);
+        let got = run(&mut scheduler, &[(Class::Assets, 0)], 10);
         assert!((99_000..=102_000).contains(&got[0]), "{got:?}");
-        let got = run(&mut scheduler, &[Class::Sensors, Class::Sensors], 10);
+        let got = run(&mut scheduler, &[(Class::Sensors, 0); 2], 10);
         assert!(got[0].abs_diff(got[1]) <= scheduler.turn(), "{got:?}");
     }
 
@@ -260,7 +294,7 @@ mod tests {
         let mut scheduler = capped(1000);
         let later = scheduler.as_of + Duration::from_secs(60);
         (0..10).for_each(|stream| scheduler.owe(Class::Assets, stream, 100));
-        assert_eq!(scheduler.pay(later, |_| true), [0], "100 ms are 100 bytes");
+        assert_eq!(scheduler.pay(later, |_| true), [0, 1], "200 ms are 200 bytes");
         assert!(scheduler.wait(|_| true).unwrap() <= Duration::from_millis(2));
         assert!(scheduler.wait(|class| class != Class::Assets).is_none());
     }

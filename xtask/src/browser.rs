@@ -88,15 +88,16 @@ pub(crate) async fn screenshots(arguments: &Screenshots) -> anyhow::Result<()> {
 }
 
 async fn build(release: bool, all: bool) -> anyhow::Result<()> {
-    let mut words = vec!["build", "--locked", "--bins"];
+    // Of the whole workspace, for cargo compiles what they need once more for some crates alone.
+    let mut words = vec!["build", "--locked", "--workspace"];
     if release {
         words.push("--release");
     }
     if all {
-        words.push("--workspace");
+        words.push("--bins");
     } else {
         // viewer alone is for the measure of its memory.
-        words.extend(["--package", "fieldline", "--package", "viewer"]);
+        words.extend(["--bin", "fieldline", "--bin", "viewer"]);
     }
     succeed(cargo(&words)).await
 }

@@ -187,7 +187,7 @@ pub(crate) struct Demo {
     /// Port of the core's viewer; the edges take the ports after it.
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
-    /// Port of the core's depot; the doors of the edges' links have ports from the seventh after it on.
+    /// Port of the core's depot.
     #[arg(long, default_value_t = 7443)]
     pub(crate) depot_port: u16,
     /// Port at which feed serves the sample; fixed, so that links survive a restart.

@@ -73,21 +73,10 @@ fn core(demo: &Demo, directory: &Path, certs: &Path) -> Result<Config> {
     }
 }
 
-/// How far the doors of the edges' links are from the depot's port.
-const DOORS: u16 = 6;
-
 fn edge(demo: &Demo, number: u16, directory: &Path, certs: &Path) -> Result<Config> {
     let name = format!("edge-{number}");
     let mut text = common(&name, directory);
-    let door = demo.depot_port + DOORS + number;
-    write!(
-        text,
-        "[link.door]\nlisten = \"127.0.0.1:{door}\"\nallow = [\"127.0.0.1:{}\"]\n\
-         [mirror]\ndoor = \"127.0.0.1:{door}\"\n\
-         [viewer]\nlisten = \"127.0.0.1:{}\"\n",
-        demo.depot_port,
-        demo.port + number
-    )?;
+    write!(text, "[viewer]\nlisten = \"127.0.0.1:{}\"\n", demo.port + number)?;
     let mut config = Config::parse(&text)?;
     if demo.starts_without(&name) {
         let place = directory.join(&name).join("site.enrolment").display().to_string();

@@ -1,5 +1,6 @@
 //! All services of one or more sites in this process.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +70,27 @@ pub(crate) fn read(sites: &Sites) -> Result<Vec<(Role, Config)>> {
         .collect()
 }
 
+/// Where link and mirror are one process they share the link's budget without being told how: by a door on loopback, unless
+/// the settings say something of doors themselves.
+fn joined(config: &Config) -> Result<Config> {
+    let (link, mirror) = (config.load::<link::Link>()?, config.load::<mirror::Mirror>()?);
+    let mut door = link.settings.door;
+    if door.listen.is_some() || mirror.settings.door.is_some() {
+        return Ok(config.clone());
+    }
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = free.context("cannot find a free port for the link's door")?;
+    if door.allow.is_empty() {
+        // Without it, the enrolment says what the depot is.
+        door.allow.extend(mirror.settings.depot_server());
+    }
+    let text = format!(
+        "[link.door]\nlisten = \"{address}\"\nallow = {:?}\n[mirror]\ndoor = \"{address}\"\n",
+        door.allow
+    );
+    Ok(config.clone().with(Config::parse(&text)?))
+}
+
 /// Starts every service of the sites in a group that starts failed ones again.
 pub(crate) fn start(sites: &[(Role, Config)], telemetry: telemetry::Telemetry) -> Result<Group> {
     let mut group = Group::new(telemetry, Stop::new()).restarting();
@@ -79,8 +101,12 @@ pub(crate) fn start(sites: &[(Role, Config)], telemetry: telemetry::Telemetry) -
         }
     }
     for (role, config) in sites {
+        let joined = match role {
+            Role::Core => config.clone(),
+            Role::Edge => joined(config)?,
+        };
         for service in role.services() {
-            group.start(&service, config)?;
+            group.start(&service, &joined)?;
         }
     }
     Ok(group)

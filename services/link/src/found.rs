@@ -6,14 +6,14 @@
 //! letters and what bears another site's name are never taken.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::broker::Broker;
 use common::chassis::Stop;
 use common::control::Control;
 use common::kafka::Cluster;
-use common::schemas::{SiteId, Topic, at_core, topic};
+use common::schemas::{Checkpoint, SiteId, Topic, at_core, topic};
 use common::telemetry;
 use regex_lite::Regex;
 use tokio::sync::watch;
@@ -75,12 +75,24 @@ pub fn taken(
 
 /// What patterns have found.
 #[derive(Debug, Clone)]
-pub(crate) struct Found(watch::Receiver<Vec<Lane>>);
+pub(crate) struct Found {
+    lanes: watch::Receiver<Vec<Lane>>,
+    carried: Carried,
+}
+
+/// What checkpoints say was carried: directions, routes and source topics.
+type Carried = Arc<Mutex<BTreeSet<(Direction, String, String)>>>;
 
 impl Found {
+    /// Takes what checkpoints say: of topics that were deleted while no link was at work they alone know.
+    pub(crate) fn hear<'c>(&self, direction: Direction, all: impl Iterator<Item = &'c Checkpoint>) {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.extend(all.map(|found| (direction, found.route.clone(), found.source_topic.clone())));
+    }
+
     /// The lanes of one direction.
     pub(crate) fn lanes(&self, direction: Direction) -> Vec<Lane> {
-        let found = self.0.borrow();
+        let found = self.lanes.borrow();
         found
             .iter()
             .filter(|lane| lane.direction == direction)
@@ -90,7 +102,7 @@ impl Found {
 
     /// Waits until there are others. Safe to drop.
     pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.lanes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -107,6 +119,8 @@ struct Catalogue {
     found: Vec<Lane>,
     /// What was taken up and is not there any more, until it is told.
     gone: Vec<Lane>,
+    /// What of that was told: directions, routes and topics.
+    told: BTreeSet<(Direction, String, String)>,
 }
 
 impl Catalogue {
@@ -120,6 +134,7 @@ impl Catalogue {
             own: own.into_iter().map(|topic| topic.name).collect(),
             found: Vec::new(),
             gone: Vec::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -188,12 +203,42 @@ impl Catalogue {
             }
         }
         let before = std::mem::replace(&mut self.found, kept);
+        self.told
+            .retain(|(other, _, topic)| *other != direction || !names.contains(topic));
         let gone = |lane: &Lane| lane.direction == direction && !names.contains(&lane.source);
-        self.gone.extend(before.into_iter().filter(gone));
+        before.into_iter().filter(gone).for_each(|lane| self.misses(lane));
         let first = first?;
         Some(format!(
             "patterns take up {MOST} topics {direction} and no more: {left_out} are left out, {first} is the first"
         ))
+    }
+
+    /// Looks among a direction's topics for what checkpoints say was carried.
+    fn compare(&mut self, direction: Direction, names: &[String], carried: &Carried) {
+        let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let sites: Vec<String> = names.iter().filter_map(|name| enrolled(name)).collect();
+        let missing = carried
+            .iter()
+            .filter(|(of, _, topic)| *of == direction && !names.contains(topic));
+        // What no pattern would take any more is left alone: somebody meant it so.
+        let lanes = missing.filter_map(|(of, name, topic)| {
+            let mut patterns = self.patterns.iter();
+            let (route, pattern) =
+                patterns.find(|(route, _)| route.direction == *of && route.name == *name)?;
+            Some(route.lane(&self.site, self.fits(route, pattern, topic, &sites)?))
+        });
+        let lanes: Vec<Lane> = lanes.collect();
+        lanes.into_iter().for_each(|lane| self.misses(lane));
+    }
+
+    /// A topic is not there any more, which is told once.
+    fn misses(&mut self, lane: Lane) {
+        if self
+            .told
+            .insert((lane.direction, lane.route.clone(), lane.source.clone()))
+        {
+            self.gone.push(lane);
+        }
     }
 
     /// A topic's name at the edge, if the route may take it.
@@ -258,6 +303,7 @@ pub(crate) struct Finder {
     control: Control,
     wishes: watch::Receiver<Wishes>,
     found: watch::Sender<Vec<Lane>>,
+    carried: Carried,
 }
 
 impl Finder {
@@ -279,12 +325,16 @@ impl Finder {
             control: control.clone(),
             wishes: wishes.clone(),
             found: watch::Sender::default(),
+            carried: Carried::default(),
         }
     }
 
     /// What it finds.
     pub(crate) fn found(&self) -> Found {
-        Found(self.found.subscribe())
+        Found {
+            lanes: self.found.subscribe(),
+            carried: self.carried.clone(),
+        }
     }
 
     /// Looks until `stop`.
@@ -297,7 +347,7 @@ impl Finder {
             self.catalogue.heed(&self.wishes.borrow_and_update());
             if self.catalogue.asks(Direction::Up) {
                 match self.own.topic_names().await {
-                    Ok(names) => problems.extend(self.catalogue.see(Direction::Up, &names)),
+                    Ok(names) => problems.extend(self.see(Direction::Up, &names)),
                     Err(error) => {
                         tracing::debug!(error = %telemetry::chain(&error), "this site's topics cannot be listed");
                     }
@@ -310,7 +360,7 @@ impl Finder {
                     None => break,
                     Some(Ok(names)) => {
                         asked = Some(Instant::now());
-                        problems.extend(self.catalogue.see(Direction::Down, &names));
+                        problems.extend(self.see(Direction::Down, &names));
                     }
                     Some(Err(error)) => {
                         tracing::debug!(error = %telemetry::chain(&error), "the core's topics cannot be listed");
@@ -366,6 +416,12 @@ impl Finder {
             }
         }
         Ok(())
+    }
+
+    fn see(&mut self, direction: Direction, names: &[String]) -> Option<String> {
+        let too_many = self.catalogue.see(direction, names);
+        self.catalogue.compare(direction, names, &self.carried);
+        too_many
     }
 
     /// What the destinations of these lanes will not keep as their sources do.
@@ -457,6 +513,32 @@ mod tests {
         );
         let seen = see(&mut of, Direction::Up, &["iot-c"]);
         assert_eq!(seen, pairs(&[("iot-c", "edge-1.iot-c")]));
+    }
+
+    #[test]
+    fn what_is_gone_is_told_once_also_when_nobody_looked_meanwhile() {
+        let mut of = catalogue(&[route("iot", Direction::Up, "iot-.*", Rename::Prefix)]);
+        let known = |direction, route: &str, topic: &str| (direction, route.to_owned(), topic.to_owned());
+        let carried = Carried::new(Mutex::new(BTreeSet::from([
+            known(Direction::Up, "iot", "iot-a"),
+            known(Direction::Up, "iot", "iot-c"),
+            // Of a pattern as it was before, of a backlog, and of another direction.
+            known(Direction::Up, "iot", "old-d"),
+            known(Direction::Up, "iot.backlog", "iot-e"),
+            known(Direction::Down, "iot", "iot-f"),
+        ])));
+        let mut told = |names: &[&str]| {
+            see(&mut of, Direction::Up, names);
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            of.compare(Direction::Up, &names, &carried);
+            let gone = std::mem::take(&mut of.gone);
+            gone.into_iter().map(|lane| lane.source).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["iot-b", "iot-c"]), ["iot-a"]);
+        assert_eq!(told(&["iot-c"]), ["iot-b"]);
+        assert!(told(&["iot-c", "iot-a"]).is_empty());
+        assert_eq!(told(&[]), ["iot-c", "iot-a"]);
+        assert!(told(&[]).is_empty());
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub(crate) const TOPIC: &str = topic::LINK_PATHS;
 pub(crate) const UNSEEN: &str = "link-paths of the source cannot be read: rings of sites through it are not noticed here. \
                                  Give this edge the rights Describe and Read on that topic";
 
+/// What that remark is about: each direction has a source of its own.
+pub(crate) fn about(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Up => "rings up",
+        Direction::Down => "rings down",
+    }
+}
+
 /// A way that is longer than this is taken for a ring.
 const MOST: usize = 32;
 

@@ -198,8 +198,8 @@ pub(crate) struct Report {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 impl Report {
     /// As [`Board::remark`].
-    pub(crate) fn remark(&self, about: &'static str, text: &str) {
-        self.board.remark(about, Some(text.to_owned()));
+    pub(crate) fn remark(&self, about: &'static str, text: Option<&str>) {
+        self.board.remark(about, text.map(str::to_owned));
     }
 
     /// Says how the carrier is.

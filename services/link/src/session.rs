@@ -122,7 +122,9 @@ impl<'a> Session<'a> {
         if let Some(own) = &carrier.holder {
             holder::confirm(found.holder(), own)?;
         }
-        session.resume(found.all()?, trouble).await?;
+        let found = found.all()?;
+        carrier.found.hear(carrier.direction, found.values());
+        session.resume(found, trouble).await?;
         Ok(session)
     }
 
@@ -262,15 +264,21 @@ impl<'a> Session<'a> {
     async fn ways(&mut self) -> Result<Known> {
         let (source, end) = match &mut self.carriage {
             Carriage::Batches(batches) => (batches.ways(self.carrier).await?, None),
-            Carriage::Records(_) => match paths::load(&self.carrier.source).await {
-                Ok(Some((ways, end))) => (ways, Some(end)),
-                Ok(None) => (Ways::default(), None),
-                Err(error) => {
-                    tracing::debug!(error = %telemetry::chain(&error), "ways at the source cannot be read");
-                    self.carrier.report.remark("rings", paths::UNSEEN);
-                    (Ways::default(), None)
+            Carriage::Records(_) => {
+                let loaded = paths::load(&self.carrier.source).await;
+                let unseen = loaded.is_err().then_some(paths::UNSEEN);
+                self.carrier
+                    .report
+                    .remark(paths::about(self.carrier.direction), unseen);
+                match loaded {
+                    Ok(Some((ways, end))) => (ways, Some(end)),
+                    Ok(None) => (Ways::default(), None),
+                    Err(error) => {
+                        tracing::debug!(error = %telemetry::chain(&error), "ways at the source cannot be read");
+                        (Ways::default(), None)
+                    }
                 }
-            },
+            }
         };
         let mut known = Known {
             source,

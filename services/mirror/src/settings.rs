@@ -98,6 +98,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The depot's host and port, as a door allows them; none where an enrolment is to say it.
+    pub fn depot_server(&self) -> Option<String> {
+        let address = self.address()?;
+        Some(format!(
+            "{}:{}",
+            address.host_str()?,
+            address.port_or_known_default()?
+        ))
+    }
+
     /// The depot's address, if it is one.
     pub(crate) fn address(&self) -> Option<Url> {
         let url = Url::parse(&self.depot).ok()?;

@@ -21,9 +21,6 @@ EDGE_SERVICES = ("viewer", "listener", "requester", "mirror", "link")
 PRINTED = re.compile(r'^\{.*"sites":.*\}$')
 
 
-# How far the door of an edge's link is from the depot's port, beside the edge's number.
-DOORS = 6
-
 
 # Where the system takes none for who calls somebody, and the tests in Rust and their engines take none either: what was
 # free stays free, also while an installation is down.
@@ -176,8 +173,8 @@ def demo(
     """
     directory.mkdir(parents=True, exist_ok=True)
     places = max(edges, places)
-    # The depot's is behind those of the pages, and the last door behind that.
-    port = port or free_ports(places + 1 + DOORS + places + 1)
+    # The pages', then the depot's and feed's.
+    port = port or free_ports(places + 3)
     settings = directory / "more.toml"
     settings.write_text(core_settings, encoding="utf-8")
     words: list[str | Path] = [PROGRAMS / "fieldline", "demo", "--json", "--dir", directory / "data", "--edges", str(edges)]

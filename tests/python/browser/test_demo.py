@@ -36,8 +36,8 @@ def busy_before() -> float:
 def newcomer(home: Path) -> Iterator[Process]:
     """`fieldline demo` as a newcomer starts it, but for the ports, which somebody else may have."""
     home.mkdir()
-    # Its pages, depot and feed, and the door of its link.
-    port = installation.free_ports(4 + installation.DOORS)
+    # Its pages, depot and feed.
+    port = installation.free_ports(4)
     words = [installation.PROGRAMS / "fieldline", "demo", "--dir", home / "data", "--port", str(port)]
     words += ["--depot-port", str(port + 2), "--feed-port", str(port + 3)]
     process = Process("demo", words, home / "demo.log")

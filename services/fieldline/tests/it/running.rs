@@ -21,8 +21,7 @@ struct Demo {
 impl Demo {
     async fn start() -> Self {
         let directory = testkit::temp_dir();
-        // Its link's door is the tenth behind the first.
-        let port = testkit::free_ports(11);
+        let port = testkit::free_ports(4);
         let number = |at: u16| (port + at).to_string();
         let mut words = vec!["demo".to_owned(), "--json".to_owned(), "--dir".to_owned()];
         words.push(directory.path().display().to_string());

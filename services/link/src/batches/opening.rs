@@ -35,7 +35,9 @@ impl Batches {
                     sources.pop();
                     let shapes = source.look_at(&sources).await?;
                     carrier.paths.hide();
-                    carrier.report.remark("rings", paths::UNSEEN);
+                    carrier
+                        .report
+                        .remark(paths::about(carrier.direction), Some(paths::UNSEEN));
                     shapes
                 }
                 looked => looked?,

@@ -300,18 +300,12 @@ async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
             .await;
         ["sensors", "previews"].map(|class| gauge(&status, &format!("class.{class}.day_bytes")))
     };
-    let mut shares = Vec::new();
-    let mut first = bytes(60_000.0).await;
-    let fair = |share: &f64| (0.07..0.2).contains(share);
-    while shares.len() < 3 && !shares.iter().any(fair) {
-        let last = bytes(first[0] + 150_000.0).await;
-        shares.push((last[1] - first[1]) / (last[0] - first[0] + last[1] - first[1]));
-        first = last;
-    }
-    println!("previews got {shares:.3?}");
-    // While the higher class's transaction commits, the line is the lower one's; on a machine that is busy with other
-    // work that may take a while, so the best of some times counts. Without classes it would get half.
-    assert!(shares.iter().any(fair), "{shares:?}");
+    let first = bytes(60_000.0).await;
+    let last = bytes(first[0] + 150_000.0).await;
+    let share = (last[1] - first[1]) / (last[0] - first[0] + last[1] - first[1]);
+    println!("previews got {share:.3}");
+    // A tenth of what sensors get. Without classes it would be half.
+    assert!((0.07..0.13).contains(&share), "{share}");
     set(&rig, "budget/cap", Some("null")).await;
     rig.all_is_carried().await;
     eventually(LIMIT, || async {

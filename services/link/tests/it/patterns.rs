@@ -56,14 +56,16 @@ async fn topics_come_and_grow(mut rig: Rig) {
     rig.runs("one").await;
     // What was there comes down, and what is made while the link works goes up.
     arrive(&rig.edge, &format!("{cmd}-valve"), 1, 5).await;
-    for name in ["a", "a.dead-letter", "b"] {
+    for name in ["a", "a.dead-letter", "b", "c"] {
         let spec = TopicSpec::new(format!("{iot}-{name}"), 2);
         rig.edge.create_topic(&spec).await.unwrap();
         send(&rig.edge, &spec.name, 1, 10).await;
     }
     let at_core = format!("{}.{iot}-a", rig.site);
     arrive(&rig.core, &at_core, 1, 10).await;
-    arrive(&rig.core, &format!("{}.{iot}-b", rig.site), 1, 10).await;
+    for name in ["b", "c"] {
+        arrive(&rig.core, &format!("{}.{iot}-{name}", rig.site), 1, 10).await;
+    }
     // Partitions follow the source.
     rig.edge.add_partitions(&format!("{iot}-a"), 4).await.unwrap();
     send(&rig.edge, &format!("{iot}-a"), 3, 7).await;
@@ -72,12 +74,21 @@ async fn topics_come_and_grow(mut rig: Rig) {
     rig.send(0, 30).await;
     rig.all_is_carried().await;
     // What is gone for good is told, for nobody knows what waited in it.
-    rig.edge.delete_topic(&format!("{iot}-b")).await.unwrap();
-    rig.reports("one", |status| {
-        let told = status.last_error.as_deref().unwrap_or_default();
-        told.contains(&format!("{iot}-b")) && told.contains("is gone at this site")
-    })
-    .await;
+    let is_told = async |name: &str| {
+        rig.reports("one", |status| {
+            let told = status.last_error.as_deref().unwrap_or_default();
+            told.contains(name) && told.contains("is gone at this site")
+        })
+        .await;
+    };
+    let [here, away] = ["b", "c"].map(|name| format!("{iot}-{name}"));
+    rig.edge.delete_topic(&here).await.unwrap();
+    is_told(&here).await;
+    running.stop().await;
+    // Also when no link was at work.
+    rig.edge.delete_topic(&away).await.unwrap();
+    let running = rig.start();
+    is_told(&away).await;
     running.stop().await;
     arrive(&rig.core, &at_core, 1, 10).await;
     let names = rig.core.topic_names().await.unwrap();

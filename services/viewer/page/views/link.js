@@ -105,7 +105,7 @@ function Buffer({ buffer }) {
 }
 
 const LIMITS = [
-  ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit"), "As 32KB; empty for no limit.", "both directions together"],
+  ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit"), "As 32KB; empty for no limit.", "both directions together; at or below what the line carries, for classes to keep their order"],
   ["windows", "When it may be used", windows, 'As "mon-fri 22:00-06:00", with ; between several; empty for always.', "outside these times nothing crosses"],
   ["per_day", "Bytes a day", (limits) => (known(limits.day.limit) ? `at most ${bytes(limits.day.limit)}` : "no limit"), "As 200MB; empty for no limit.", "then the link rests until midnight"],
   ["share", "What the lower get", (limits) => (known(limits.share) ? `${limits.share} % each, at least` : "not known yet"), "In percent, 1 to 15.", "while what goes before them could take everything"],

@@ -5,6 +5,9 @@ use clap::{Args, ValueEnum};
 use crate::engines::Engines;
 use crate::run::{cargo, program, root, say, succeed};
 
+/// Two at once: pages wait more than they work. What says how long something may take comes behind.
+const TOGETHER: [&str; 6] = ["-n", "2", "--dist", "loadgroup", "-m", "not alone"];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// The demo, in one process.
@@ -52,9 +55,17 @@ pub(crate) struct Screenshots {
 pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
     let real = arguments.engines == Kind::Real;
     build(arguments.release, real).await?;
-    let mut words = vec!["-m", "pytest", "tests/python/browser"];
-    words.extend(arguments.pytest.iter().map(String::as_str));
-    let mut command = python(&words, arguments.release);
+    let tests = |more: &[&str]| {
+        let words = ["-m", "pytest", "tests/python/browser"];
+        let own = arguments.pytest.iter().map(String::as_str);
+        let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).chain(own).collect();
+        python(&words, arguments.release)
+    };
+    if !real && arguments.pytest.is_empty() {
+        succeed(tests(&TOGETHER)).await?;
+        return succeed(tests(&["-m", "alone"])).await;
+    }
+    let mut command = tests(&[]);
     if !real {
         return succeed(command).await;
     }

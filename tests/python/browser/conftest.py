@@ -29,6 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("real") and not REAL:
             item.add_marker(pytest.mark.skip(reason="needs `make test-browser ENGINES=real`"))
+        # Where several run at once: a file's tests share installations, but for those that make one each.
+        group = item.nodeid if item.get_closest_marker("apart") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,10 +21,12 @@ EDGE_SERVICES = ("viewer", "listener", "requester", "mirror", "link")
 PRINTED = re.compile(r'^\{.*"sites":.*\}$')
 
 
-
 # Where the system takes none for who calls somebody, and the tests in Rust and their engines take none either: what was
 # free stays free, also while an installation is down.
 PORTS = range(11_000, 20_000)
+# Each process of tests that run at once has a part of them.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 # Its own: what tests make up is the same each time.
 _chance = random.SystemRandom()
 _given: set[int] = set()
@@ -32,8 +34,10 @@ _given: set[int] = set()
 
 def free_ports(count: int) -> int:
     """The first of so many neighbouring ports that nobody listens at, and that nobody else is given."""
+    part = len(PORTS) // _WORKERS
+    first = PORTS.start + _WORKER % _WORKERS * part
     for _ in range(1000):
-        port = _chance.randrange(PORTS.start, PORTS.stop - count)
+        port = _chance.randrange(first, first + part - count)
         row = range(port, port + count)
         if _given.isdisjoint(row) and all(map(_is_free, row)):
             _given.update(row)

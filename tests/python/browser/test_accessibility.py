@@ -17,6 +17,7 @@ SETTLED_MS = 200
 STATES = tuple(one for one in states.ALL if one is not states.many)
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("bring_about", STATES, ids=lambda one: one.__name__)
 def test_axe_finds_nothing_in_any_state(browser: Browser, directory: Path, bring_about: Callable[[Stage, Path], None]) -> None:
     found: list[str] = []

@@ -15,6 +15,7 @@ from api import Site
 from conftest import OpenPage
 from installation import Process
 
+pytestmark = pytest.mark.alone
 ADDRESSES_S, ASSET_S = 3, 10
 MOST_BUSY = 2.0
 # The best of them counts: a program that is slow is so each time; one that is read from the disk for the first time, or

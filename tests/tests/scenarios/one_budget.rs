@@ -98,6 +98,10 @@ async fn files_and_records_share_one_cap_and_what_goes_first_does() -> Result<()
     let files = lines[1].carried().since(&before).bytes();
     println!("metered: {alone} bytes of records and {files} of files");
     ensure!(files < 2_000, "{files} bytes of files cross a metered link");
+    ensure!(
+        alone > CAP * ALONE.as_secs() / 5,
+        "{alone} bytes of records on a metered link"
+    );
     set(&installation, json!({"budget": {"metered": false}})).await?;
 
     let (records, files) = arriving(&lines, &volume, WINDOW).await;
@@ -117,6 +121,7 @@ async fn files_and_records_share_one_cap_and_what_goes_first_does() -> Result<()
         kept > 0.85,
         "records go first, and have {kept} of what they have alone; files {files}"
     );
+    ensure!(records > 2 * files, "files take {files} where records go first");
     ensure!(files > 0, "files starve");
 
     set(

@@ -5,7 +5,6 @@
 //! ties a configuration to each. What blocks in librdkafka runs on blocking threads.
 
 mod admin;
-mod commits;
 mod config;
 mod context;
 mod failure;

@@ -23,6 +23,12 @@ pub struct Settings {
     pub librdkafka: BTreeMap<String, String>,
 }
 
+/// librdkafka's own ways not to look whom it speaks to.
+const UNCHECKED: [(&str, &str); 2] = [
+    ("enable.ssl.certificate.verification", "false"),
+    ("ssl.endpoint.identification.algorithm", "none"),
+];
+
 /// TLS towards Kafka, as PEM files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,8 +39,8 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// The key of that certificate.
     pub key: Option<PathBuf>,
-    /// Whoever answers is taken for the broker. For a moment of need: nothing is secret then, and every status and log says
-    /// so.
+    /// Whoever answers is taken for the broker. For a moment of need: nothing is secret then, and every log and each status of
+    /// link says so.
     pub unverified: bool,
 }
 
@@ -95,6 +101,14 @@ impl Settings {
         if self.sasl.password.is_some() && self.sasl.password_file.is_some() {
             problems.push("set one of sasl.password and sasl.password_file".into());
         }
+        for (property, off) in UNCHECKED {
+            let value = self.librdkafka.get(property);
+            if value.is_some_and(|value| value.trim().eq_ignore_ascii_case(off)) {
+                problems.push(format!(
+                    "librdkafka.{property} = {off} takes anybody for the broker without a word: tls.unverified does that, and is said"
+                ));
+            }
+        }
         if problems.is_empty() {
             Ok(())
         } else {
@@ -150,6 +164,20 @@ mod tests {
         assert_eq!(sqlite, Target::Sqlite("/var/lib/x y/broker.db".into()));
         for wrong in ["", "kafka://", "kafka://host", "redis://a:1", "sqlite://"] {
             assert!(Settings::url(wrong).validate().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_taken_for_the_broker_without_a_word() {
+        for (property, value, refused) in [
+            ("enable.ssl.certificate.verification", "False", true),
+            ("ssl.endpoint.identification.algorithm", "none", true),
+            ("ssl.endpoint.identification.algorithm", "https", false),
+        ] {
+            let mut settings = Settings::url("kafka://a:9092");
+            settings.librdkafka.insert(property.into(), value.into());
+            let problems = settings.validate().err().unwrap_or_default().join("; ");
+            assert_eq!(problems.contains("tls.unverified"), refused, "{problems}");
         }
     }
 

@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::time::Instant;
 
 use super::context::{Quiet, lock};
+use super::failure::{patiently, settling};
 use super::lifeline::Lifeline;
 use super::{ANSWER, Admin, Shared, blocking};
 use crate::error::{Error, Result, Source};
@@ -23,6 +24,8 @@ use crate::topics::{Cleanup, TopicDescription, TopicSpec};
 
 /// How long a topic may take to come or go everywhere.
 const SETTLE: Duration = Duration::from_secs(15);
+/// How long until a cluster with too few brokers is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How long a ping may take.
 const PING: Duration = Duration::from_secs(4);
 /// How long the id of a topic may take from the log, once its metadata is here.
@@ -171,14 +174,21 @@ impl Shared {
             NewTopic::new(&spec.name, spec.partitions, replication),
             |topic, (key, value)| topic.set(key, value),
         );
-        let admin = self.admin()?;
-        let answer = admin.create_topics([&topic], &options());
-        let created = match self.one("create", &spec.name, answer.await)? {
-            Ok(()) => true,
-            Err(Code::TopicAlreadyExists) => false,
-            Err(code) => {
-                let otherwise = topic_error("create", &spec.name);
-                return Err(self.context.or_unreachable(KafkaError::Global(code), otherwise));
+        let deadline = Instant::now() + SETTLE;
+        let created = loop {
+            let admin = self.admin()?;
+            let answer = admin.create_topics([&topic], &options());
+            match self.one("create", &spec.name, answer.await)? {
+                Ok(()) => break true,
+                Err(Code::TopicAlreadyExists) => break false,
+                // A cluster says so too while a broker of it has just started or is fenced for a moment.
+                Err(Code::InvalidReplicationFactor) if Instant::now() < deadline => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(code) => {
+                    let otherwise = topic_error("create", &spec.name);
+                    return Err(self.context.or_unreachable(KafkaError::Global(code), otherwise));
+                }
             }
         };
         self.settle("create", &spec.name, |shape| {
@@ -325,11 +335,9 @@ impl Shared {
 
     /// The ends of a partition; clients read committed records, so the upper one is the last stable offset.
     pub(super) fn watermarks(&self, topic: &str, partition: i32) -> Result<Watermarks> {
-        match self
-            .producer()?
-            .client()
-            .fetch_watermarks(topic, partition, ANSWER)
-        {
+        let producer = self.producer()?;
+        let ask = || producer.client().fetch_watermarks(topic, partition, ANSWER);
+        match patiently(ANSWER, settling, ask) {
             Ok((low, high)) => Ok(Watermarks { low, high }),
             // The client's answer is the same for a topic and for a partition that is not there.
             Err(error) => {

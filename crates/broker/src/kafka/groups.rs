@@ -7,7 +7,7 @@ use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::topic_error;
-use super::commits::{committed, coordinator_moves};
+use super::failure::{coordinator_moves, patiently, settling};
 use super::{ANSWER, Shared};
 use crate::error::{Error, Result, Source};
 use crate::group::GroupDescription;
@@ -61,7 +61,10 @@ impl Shared {
             .add_partition_offset(topic, partition, Offset::Offset(timestamp))
             .map_err(failed)?;
         let observer = self.template.observer(NO_GROUP)?;
-        let found = observer.offsets_for_times(asked, ANSWER).map_err(failed)?;
+        let found = patiently(ANSWER, settling, || {
+            observer.offsets_for_times(asked.clone(), ANSWER)
+        })
+        .map_err(failed)?;
         let Some(element) = found.find_partition(topic, partition) else {
             return Ok(None);
         };
@@ -153,7 +156,10 @@ impl Shared {
             };
             self.context.or_unreachable(error, source)
         };
-        let found = committed(&observer, &asked, ANSWER, coordinator_moves).map_err(failed)?;
+        let found = patiently(ANSWER, coordinator_moves, || {
+            observer.committed_offsets(asked.clone(), ANSWER)
+        })
+        .map_err(failed)?;
         let offsets = found
             .elements()
             .into_iter()

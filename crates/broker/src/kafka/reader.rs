@@ -18,8 +18,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::failure::{self, patiently, settling};
 use super::message::Decoder;
-use super::{ANSWER, Shared, blocking, detach, failure};
+use super::{ANSWER, Shared, blocking, detach};
 use crate::engine::ReaderEngine;
 use crate::error::{Error, Result};
 use crate::record::{Position, Record, Start, TopicPartition};
@@ -305,7 +306,8 @@ fn resolve(shared: &Shared, consumer: &BaseConsumer<Context>, positions: &[Posit
     }
     if asked.count() > 0 {
         let topic = positions[0].topic.clone();
-        asked = consumer.offsets_for_times(asked, ANSWER).map_err(|error| {
+        let ask = || consumer.offsets_for_times(asked.clone(), ANSWER);
+        asked = patiently(ANSWER, settling, ask).map_err(|error| {
             shared.context.failure(error, &topic, None, |source| Error::Read {
                 topic: topic.clone(),
                 source,

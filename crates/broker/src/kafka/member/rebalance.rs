@@ -11,8 +11,9 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::super::commits::committed;
+use super::super::ANSWER;
 use super::super::context::lock;
+use super::super::failure::patiently;
 use super::desk::{Command, Desk};
 use super::thread;
 use crate::consumer::StartWithout;
@@ -105,7 +106,9 @@ fn assign(
     } else {
         // Without an assignment the member would stay without one, so only what ends it ends the asking.
         let wait = |_: &KafkaError| !desk.closing() && !consumer.assignment_lost();
-        Some(committed(consumer, list, HAND_OVER, wait)?)
+        Some(patiently(HAND_OVER, wait, || {
+            consumer.committed_offsets(list.clone(), ANSWER)
+        })?)
     };
     let without = match membership.from {
         StartWithout::Beginning => Offset::Beginning,

@@ -1,10 +1,11 @@
 //! Which objects of a volume have chunks in common with one that is to be copied.
 //!
-//! An index of every chunk would be larger than what a small edge has. So of each object only some values are kept: the
-//! smallest of every 32 in a row, and the eight smallest of all, 24 bytes each. Lists that have many values in common have
-//! some of those in common, and then the whole list of the other object is read and compared. A chunk's value is bound to
-//! its place, so what is found is chunks at the same place: another version of a file, or one that begins alike. What is
-//! taken from another object is verified as if it had come over the network.
+//! Values of chunks are kept, and whose they are. An index of every chunk of a large volume would be more than what a small edge
+//! has; so when there are many, only the smallest of every 2 in a row are kept, then of every 4, up to 32, and the eight
+//! smallest of each object. Rows begin at the same places in all lists, so two that have a whole row in common
+//! have what is kept of it in common, and then the whole list of the other object is read and compared. A chunk's value is
+//! bound to its place, so what is found is chunks at the same place: another version of a file, or one that begins alike. What
+//! is taken from another object is verified as if it had come over the network.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,20 +17,42 @@ use crate::error::Result;
 use crate::partial::Partial;
 use crate::volume::Volume;
 
-/// One value is kept of so many in a row.
-const ROW: usize = 32;
-/// And so many of the whole list.
+/// So many values are kept before rows become longer: some 9 MB, all chunks of 16 GiB.
+const MOST: usize = 1 << 18;
+/// The longest rows that all objects have, as the power of two: 32 chunks, 2 MiB.
+const LONGEST: u8 = 5;
+/// The longest rows that a large object has.
+const LONGEST_OF_ONE: u8 = 20;
+/// And so many are kept of the whole list.
 const SMALLEST: usize = 8;
+/// What is kept however long rows are.
+const ALWAYS: u8 = u8::MAX;
 /// The most values that are kept of one object.
 const MARKS: usize = 4096;
 /// The most objects that are looked at for one copy.
 const DONORS: usize = 4;
 
 /// The index; it knows what it was told of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kin {
-    marks: HashMap<u64, u32>,
+    /// Whose a value is, and in how long a row it is the smallest.
+    marks: HashMap<u64, (u32, u8)>,
     objects: Vec<Hash>,
+    /// How long rows are, as the power of two.
+    row: u8,
+    /// How many values are kept before rows become longer.
+    most: usize,
+}
+
+impl Default for Kin {
+    fn default() -> Self {
+        Self {
+            marks: HashMap::new(),
+            objects: Vec::new(),
+            row: 0,
+            most: MOST,
+        }
+    }
 }
 
 /// The beginning of a chunk's value, enough to find candidates by.
@@ -38,24 +61,33 @@ fn mark(value: &[u8; 32]) -> u64 {
     first.try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// What is kept of a list.
-fn marks(list: &Chunks) -> Vec<u64> {
+/// What may be kept of a list, each with how long a row it is the smallest of, as the power of two.
+fn marks(list: &Chunks) -> Vec<(u64, u8)> {
     let values: Vec<u64> = list.values().iter().map(mark).collect();
     if values.len() < 2 {
         return Vec::new();
     }
-    let mut kept: Vec<u64> = values
-        .chunks(ROW)
-        .filter_map(|row| row.iter().min().copied())
-        .take(MARKS)
-        .collect();
-    let mut smallest = values;
-    smallest.sort_unstable();
-    smallest.truncate(SMALLEST);
-    kept.extend(smallest);
-    kept.sort_unstable();
-    kept.dedup();
-    kept
+    let mut marks: Vec<(u64, u8)> = values.iter().map(|value| (*value, 0)).collect();
+    // The smallest of each row, by their places; rows of two of these make the next.
+    let mut smallest: Vec<usize> = (0..values.len()).collect();
+    for length in 1..=LONGEST_OF_ONE {
+        let of_pair = |pair: &[usize]| pair.iter().copied().min_by_key(|at| values[*at]);
+        smallest = smallest.chunks(2).filter_map(of_pair).collect();
+        for at in &smallest {
+            marks[*at].1 = length;
+        }
+        if smallest.len() < 2 {
+            break;
+        }
+    }
+    let least = (0..LONGEST_OF_ONE).find(|length| values.len() >> length <= MARKS);
+    marks.sort_unstable();
+    for mark in marks.iter_mut().take(SMALLEST) {
+        mark.1 = ALWAYS;
+    }
+    marks.retain(|(_, length)| Some(*length) >= least);
+    marks.dedup_by_key(|mark| mark.0);
+    marks
 }
 
 impl Kin {
@@ -85,33 +117,41 @@ impl Kin {
             return;
         };
         self.objects.push(hash.clone());
-        for mark in marks {
-            self.marks.insert(mark, place);
+        for (mark, length) in marks {
+            if length >= self.row {
+                self.marks.insert(mark, (place, length));
+            }
+        }
+        while self.marks.len() > self.most && self.row < LONGEST {
+            self.row += 1;
+            self.marks.retain(|_, (_, length)| *length >= self.row);
+            self.marks.shrink_to(self.most);
         }
     }
 
-    /// The objects that have most in common with a list, with their own lists.
-    pub async fn donors(&self, volume: &Volume, hash: &Hash, list: &Chunks) -> Donors {
+    /// The objects that have most in common with a list, as far as is known.
+    fn candidates(&self, list: &Chunks) -> Vec<&Hash> {
         let mut shared: HashMap<u32, usize> = HashMap::new();
-        for mark in marks(list) {
-            if let Some(place) = self.marks.get(&mark) {
+        // All of them: one that is kept of the other object need not be the smallest of its row here.
+        for value in list.values() {
+            if let Some((place, _)) = self.marks.get(&mark(value)) {
                 *shared.entry(*place).or_default() += 1;
             }
         }
         let mut shared: Vec<_> = shared.into_iter().collect();
         shared.sort_unstable_by_key(|(place, count)| (std::cmp::Reverse(*count), *place));
+        let of = |(place, _)| self.objects.get(usize::try_from(place).ok()?);
+        shared.into_iter().take(DONORS).filter_map(of).collect()
+    }
+
+    /// The objects that have most in common with a list, with their own lists.
+    pub async fn donors(&self, volume: &Volume, hash: &Hash, list: &Chunks) -> Donors {
         let mut donors = Donors {
             wanted: list.clone(),
             lists: Vec::new(),
             outdated: false,
         };
-        for (place, _) in shared.into_iter().take(DONORS) {
-            let Some(donor) = usize::try_from(place)
-                .ok()
-                .and_then(|place| self.objects.get(place))
-            else {
-                continue;
-            };
+        for donor in self.candidates(list) {
             if donor == hash {
                 continue;
             }
@@ -245,6 +285,45 @@ mod tests {
             assert!(fetched <= 2 * CHUNK, "{fetched} of {size}");
             assert_eq!(volume.stat(&hash).await.unwrap(), Some(new.len() as u64));
         }
+    }
+
+    /// In how many of a hundred cases so many chunks in a row, at a place by chance, are found of an object of 64 MiB.
+    fn found(most: usize, run: usize) -> usize {
+        let values = |seed: usize| -> Vec<[u8; 32]> {
+            let value = |at: usize| blake3::hash(format!("{seed} {at}").as_bytes());
+            (0..1024).map(|at| *value(at).as_bytes()).collect()
+        };
+        let list = |values: &[[u8; 32]]| Chunks::from_bytes(values.concat()).unwrap();
+        let old = values(0);
+        let mut kin = Kin {
+            most,
+            ..Kin::default()
+        };
+        kin.add(&Hash::from(blake3::hash(b"old")), &list(&old));
+        let cases = (1..=100).filter(|case| {
+            let from = case * 7 % (1024 - run);
+            let mut other = values(*case);
+            other[from..from + run].copy_from_slice(&old[from..from + run]);
+            !kin.candidates(&list(&other)).is_empty()
+        });
+        cases.count()
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "figures for the documents")]
+    fn every_chunk_is_found_of_a_small_volume_and_long_runs_of_a_large_one() {
+        for (most, wanted) in [(MOST, [100, 100, 100, 100]), (1, [0, 5, 40, 75])] {
+            let mut shares = Vec::new();
+            for run in [1, 4, 16, 32] {
+                shares.push(found(most, run));
+            }
+            println!("runs of 1, 4, 16 and 32 chunks are found in {shares:?} of 100 cases");
+            assert!(
+                shares.iter().zip(wanted).all(|(found, wanted)| *found >= wanted),
+                "{shares:?}"
+            );
+        }
+        assert_eq!(found(1, 63), 100, "a whole row is in it");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! poor line to send them over.
 
 mod backup;
+mod machine;
 pub mod proxy;
 mod records;
 mod wait;
@@ -15,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use backup::{Backup, closed};
+pub use machine::{Machine, Watch, tried};
 use rand::RngExt;
 pub use records::{
     announced, asset_id, broadcast, cancel, downloaded, hash, preview, receipt, request, response, site,
@@ -109,6 +111,22 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
 /// The URL of an embedded engine's file: `sqlite:///dir/broker.db`.
 pub fn sqlite(dir: &Path, file: &str) -> String {
     format!("sqlite://{}", dir.join(file).display())
+}
+
+/// A keyspace that no other test has, on the Cassandra that `CASSANDRA_URL` names.
+///
+/// # Panics
+/// When nothing names one.
+#[expect(clippy::disallowed_methods, reason = "tests are told where the engines are")]
+pub fn keyspace() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let url = std::env::var("CASSANDRA_URL")
+        .unwrap_or_else(|_| panic!("CASSANDRA_URL is not set: make engines-up"));
+    format!(
+        "{url}_{}_{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// The URL of a volume in a directory.

@@ -1,5 +1,4 @@
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -10,13 +9,7 @@ table::rules!(run #[ignore = "needs CASSANDRA_URL"]);
 
 /// A keyspace of its own for each test, dropped at the end, also of a failed one.
 async fn run(rule: impl AsyncFnOnce(&Session) -> table::Result<()>) {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let url = std::env::var("CASSANDRA_URL").expect("CASSANDRA_URL is not set: make engines-up");
-    let url = format!(
-        "{url}_{}_{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    );
+    let url = testkit::keyspace();
     // A busy machine may need seconds for what it else does in milliseconds.
     let request_timeout = Duration::from_secs(20);
     let settings = Settings {

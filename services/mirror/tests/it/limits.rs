@@ -132,7 +132,16 @@ async fn what_the_quota_has_no_room_for_waits_and_the_rest_arrives() {
 
 #[tokio::test]
 async fn an_asset_that_is_taken_back_while_it_comes_stops_coming() {
-    let mut sites = Sites::new().await;
+    taken_back_while_it_comes(Sites::new().await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs CASSANDRA_URL"]
+async fn on_cassandra_an_asset_that_is_taken_back_while_it_comes_stops_coming() {
+    taken_back_while_it_comes(Sites::on_cassandra().await).await;
+}
+
+async fn taken_back_while_it_comes(mut sites: Sites) {
     sites.open_depot();
     let (endless, other) = (bytes(4_000_000, 1), bytes(100_000, 2));
     let entries = [sites.offer(1, &endless).await, sites.offer(2, &other).await];
@@ -310,7 +319,16 @@ async fn many_small_assets_come_together_and_one_that_is_refused_holds_up_nobody
 
 #[tokio::test]
 async fn what_the_team_wants_first_goes_before_what_is_on_its_way() {
-    let mut sites = Sites::new().await;
+    wanted_first(Sites::new().await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs CASSANDRA_URL"]
+async fn on_cassandra_what_the_team_wants_first_goes_before_what_is_on_its_way() {
+    wanted_first(Sites::on_cassandra().await).await;
+}
+
+async fn wanted_first(mut sites: Sites) {
     sites.open_depot();
     sites.settings.bytes_per_second = Some(ByteSize(100_000));
     let mut numbers: Vec<u32> = (1..=3).collect();
@@ -404,7 +422,16 @@ async fn say(sites: &Sites, number: u32, row: Write) {
 
 #[tokio::test]
 async fn what_has_been_here_longest_gives_its_room_but_for_what_is_pinned() {
-    let mut sites = Sites::new().await;
+    room_is_given(Sites::new().await).await;
+}
+
+#[tokio::test]
+#[ignore = "needs CASSANDRA_URL"]
+async fn on_cassandra_what_has_been_here_longest_gives_its_room_but_for_what_is_pinned() {
+    room_is_given(Sites::on_cassandra().await).await;
+}
+
+async fn room_is_given(mut sites: Sites) {
     sites.open_depot();
     sites.settings.quota = Some(ByteSize(1_000_000));
     sites.settings.evict = Evict::Oldest;

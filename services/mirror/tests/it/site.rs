@@ -67,6 +67,15 @@ fn host(service: &str, site: &str, stop: &Stop) -> Host {
 impl Sites {
     /// Both sites with nothing at work: no depot, no mirror.
     pub(crate) async fn new() -> Self {
+        Self::with_table(None).await
+    }
+
+    /// The same with the edge's table in Cassandra, in a keyspace of its own.
+    pub(crate) async fn on_cassandra() -> Self {
+        Self::with_table(Some(testkit::keyspace())).await
+    }
+
+    async fn with_table(url: Option<String>) -> Self {
         let directory = testkit::temp_dir();
         let (core, edge) = (directory.path().join("core"), directory.path().join("north"));
         let north = site("north");
@@ -102,7 +111,7 @@ impl Sites {
                 ..broker::Settings::default()
             },
             table: table::Settings {
-                url: testkit::sqlite(&edge, "table.db"),
+                url: url.unwrap_or_else(|| testkit::sqlite(&edge, "table.db")),
                 ..table::Settings::default()
             },
             volume: volume::Settings {

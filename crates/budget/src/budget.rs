@@ -55,6 +55,8 @@ struct State {
     streams: HashMap<u64, Direction>,
     /// Which classes may cross.
     open: [bool; Class::ALL.len()],
+    /// Whether nothing at all may cross.
+    paused: bool,
     /// As of the last tick: whether a window is open.
     in_window: bool,
     round_trip: Duration,
@@ -122,6 +124,7 @@ impl Budget {
             recent: Recent::new(now),
             streams: HashMap::new(),
             open: [true; Class::ALL.len()],
+            paused: false,
             in_window: true,
             round_trip: Duration::from_millis(100),
         };
@@ -208,6 +211,11 @@ impl Budget {
             }
         });
         counts
+    }
+
+    /// Lets nothing cross, or lets it again; until told otherwise it may.
+    pub fn pause(&self, paused: bool) {
+        self.0.change(|state| state.paused = paused);
     }
 
     /// Takes back what was confirmed and has not crossed.
@@ -431,7 +439,7 @@ impl State {
         let unconfirmed = settings.metered && class.bulk() && self.ledger.confirmed == 0;
         let spent = self.spent(class, settings.per_day, self.ledger.day.total())
             || self.spent(class, settings.per_month, self.ledger.month.total());
-        self.in_window && !spent && !unconfirmed
+        self.in_window && !self.paused && !spent && !unconfirmed
     }
 
     /// Closes what has just spent its bytes; whether there was any.
@@ -461,6 +469,9 @@ impl State {
     fn hold(&self, class: Class, now: &Zoned) -> Option<Hold> {
         let settings = &self.plan.settings;
         let windows = &settings.windows;
+        if self.paused {
+            return Some(Hold::Paused);
+        }
         if !windows.is_empty() && !windows.iter().any(|window| window.contains(now.datetime())) {
             let opens = windows.iter().filter_map(|window| window.opens_after(now)).min();
             let until = opens.map(|opens| opens.timestamp().as_millisecond());

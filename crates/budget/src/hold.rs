@@ -26,6 +26,8 @@ pub enum Hold {
     },
     /// The link is metered, and nobody has confirmed that bulk may cross.
     Unconfirmed,
+    /// The link is paused as a whole.
+    Paused,
 }
 
 impl Hold {
@@ -34,7 +36,7 @@ impl Hold {
         match self {
             Self::Window { until } => *until,
             Self::Day { until } | Self::Month { until } => Some(*until),
-            Self::Unconfirmed => None,
+            Self::Unconfirmed | Self::Paused => None,
         }
     }
 }
@@ -46,6 +48,7 @@ impl Display for Hold {
             Self::Day { .. } => "the link's bytes of this day are spent",
             Self::Month { .. } => "the link's bytes of this month are spent",
             Self::Unconfirmed => "the link is metered and nobody has confirmed that this may cross",
+            Self::Paused => "the link is paused",
         })?;
         match self
             .until()

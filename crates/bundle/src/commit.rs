@@ -57,7 +57,7 @@ impl Carry<'_> {
         let transactions = self.transactions.get_mut(&id).ok_or_else(spent)?;
         let sealed = transactions.commit(outgoing, |placed| {
             for (source, place) in sources.iter().zip(placed) {
-                offsets::push(&mut next.ranges, *source, place.offset);
+                offsets::push(&mut next, *source, place.offset);
             }
             vec![checkpoint::record(&checkpoints, &next)]
         });

@@ -6,6 +6,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::old;
+
 /// Bytes before the length counts.
 pub(crate) const BEFORE_LENGTH: usize = 12;
 /// Bytes of a whole header.
@@ -37,9 +39,6 @@ pub enum Invalid {
     /// Its records cannot be read.
     #[error("its records cannot be read")]
     Records,
-    /// Its format is older than the headers that this crate knows.
-    #[error("its format is of before Kafka 0.11")]
-    OldFormat,
 }
 
 /// The fields of a header.
@@ -95,7 +94,7 @@ impl Header {
     }
 }
 
-/// A whole batch of the format since Kafka 0.11, its checksum right.
+/// A whole batch of the format since Kafka 0.11, its checksum right; one of an older format is written anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Its header's fields.
@@ -122,7 +121,7 @@ impl Batch {
         }
         match bytes[MAGIC] {
             2 if length >= HEADER => Self::of(bytes.split_to(length)).map(Some),
-            0 | 1 => Err(Invalid::OldFormat),
+            0 | 1 => old::renewed(bytes.split_to(length)).map(Some),
             _ => Err(Invalid::Header),
         }
     }
@@ -181,6 +180,8 @@ fn combined(head: &[u8], rest: u32, length: usize) -> u32 {
 /// What a new batch needs beside its records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sealing {
+    pub(crate) base_offset: i64,
+    pub(crate) last_delta: i32,
     pub(crate) compression: i16,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
@@ -190,13 +191,13 @@ pub(crate) struct Sealing {
 /// A batch around encoded records.
 pub(crate) fn seal(sealing: Sealing, records: &[u8]) -> Batch {
     let mut bytes = BytesMut::with_capacity(HEADER + records.len());
-    bytes.put_i64(0);
+    bytes.put_i64(sealing.base_offset);
     bytes.put_i32(i32::try_from(HEADER - BEFORE_LENGTH + records.len()).unwrap_or(i32::MAX));
     bytes.put_i32(-1);
     bytes.put_i8(2);
     bytes.put_u32(0);
     bytes.put_i16(sealing.compression);
-    bytes.put_i32(sealing.count - 1);
+    bytes.put_i32(sealing.last_delta);
     bytes.put_i64(sealing.base_timestamp);
     bytes.put_i64(sealing.max_timestamp);
     bytes.put_i64(-1);
@@ -209,8 +210,8 @@ pub(crate) fn seal(sealing: Sealing, records: &[u8]) -> Batch {
     bytes[CRC..COVERED].copy_from_slice(&crc.to_be_bytes());
     Batch {
         header: Header {
-            base_offset: 0,
-            last_delta: sealing.count - 1,
+            base_offset: sealing.base_offset,
+            last_delta: sealing.last_delta,
             attributes: sealing.compression,
             base_timestamp: sealing.base_timestamp,
             max_timestamp: sealing.max_timestamp,
@@ -290,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn batch_that_is_cut_short_is_left_and_old_formats_are_named() {
+    fn batch_that_is_cut_short_is_left_and_one_of_tomorrow_is_named() {
         let bytes = batch().bytes;
         for length in [0, 11, 12, 60, bytes.len() - 1] {
             assert_eq!(Batch::take(&mut bytes.slice(..length)), Ok(None));
         }
-        let mut old = BytesMut::from(&bytes[..]);
-        old[MAGIC] = 1;
-        assert_eq!(Batch::take(&mut old.freeze()), Err(Invalid::OldFormat));
+        let mut other = BytesMut::from(&bytes[..]);
+        other[MAGIC] = 3;
+        assert_eq!(Batch::take(&mut other.freeze()), Err(Invalid::Header));
     }
 
     #[test]

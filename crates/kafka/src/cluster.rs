@@ -27,8 +27,10 @@ const SETTLE: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
 /// How long a login that was refused is not tried again.
 const REFUSED: Duration = Duration::from_secs(30);
+/// `FindCoordinator`: the key is a group's name.
+pub(crate) const GROUP: i8 = 0;
 /// `FindCoordinator`: the key is a transactional id.
-const TRANSACTION: i8 = 1;
+pub(crate) const TRANSACTION: i8 = 1;
 /// `DescribeConfigs`: the resource is a topic.
 const TOPIC: i8 = 2;
 /// Kafka's own limit on a batch, when a topic does not say.
@@ -57,9 +59,12 @@ impl Topic {
         self.leaders.len()
     }
 
-    /// Whether another look found the same incarnation, with as many partitions.
-    pub fn same(&self, other: &Self) -> bool {
-        self.id == other.id && self.leaders.len() == other.leaders.len()
+    /// The first of `known` of which another look did not find the same incarnation, with as many partitions.
+    pub fn changed<'a>(known: &'a [Self], found: &[Option<Self>]) -> Option<&'a Self> {
+        let same = |one: &Self, other: &Self| one.id == other.id && one.leaders.len() == other.leaders.len();
+        let mut pairs = known.iter().zip(found);
+        let changed = pairs.find(|(known, found)| !found.as_ref().is_some_and(|found| same(known, found)));
+        changed.map(|(known, _)| known)
     }
 
     /// The server that leads a partition.
@@ -137,11 +142,20 @@ impl Cluster {
     }
 
     async fn look(&self, names: &[&str]) -> Result<Vec<Option<Topic>>> {
+        self.look_over(&*self.any().await?, names).await
+    }
+
+    /// The same over a connection that is there for something else.
+    pub(crate) async fn look_over(
+        &self,
+        connection: &Connection,
+        names: &[&str],
+    ) -> Result<Vec<Option<Topic>>> {
         let name = |name: &&str| TopicName(StrBytes::from_string((*name).to_owned()));
         let wanted = names
             .iter()
             .map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
-        let answer = self.metadata(Some(wanted.collect())).await?;
+        let answer = metadata(connection, Some(wanted.collect())).await?;
         self.learn_addresses(&answer.brokers).await;
         let mut found = Vec::with_capacity(names.len());
         for name in names {
@@ -218,22 +232,17 @@ impl Cluster {
         &self,
         topics: Option<Vec<MetadataRequestTopic>>,
     ) -> Result<MetadataResponse> {
-        let any = self.any().await?;
-        let request = MetadataRequest::default()
-            .with_topics(topics)
-            .with_allow_auto_topic_creation(false);
-        let version = any.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
-        any.call(&request, version, Duration::ZERO).await
+        metadata(&*self.any().await?, topics).await
     }
 
-    /// The server that keeps a transactional id.
-    pub(crate) async fn coordinator(&self, id: &str) -> Result<Arc<Connection>> {
+    /// The server that keeps a transactional id, or a group.
+    pub(crate) async fn coordinator(&self, kind: i8, id: &str) -> Result<Arc<Connection>> {
         let since = Instant::now();
         loop {
             let any = self.any().await?;
             let request = FindCoordinatorRequest::default()
                 .with_key(StrBytes::from_string(id.to_owned()))
-                .with_key_type(TRANSACTION);
+                .with_key_type(kind);
             let version = any.speaks(ApiKey::FindCoordinator, "FindCoordinator", 3, 3)?;
             let answer = any.call(&request, version, Duration::ZERO).await?;
             if passing(answer.error_code) && since.elapsed() < SETTLE {
@@ -321,7 +330,18 @@ impl Cluster {
     }
 }
 
-fn settling(code: ResponseError) -> bool {
+async fn metadata(
+    connection: &Connection,
+    topics: Option<Vec<MetadataRequestTopic>>,
+) -> Result<MetadataResponse> {
+    let request = MetadataRequest::default()
+        .with_topics(topics)
+        .with_allow_auto_topic_creation(false);
+    let version = connection.speaks(ApiKey::Metadata, "Metadata", 10, 12)?;
+    connection.call(&request, version, Duration::ZERO).await
+}
+
+pub(crate) fn settling(code: ResponseError) -> bool {
     use ResponseError as E;
     matches!(code, E::LeaderNotAvailable | E::ListenerNotFound)
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::batch::{Batch, Invalid, Marker, marker};
-use crate::cluster::{Cluster, Topic};
+use crate::cluster::{Cluster, Topic, settling};
 use crate::connection::Connection;
 use crate::error::{Error, Result, check};
 use crate::records::{Read, read};
@@ -56,6 +56,10 @@ pub struct FetchLimits {
     pub bytes: usize,
     /// On a connection of its own: while a server waits, it answers nothing else on the same one.
     pub alone: bool,
+    /// How often, between two polls, the topics are looked at over the connection of the polls, which is there in any case: one
+    /// that has other partitions than it had ends the reading. Not at all where none is given; one that was made again is
+    /// noticed by the polls themselves.
+    pub look: Option<Duration>,
 }
 
 /// News of a partition.
@@ -134,16 +138,21 @@ impl Fetcher {
                 cluster.connection(leader).await?
             };
             let version = connection.speaks(ApiKey::Fetch, "Fetch", 12, 16)?;
+            let reads = |topic: &&Topic| places.iter().any(|place| *place.topic == *topic.name);
+            let topics = topics.iter().filter(reads).cloned().collect();
             let changed = (0..places.len()).collect();
             let poll = Poll {
                 connection,
                 version,
+                topics,
                 places,
                 limits,
                 bytes: LEAST_BYTES.min(limits.bytes).max(1),
                 session: (0, 0),
                 changed,
                 vain: 0,
+                cluster: cluster.clone(),
+                looked_at: Instant::now(),
             };
             tasks.spawn(poll.run(to.clone()));
         }
@@ -182,8 +191,12 @@ struct Place {
 
 /// The polls of one server.
 struct Poll {
+    cluster: Arc<Cluster>,
     connection: Arc<Connection>,
     version: i16,
+    /// As they were when the starts were found.
+    topics: Vec<Topic>,
+    looked_at: Instant,
     places: Vec<Place>,
     limits: FetchLimits,
     bytes: usize,
@@ -209,6 +222,13 @@ impl Poll {
     }
 
     async fn poll(&mut self) -> Result<Vec<Fetched>> {
+        if self
+            .limits
+            .look
+            .is_some_and(|every| self.looked_at.elapsed() >= every)
+        {
+            self.look().await?;
+        }
         loop {
             let asked = Instant::now();
             // Each poll crosses a line that may be metered; on one that is in use, what is broken is noticed sooner.
@@ -238,6 +258,23 @@ impl Poll {
                 self.changed.clear();
             }
             return self.take(answer, asked.elapsed());
+        }
+    }
+
+    /// Fails when a topic is not what it was.
+    async fn look(&mut self) -> Result<()> {
+        self.looked_at = Instant::now();
+        let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let found = match self.cluster.look_over(&self.connection, &names).await {
+            // Whatever it is, it is over by the next look.
+            Err(Error::Answer { code, .. }) if settling(code) => return Ok(()),
+            found => found?,
+        };
+        match Topic::changed(&self.topics, &found) {
+            None => Ok(()),
+            Some(topic) => Err(Error::Changed {
+                topic: topic.name.clone(),
+            }),
         }
     }
 

@@ -26,7 +26,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::cluster::{Cluster, Topic};
+use crate::cluster::{Cluster, TRANSACTION, Topic};
 use crate::connection::{Answer, Connection};
 use crate::error::{Error, Result, check, fenced, passing};
 use crate::frame::{Frame, put_compact, put_text, put_uvarint};
@@ -99,7 +99,7 @@ impl Producer {
     /// Takes over a transactional id: earlier holders are fenced, what they left open is settled. A transaction that
     /// is not ended within `timeout` is aborted by the server.
     pub async fn take_over(cluster: &Arc<Cluster>, id: &str, timeout: Duration) -> Result<Self> {
-        let coordinator = cluster.coordinator(id).await?;
+        let coordinator = cluster.coordinator(TRANSACTION, id).await?;
         let answer = initialised(&coordinator, id, timeout, None).await?;
         if fenced(answer.error_code) {
             return Err(Error::Fenced { id: id.to_owned() });
@@ -140,7 +140,7 @@ impl Producer {
         timeout: Duration,
         held: Held,
     ) -> Result<Option<Held>> {
-        let coordinator = cluster.coordinator(id).await?;
+        let coordinator = cluster.coordinator(TRANSACTION, id).await?;
         let answer = initialised(&coordinator, id, timeout, Some(held)).await?;
         if passing(answer.error_code) {
             check("ask for the holder of a transactional id", answer.error_code)?;
@@ -224,6 +224,10 @@ impl Producer {
         if !goes_on {
             self.touched.clear();
             self.opened = Instant::now();
+            // Servers end connections on which nothing was said for some minutes; nothing is open there now.
+            if !self.coordinator.alive() {
+                self.coordinator = self.cluster.coordinator(TRANSACTION, &self.id).await?;
+            }
         }
         // From here on it is spent, until a commit says otherwise; so is one whose future was dropped.
         self.spent = true;

@@ -114,11 +114,14 @@ fn build(rows: &[(i64, i64, Raw<'_>)], compression: i16) -> Result<Rebuilt, Inva
     for (index, (_, time, row)) in (0_i64..).zip(rows) {
         row.put(&mut records, time - base, index);
     }
+    let count = i32::try_from(rows.len()).map_err(|_| Invalid::Records)?;
     let sealing = Sealing {
+        base_offset: 0,
+        last_delta: count - 1,
         compression,
         base_timestamp: base,
         max_timestamp: newest,
-        count: i32::try_from(rows.len()).map_err(|_| Invalid::Records)?,
+        count,
     };
     Ok(Rebuilt {
         batch: seal(sealing, &compressed(compression, &records)?),
@@ -213,11 +216,38 @@ pub fn pack(rows: &[Row<'_>]) -> Option<Batch> {
     })
 }
 
+/// A batch of records with offsets of their own, which grow.
+pub(crate) fn sparse(rows: &[(i64, Row<'_>)], compression: i16) -> Result<Batch, Invalid> {
+    let (first, last) = rows.first().zip(rows.last()).ok_or(Invalid::Records)?;
+    if rows.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+        return Err(Invalid::Records);
+    }
+    let (records, sealing) = encoded(rows, compression).ok_or(Invalid::Records)?;
+    let sealing = Sealing {
+        base_offset: first.0,
+        last_delta: i32::try_from(last.0 - first.0).map_err(|_| Invalid::Records)?,
+        ..sealing
+    };
+    Ok(seal(sealing, &compressed(compression, &records)?))
+}
+
 fn written(rows: &[Row<'_>], pack: impl FnOnce(&[u8]) -> Option<(i16, Bytes)>) -> Option<Batch> {
-    let base = rows.first()?.timestamp;
+    let rows: Vec<_> = (0_i64..).zip(rows.iter().copied()).collect();
+    let (records, mut sealing) = encoded(&rows, 0)?;
+    let packed = pack(&records);
+    sealing.compression = packed.as_ref().map_or(0, |(compression, _)| *compression);
+    Some(seal(
+        sealing,
+        packed.as_ref().map_or(&records, |(_, packed)| packed),
+    ))
+}
+
+/// Records as they stand in a batch, each behind its offset, and what its header is to say. None of none.
+fn encoded(rows: &[(i64, Row<'_>)], compression: i16) -> Option<(BytesMut, Sealing)> {
+    let (from, base) = rows.first().map(|(offset, row)| (*offset, row.timestamp))?;
     let mut records = BytesMut::new();
     let mut content = BytesMut::new();
-    for (index, row) in (0_i64..).zip(rows) {
+    for (offset, row) in rows {
         content.clear();
         for part in [row.key, row.value] {
             put_varint(&mut content, part.map_or(-1, |part| part.len() as i64));
@@ -236,19 +266,18 @@ fn written(rows: &[Row<'_>], pack: impl FnOnce(&[u8]) -> Option<(i16, Bytes)>) -
             offset: 0,
             content: &content,
         };
-        raw.put(&mut records, row.timestamp - base, index);
+        raw.put(&mut records, row.timestamp - base, offset - from);
     }
-    let packed = pack(&records);
+    let count = i32::try_from(rows.len()).ok()?;
     let sealing = Sealing {
-        compression: packed.as_ref().map_or(0, |(compression, _)| *compression),
+        base_offset: 0,
+        last_delta: count - 1,
+        compression,
         base_timestamp: base,
-        max_timestamp: rows.iter().map(|row| row.timestamp).max()?,
-        count: i32::try_from(rows.len()).ok()?,
+        max_timestamp: rows.iter().map(|(_, row)| row.timestamp).max()?,
+        count,
     };
-    Some(seal(
-        sealing,
-        packed.as_ref().map_or(&records, |(_, packed)| packed),
-    ))
+    Some((records, sealing))
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<i64> {
@@ -269,7 +298,7 @@ fn put_varint(buf: &mut BytesMut, value: i64) {
     put_uvarint(buf, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 
-fn decompressed(compression: i16, mut body: Bytes) -> Result<Bytes, Invalid> {
+pub(crate) fn decompressed(compression: i16, mut body: Bytes) -> Result<Bytes, Invalid> {
     let all = |buf: &mut Bytes| Ok(buf.split_to(buf.len()));
     let plain = match compression {
         0 => Ok(body),
@@ -282,7 +311,7 @@ fn decompressed(compression: i16, mut body: Bytes) -> Result<Bytes, Invalid> {
     plain.map_err(|_| Invalid::Records)
 }
 
-fn compressed(compression: i16, records: &[u8]) -> Result<Bytes, Invalid> {
+pub(crate) fn compressed(compression: i16, records: &[u8]) -> Result<Bytes, Invalid> {
     let mut out = BytesMut::new();
     let fill = |buf: &mut BytesMut| {
         buf.extend_from_slice(records);
@@ -306,42 +335,44 @@ fn compressed(compression: i16, records: &[u8]) -> Result<Bytes, Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BufMut;
     use proptest::prelude::*;
 
     use super::*;
 
     /// A batch as a compacted topic has it: rows at these offsets, behind this base.
-    fn sparse(base: i64, offsets: &[i64], compression: i16) -> Batch {
-        let mut records = BytesMut::new();
-        for offset in offsets {
-            let value = format!("value {offset}");
-            let mut content = BytesMut::new();
-            put_varint(&mut content, -1);
-            put_varint(&mut content, value.len() as i64);
-            content.put_slice(value.as_bytes());
-            put_varint(&mut content, 0);
-            let raw = Raw {
-                attributes: 0,
-                time: 0,
-                offset: 0,
-                content: &content,
+    fn compacted(base: i64, offsets: &[i64], compression: i16) -> Batch {
+        let values: Vec<_> = offsets.iter().map(|offset| format!("value {offset}")).collect();
+        let rows = offsets.iter().zip(&values).map(|(offset, value)| {
+            let row = Row {
+                timestamp: 1_000 + offset,
+                key: None,
+                value: Some(value.as_bytes()),
+                headers: &[],
             };
-            raw.put(&mut records, *offset, offset - base);
+            (*offset, row)
+        });
+        // Compaction leaves a batch where it began.
+        let gone = Row {
+            timestamp: 1_000,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        let first = (offsets[0] > base).then_some((base, gone));
+        let whole = sparse(&first.into_iter().chain(rows).collect::<Vec<_>>(), 0).unwrap();
+        let mut left = &whole.bytes[HEADER..];
+        if first.is_some() {
+            Raw::take(&mut left).unwrap();
         }
         let sealing = Sealing {
+            base_offset: base,
+            last_delta: whole.header.last_delta,
             compression,
-            base_timestamp: 1_000,
-            max_timestamp: 1_000 + offsets.last().unwrap(),
+            base_timestamp: whole.header.base_timestamp,
+            max_timestamp: whole.header.max_timestamp,
             count: offsets.len() as i32,
         };
-        let mut batch = seal(sealing, &compressed(compression, &records).unwrap());
-        batch.header = Header {
-            base_offset: base,
-            last_delta: (offsets.last().unwrap() - base) as i32,
-            ..batch.header
-        };
-        batch
+        seal(sealing, &compressed(compression, left).unwrap())
     }
 
     fn rows(batch: &Batch) -> Vec<(i64, i64, Vec<u8>)> {
@@ -361,7 +392,7 @@ mod tests {
     #[test]
     fn batch_with_gaps_is_written_without_them_and_its_records_stay_what_they_were() {
         for compression in 0..=4 {
-            let batch = sparse(10, &[11, 12, 15, 19], compression);
+            let batch = compacted(10, &[11, 12, 15, 19], compression);
             assert!(!batch.header.plain());
             let built = rebuild(std::slice::from_ref(&batch), 12, usize::MAX).unwrap();
             assert_eq!(built.len(), 1);
@@ -380,17 +411,17 @@ mod tests {
     #[test]
     fn batch_is_cut_where_it_would_be_too_large() {
         let offsets: Vec<i64> = (0..100).collect();
-        let built = rebuild(&[sparse(0, &offsets, 0)], 0, 400).unwrap();
+        let built = rebuild(&[compacted(0, &offsets, 0)], 0, 400).unwrap();
         assert!(built.len() > 5);
         assert!(built.iter().all(|one| one.batch.bytes.len() <= 400));
         let all: Vec<i64> = built.iter().flat_map(|one| one.offsets.clone()).collect();
         assert_eq!(all, offsets);
-        assert_eq!(rebuild(&[sparse(0, &offsets, 0)], 0, 1).unwrap().len(), 100);
+        assert_eq!(rebuild(&[compacted(0, &offsets, 0)], 0, 1).unwrap().len(), 100);
     }
 
     #[test]
     fn records_with_the_time_of_arrival_keep_it_as_their_own() {
-        let mut batch = sparse(0, &[0, 1], 0);
+        let mut batch = compacted(0, &[0, 1], 0);
         batch.header.attributes |= 0x08;
         batch.header.max_timestamp = 7_777;
         let built = rebuild(&[batch], 0, usize::MAX).unwrap();
@@ -443,6 +474,8 @@ mod tests {
     #[test]
     fn nonsense_inside_a_batch_is_an_error() {
         let sealing = Sealing {
+            base_offset: 0,
+            last_delta: 1,
             compression: 0,
             base_timestamp: 0,
             max_timestamp: 0,

@@ -180,7 +180,7 @@ record!(AssetChange, "asset_change");
 
 /// How far a route has carried one source partition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v2.avsc")]
+#[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v3.avsc")]
 pub struct Checkpoint {
     pub route: String,
     pub source_topic: String,
@@ -192,8 +192,9 @@ pub struct Checkpoint {
     pub lost: Vec<LostRange>,
     pub carried_at: i64,
     pub backlog: Vec<OffsetSpan>,
+    pub sampled: i32,
 }
-record!(Checkpoint, "checkpoint", "v2");
+record!(Checkpoint, "checkpoint", "v3");
 
 /// By which way a topic of this site came here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("checkpoint", include_str!("../../../schemas/checkpoint.v1.avsc")),
     ("checkpoint", include_str!("../../../schemas/checkpoint.v2.avsc")),
+    ("checkpoint", include_str!("../../../schemas/checkpoint.v3.avsc")),
     ("link_path", include_str!("../../../schemas/link_path.v1.avsc")),
     (
         "service_control",

@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use common::broker::{self, Broker};
 use common::chassis::Config;
 use common::control::{Connected, connected};
 use link::moves::{self, Move, Side, Sides};
-use link::{Far, Lane, Link, Settings};
+use link::{Direction, Far, Lane, Link, Settings};
 use serde_json::json;
 
-use crate::output::{line, show, table};
+use crate::output::{bytes, line, show, table};
+
+/// So many bytes of the far side are read without asking.
+const UNASKED: u64 = 10_000_000;
 
 /// Show where consumer groups' positions are on the other side of the link, and commit them there. Stop the groups
 /// first; with an embedded broker at the edge, the site too.
@@ -29,6 +32,9 @@ pub(crate) struct LinkOffsets {
     /// Commit the positions on the other side, for a group that has no members on either side.
     #[arg(long)]
     apply: bool,
+    /// Read the core's checkpoints though they may be more than 10 MB, or their bytes cost money.
+    #[arg(long)]
+    yes: bool,
     /// Print JSON for scripts instead of text.
     #[arg(long)]
     json: bool,
@@ -51,17 +57,39 @@ pub(crate) struct Ends {
     pub(crate) link: Connected<Settings>,
 }
 
-/// Opens both brokers of an edge's link.
-pub(crate) async fn open(config: &Path) -> Result<Ends> {
-    Box::pin(ends(config, None)).await
+impl Ends {
+    /// Refuses to read what nobody has agreed to: `cost` in an operator's words, so many bytes of the far side.
+    pub(crate) fn agreed(&self, yes: bool, bytes: u64, cost: &str) -> Result<()> {
+        let metered = self.link.settings.budget.metered && bytes > 0;
+        ensure!(
+            yes || (bytes <= UNASKED && !metered),
+            "this reads {cost}, over the link\nhint: --yes does it"
+        );
+        Ok(())
+    }
+
+    /// What the checkpoints at the core weigh that are read with the lanes going there.
+    pub(crate) async fn checkpoints(&self) -> Result<u64> {
+        let mut weight = 0;
+        for direction in [Direction::Up, Direction::Down] {
+            if self.lanes.iter().any(|lane| lane.direction == direction) {
+                weight += self.sides.weight_of_histories(direction).await?;
+            }
+        }
+        Ok(weight)
+    }
 }
 
-/// The same, with a way to the core under the link's budget; `asked` is whether its bytes may cost money.
-pub(crate) async fn open_counted(config: &Path, asked: bool) -> Result<Ends> {
-    Box::pin(ends(config, Some(asked))).await
+/// Opens both brokers of an edge's link, the core's by a way that is under the link's budget; `asked` is whether its bytes
+/// may cost money.
+///
+/// # Errors
+/// When a broker cannot be opened, or nothing may cross the link now.
+pub(crate) async fn open(config: &Path, asked: bool) -> Result<Ends> {
+    Box::pin(ends(config, asked)).await
 }
 
-async fn ends(config: &Path, counted: Option<bool>) -> Result<Ends> {
+async fn ends(config: &Path, asked: bool) -> Result<Ends> {
     let read = Config::read(Some(config), common::chassis::environment())
         .with_context(|| format!("cannot read the settings of {}", config.display()))?;
     let loaded = read.load::<Link>()?;
@@ -77,10 +105,12 @@ async fn ends(config: &Path, counted: Option<bool>) -> Result<Ends> {
         ),
         other => other.context("this edge's broker")?,
     };
-    let far = match counted {
-        Some(asked) => Far::open(&settings, asked).await?,
-        None => None,
-    };
+    let far = Far::open(&settings, asked).await?;
+    if let Some(why) = far.as_ref().and_then(Far::held) {
+        bail!(
+            "nothing may be read over the link now: {why}\nhint: on a metered link --yes does it; else wait, or change what holds it"
+        );
+    }
     let core = match &far {
         Some(_) => Broker::open_at_need(&settings.core, "fieldline", &registry()).await,
         None => Broker::open(&settings.core, "fieldline", &registry()).await,
@@ -104,11 +134,17 @@ async fn ends(config: &Path, counted: Option<bool>) -> Result<Ends> {
 
 /// `fieldline link offsets`.
 pub(crate) async fn run(wish: &LinkOffsets) -> Result<()> {
-    let ends = open(&wish.config).await?;
+    let ends = open(&wish.config, wish.yes).await?;
     let from = match wish.from {
         From::Edge => Side::Edge,
         From::Core => Side::Core,
     };
+    let weight = ends.checkpoints().await?;
+    let cost = format!("at most {} of checkpoints", bytes(weight));
+    ends.agreed(wish.yes, weight, &cost)?;
+    if let Some(far) = ends.sides.far.as_ref().filter(|_| !wish.json) {
+        line(format!("reading {cost}, {}", far.says()));
+    }
     let survey = moves::survey(&ends.sides, &ends.lanes, from, wish.group.as_deref()).await?;
     let applied = if wish.apply {
         Some(moves::apply(&ends.sides, from, &survey).await?)

@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use link::Direction;
 use link::verify::{self, Compared, Point, Verdict};
 use serde_json::json;
 
-use crate::link_offsets::open_counted;
+use crate::link_offsets::open;
 use crate::output::{bytes, line, show, table};
-
-/// So many bytes of the far side are read without asking.
-const UNASKED: u64 = 10_000_000;
 
 /// Compare source and destination of what the link carries. It reads the far side's records, under the link's cap and
 /// budget. Exit code: 0 the same, 1 different, 2 could not tell.
@@ -80,13 +77,7 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
         point(wish, wish.from.as_deref())?,
         point(wish, wish.to.as_deref())?,
     );
-    let ends = open_counted(&wish.config, wish.yes).await?;
-    let far = ends.sides.far.as_ref();
-    if let Some(why) = far.and_then(link::Far::held) {
-        bail!(
-            "nothing may be read over the link now: {why}\nhint: on a metered link --yes does it; else wait, or change what holds it"
-        );
-    }
+    let ends = open(&wish.config, wish.yes).await?;
     let named = |topic: &String| {
         ends.lanes
             .iter()
@@ -95,6 +86,9 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
     if let Some(topic) = &wish.topic {
         ensure!(named(topic), "no route carries {topic}");
     }
+    let checkpoints = ends.checkpoints().await?;
+    let cost = format!("at most {} of checkpoints, and then records", bytes(checkpoints));
+    ends.agreed(wish.yes, checkpoints, &cost)?;
     let mut spans = Vec::new();
     for direction in [Direction::Down, Direction::Up] {
         let lanes = ends.lanes.iter().filter(|lane| {
@@ -112,13 +106,11 @@ async fn compare(wish: &LinkVerify) -> Result<Vec<Compared>> {
         weight.records,
         bytes(weight.bytes)
     );
-    let metered = ends.link.settings.budget.metered && weight.records > 0;
-    ensure!(
-        wish.yes || (weight.bytes <= UNASKED && !metered),
-        "this reads {cost}, over the link\nhint: --yes does it; --topic, --from and --to make it less"
-    );
+    let agreed = ends.agreed(wish.yes, weight.bytes, &cost);
+    agreed.map_err(|error| anyhow!("{error}; --topic, --from and --to make it less"))?;
     if !wish.json {
-        let under = far.map(|far| format!(", {}", far.says())).unwrap_or_default();
+        let under = ends.sides.far.as_ref();
+        let under = under.map(|far| format!(", {}", far.says())).unwrap_or_default();
         line(format!("reading {cost}{under}"));
     }
     let mut found = Vec::with_capacity(spans.len());

@@ -54,6 +54,9 @@ pub(crate) enum Link {
         /// As "mon-fri 22:00-06:00"; "off" for always, "configured" for what the settings file says.
         #[arg(required = true)]
         windows: Vec<String>,
+        /// The time zone of windows, days and months, as Europe/Berlin; "configured" for what the settings file says.
+        #[arg(long)]
+        zone: Option<String>,
         #[command(flatten)]
         api: Api,
     },
@@ -133,7 +136,7 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
             api,
         } => set(api, json!({"routes": {route: "running"}})).await,
         Link::Cap { rate, api } => set(api, budget(&[("cap", Some(rate))])).await,
-        Link::Windows { windows, api } => set(api, windows_of(windows)).await,
+        Link::Windows { windows, zone, api } => set(api, windows_of(windows, zone.as_ref())).await,
         Link::Budget { day, month, api } => {
             set(
                 api,
@@ -193,12 +196,14 @@ fn share(percent: &str) -> Result<Value> {
     Ok(json!({"budget": {"share": percent}}))
 }
 
-fn windows_of(windows: &[String]) -> Value {
+fn windows_of(windows: &[String], zone: Option<&String>) -> Value {
+    let mut body = budget(&[("zone", zone)]);
     match windows {
-        [word] if word == OFF => json!({"budget": {"windows": []}}),
-        [word] if word == CONFIGURED => json!({"as_configured": ["budget/windows"]}),
-        windows => json!({"budget": {"windows": windows}}),
+        [word] if word == OFF => body["budget"]["windows"] = json!([]),
+        [word] if word == CONFIGURED => body["as_configured"] = extended(&body["as_configured"], "windows"),
+        windows => body["budget"]["windows"] = json!(windows),
     }
+    body
 }
 
 /// Sets what a body says, and says it.
@@ -260,9 +265,13 @@ fn bytes(value: &Value) -> String {
 
 fn limits(limits: &Value) {
     line(format!(
-        "cap: {} a second; now {}\nday: {} of {}; month: {} of {}{}",
+        "cap: {} a second; now {}{}\nday: {} of {}; month: {} of {}{}",
         bytes(&limits["cap"]),
         bytes(&limits["bytes_per_second"]),
+        match &limits["busiest_bytes_per_second"] {
+            Value::Null => String::new(),
+            rate => format!("; in the last hour's busiest minute {}", bytes(rate)),
+        },
         bytes(&limits["day"]["bytes"]),
         bytes(&limits["day"]["limit"]),
         bytes(&limits["month"]["bytes"]),
@@ -321,15 +330,13 @@ mod tests {
         let both = budget(&[("per_day", Some(&off)), ("per_month", Some(&configured))]);
         assert_eq!(both["budget"], json!({"per_day": null}));
         assert_eq!(both["as_configured"], json!(["budget/per_month"]));
-        assert_eq!(windows_of(&[off]), json!({"budget": {"windows": []}}));
+        assert_eq!(windows_of(&[off], None)["budget"], json!({"windows": []}));
+        let back = windows_of(std::slice::from_ref(&configured), Some(&configured));
+        assert_eq!(back["as_configured"], json!(["budget/zone", "budget/windows"]));
+        let (nights, zone) = ("22:00-06:00".to_owned(), "Europe/Berlin".to_owned());
         assert_eq!(
-            windows_of(&[configured]),
-            json!({"as_configured": ["budget/windows"]})
-        );
-        let nights = "22:00-06:00".to_owned();
-        assert_eq!(
-            windows_of(&[nights]),
-            json!({"budget": {"windows": ["22:00-06:00"]}})
+            windows_of(&[nights], Some(&zone))["budget"],
+            json!({"windows": ["22:00-06:00"], "zone": "Europe/Berlin"})
         );
     }
 }

@@ -173,7 +173,10 @@ impl Batches {
             let part = usize::try_from(left / ANSWERS).unwrap_or(most);
             most = most.min(part.max(FEWEST_BYTES));
         }
-        self.source.open(&starts, most).await?;
+        // The core's topics are looked at over the connection of the polls: any other would have to be opened for it, since
+        // brokers close one on which nothing is said for ten minutes.
+        let look = (carrier.direction == Direction::Down).then_some(FAR_TOPICS);
+        self.source.open(&starts, most, look).await?;
         tracing::debug!(direction = %carrier.direction, partitions = starts.len(), "batches are carried as they are");
         Ok(())
     }
@@ -238,11 +241,7 @@ impl Batches {
                     .store((again * 2).min(FAR_LOOK).as_secs(), Ordering::Relaxed);
                 return Ok(Ended::LookAgain);
             }
-            let seldom = match carrier.direction {
-                Direction::Down => FAR_TOPICS,
-                Direction::Up => FAR_LOOK,
-            };
-            let with_core = far.elapsed() >= seldom.max(refresh);
+            let with_core = carrier.direction == Direction::Up && far.elapsed() >= FAR_LOOK.max(refresh);
             self.look(carrier, with_core).await?;
             near = Instant::now();
             if with_core {
@@ -563,13 +562,10 @@ impl Batches {
         carrier.report.behind(routes, progress);
     }
 
-    /// Asks the sides whether they are what they were; the core seldom.
+    /// Asks the sides whether they are what they were; the core seldom, and of what comes from there each poll says it.
     async fn look(&mut self, carrier: &Carrier, with_core: bool) -> Result<()> {
-        let (source, destination) = match carrier.direction {
-            Direction::Down => (with_core, true),
-            Direction::Up => (true, with_core),
-        };
-        if source {
+        let down = carrier.direction == Direction::Down;
+        if !down || self.source.at_home() {
             self.source.is_the_same().await?;
         }
         if self.source.at_home() {
@@ -578,7 +574,7 @@ impl Batches {
                 .map(|((topic, partition), marks)| ((topic.into(), partition), marks.high))
                 .collect();
         }
-        if destination {
+        if down || with_core {
             self.sink.ping().await?;
         }
         if with_core {
@@ -607,7 +603,7 @@ fn placed(touched: &Progress, cargo: &[Freight], bases: &[i64]) -> Progress {
     for (freight, base) in cargo.iter().zip(bases) {
         if let Some(checkpoint) = placed.get_mut(&freight.at) {
             for (source, count, before) in freight.piece.runs() {
-                offsets::push_run(&mut checkpoint.ranges, source, base + before, count);
+                offsets::push_run(checkpoint, source, base + before, count);
             }
         }
     }

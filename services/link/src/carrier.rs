@@ -40,7 +40,8 @@ use crate::wire::{End, Wire};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fenced;
 
-/// A transaction that its holder does not end in this time is aborted by the broker.
+/// A transaction that its holder does not end in this time is aborted by the broker; one in hand has as long when a route
+/// is resumed.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a transaction in hand may go on when what is in it may not cross any more: a change takes effect within a
@@ -337,16 +338,22 @@ impl Carrier {
         stop: &Stop,
     ) -> Result<Ended> {
         let (ends, mut paths) = (stop.child_token(), self.paths.hear());
-        // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
         let late = async {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.interrupted(bell, &mut paths) => ends.cancel(),
             }
+            let told = async {
+                stop.cancelled().await;
+                // A commit that no broker answers must not hold up a stop: dropped, it is settled by the next session.
+                let patience = if self.ends.is_cancelled() { DRAIN } else { BRIEF };
+                tokio::time::sleep(patience).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(DRAIN) => {}
+                // What has crossed of the transaction in hand is not wasted for what comes next.
+                () = tokio::time::sleep(TIMEOUT) => {}
                 () = self.overruled() => tokio::time::sleep(BRIEF).await,
-                () = stop.cancelled(), if !self.ends.is_cancelled() => tokio::time::sleep(BRIEF).await,
+                () = told => {}
             }
         };
         tokio::select! {
@@ -407,8 +414,8 @@ impl Carrier {
             () = stop.cancelled() => return Ok(Ended::Stopped),
             session = Session::open(self, trouble) => session?,
         };
-        if self.settings.core.tls.unverified {
-            tracing::warn!("{}", certificates::UNVERIFIED);
+        for unverified in certificates::unverified(&self.settings) {
+            tracing::warn!("{unverified}");
         }
         tracing::info!(direction = %self.direction, "carrying");
         self.report.problem(session.missing());

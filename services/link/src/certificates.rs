@@ -10,11 +10,23 @@ use common::broker;
 use common::chassis::now_ms;
 use common::identity;
 
+use crate::settings::Settings;
+
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What stands in every status where certificates are not checked.
-pub(crate) const UNVERIFIED: &str = "whoever answers is taken for the core's broker: core.tls.unverified is set, and nothing that crosses is secret";
+const UNVERIFIED: &str = "whoever answers is taken for the core's broker: core.tls.unverified is set, and nothing that crosses is secret";
+
+/// The same of this site's own broker.
+const UNVERIFIED_HERE: &str = "whoever answers is taken for this site's broker: broker.tls.unverified is set, and nothing that crosses is secret";
+
+/// What of `link`'s brokers is not checked.
+pub(crate) fn unverified(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let core = settings.core.tls.unverified.then_some(UNVERIFIED);
+    let own = settings.broker.tls.unverified.then_some(UNVERIFIED_HERE);
+    core.into_iter().chain(own)
+}
 
 /// When each file was written, and how large it is.
 pub(crate) type Stamp = Vec<Option<(SystemTime, u64)>>;

@@ -246,6 +246,7 @@ pub fn resume(
             lost: Vec::new(),
             carried_at: 0,
             backlog: Vec::new(),
+            sampled: 0,
         };
         return Resume {
             checkpoint,
@@ -287,6 +288,7 @@ pub fn resume(
     if anew {
         // Offsets of another incarnation mean nothing here, and what carries a backlog by them is not to go on.
         checkpoint.ranges.clear();
+        checkpoint.sampled = 0;
         checkpoint.backlog.clear();
         checkpoint.source_epoch = if other {
             epoch.to_owned()

@@ -86,7 +86,7 @@ impl Error {
             self,
             Self::Wire(
                 kafka::Error::Damaged {
-                    source: Invalid::OldFormat | Invalid::Records | Invalid::Header,
+                    source: Invalid::Records | Invalid::Header,
                     ..
                 } | kafka::Error::Version { .. }
             )

@@ -1,8 +1,8 @@
 //! The offset map of a partition as far back as its checkpoints still tell: each checkpoint remembers its newest ranges,
 //! and earlier ones that compaction has not taken yet reach further.
 //!
-//! A position that the map reaches is translated so that whoever goes on there sees exactly the records that were still
-//! to come. Where it does not reach, that is said: nothing is guessed.
+//! A position that the ranges reach is translated so that whoever goes on there sees exactly the records that were still
+//! to come. Where they do not reach, that is said, and the samples of the newest checkpoint tell of a place nearby.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use common::schemas::{self, Checkpoint, OffsetRange};
 use crate::checkpoint::keyed;
 use crate::error::{Error, Result};
 use crate::holder;
-use crate::offsets::MAX_RANGES;
+use crate::offsets::{MAX_RANGES, exact};
 use crate::place::Place as Reach;
 
 /// How many ranges are remembered of a partition: some 2 MB.
@@ -53,8 +53,8 @@ impl History {
     /// What one checkpoint tells.
     pub fn of(checkpoint: Checkpoint) -> Self {
         Self {
-            ranges: checkpoint.ranges.clone(),
-            whole: checkpoint.ranges.len() < MAX_RANGES,
+            ranges: exact(&checkpoint).to_vec(),
+            whole: is_whole(&checkpoint),
             newest: checkpoint,
         }
     }
@@ -62,17 +62,17 @@ impl History {
     /// Takes the next checkpoint of the same partition.
     fn then(&mut self, next: Checkpoint) {
         let end = self.ranges.last().map_or(0, |last| last.source + last.count);
-        let whole = next.ranges.len() < MAX_RANGES;
+        let whole = is_whole(&next);
         // What was lost, or carried from another incarnation, may have begun the map anew.
         let same = next.source_epoch == self.newest.source_epoch
             && next.lost == self.newest.lost
             && next.next_offset >= self.newest.next_offset;
-        let joins = same && (whole || next.ranges.first().is_some_and(|first| first.source <= end));
+        let joins = same && (whole || exact(&next).first().is_some_and(|first| first.source <= end));
         if !joins || next.ranges.is_empty() {
             *self = Self::of(next);
             return;
         }
-        for range in &next.ranges {
+        for range in exact(&next) {
             let known = (end - range.source).clamp(0, range.count);
             let rest = OffsetRange {
                 source: range.source + known,
@@ -179,6 +179,11 @@ impl History {
     }
 }
 
+/// Whether a checkpoint's map lists all that was carried.
+fn is_whole(checkpoint: &Checkpoint) -> bool {
+    checkpoint.sampled == 0 && checkpoint.ranges.len() < MAX_RANGES
+}
+
 /// Reads all checkpoints at a destination, by route, source topic and partition; none where they have no topic.
 pub(crate) async fn load(destination: Reach<'_>, topic: &str) -> Result<HashMap<String, History>> {
     let mut found: HashMap<String, History> = HashMap::new();
@@ -231,6 +236,7 @@ mod tests {
             lost: Vec::new(),
             carried_at: 0,
             backlog: Vec::new(),
+            sampled: 0,
         }
     }
 
@@ -244,10 +250,11 @@ mod tests {
 
     #[test]
     fn earlier_checkpoints_reach_further_than_the_newest() {
-        let (mut map, mut history) = (Vec::new(), None::<History>);
+        let (mut map, mut history) = (at(0, Vec::new()), None::<History>);
         for n in 0..500 {
             push(&mut map, n, n * 2);
-            let next = at(n + 1, map.clone());
+            map.next_offset = n + 1;
+            let next = map.clone();
             match &mut history {
                 Some(history) => history.then(next),
                 None => history = Some(History::of(next)),
@@ -257,7 +264,7 @@ mod tests {
         assert_eq!(history.ranges().len(), 500);
         assert_eq!(history.to_destination(3), Place::Exact(6));
         assert_eq!(history.to_source(7), Place::Exact(4));
-        assert_eq!(History::of(at(500, map)).to_destination(3), Place::Forgotten);
+        assert_eq!(History::of(map).to_destination(300), Place::Forgotten);
     }
 
     #[test]
@@ -302,14 +309,15 @@ mod tests {
         fn nobody_who_moves_skips_a_record_or_sees_one_again(
             steps in prop::collection::vec((1_i64..3, 1_i64..3), 1..200), position in 0_i64..600
         ) {
-            let (mut source, mut destination, mut map, mut pairs) = (0, 0, Vec::new(), Vec::new());
+            let (mut source, mut destination, mut map, mut pairs) = (0, 0, at(0, Vec::new()), Vec::new());
             let mut history = None::<History>;
             for (a, b) in steps {
                 source += a;
                 destination += b;
                 pairs.push((source, destination));
                 push(&mut map, source, destination);
-                let next = at(source + 1, map.clone());
+                map.next_offset = source + 1;
+                let next = map.clone();
                 match &mut history {
                     Some(history) => history.then(next),
                     None => history = Some(History::of(next)),

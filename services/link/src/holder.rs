@@ -36,6 +36,7 @@ pub fn mark(topic: &str, holder: &str) -> Result<Outgoing> {
         lost: Vec::new(),
         carried_at: common::chassis::now_ms(),
         backlog: Vec::new(),
+        sampled: 0,
     };
     let unwritable = |source| Error::Checkpoint {
         topic: topic.to_owned(),

@@ -341,6 +341,7 @@ mod tests {
             lost: Vec::new(),
             carried_at: 0,
             backlog: Vec::new(),
+            sampled: 0,
         };
         checkpoint::record(TOPIC, &newest)
     }

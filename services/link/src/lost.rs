@@ -180,6 +180,7 @@ mod tests {
             lost: lost.collect(),
             carried_at: 0,
             backlog: Vec::new(),
+            sampled: 0,
         }
     }
 

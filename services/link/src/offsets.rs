@@ -1,27 +1,33 @@
 //! The offset map: which source offsets became which destination offsets.
 //!
 //! A map is a list of ranges, oldest first, in which both offsets grow by one from record to record. Neighbours that
-//! continue each other are one range; when there are too many, the oldest are forgotten. Within what it remembers, a
-//! map translates a consumer's position exactly, both ways.
+//! continue each other are one range. Within the newest [`EXACT`] ranges a map translates a consumer's position exactly, both
+//! ways. Of older ones it keeps samples, the fewer the older they are: what was carried behind a sample and is not listed is
+//! a fifth more than was carried since at most (after 200,000 ranges; twice as much after many millions). There a position becomes an
+//! earlier one, and nothing is skipped.
 
-use common::schemas::OffsetRange;
+use common::schemas::{Checkpoint, OffsetRange};
 
 /// How many ranges a map remembers.
 pub const MAX_RANGES: usize = 64;
+/// So many of them, the newest, are all that there were.
+pub const EXACT: usize = 48;
 
 /// Adds a carried record to a map. Records come in order, so both offsets are larger than any in the map; a destination
 /// that was made again begins anew, and so does the map.
-pub fn push(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64) {
-    push_run(ranges, source, destination, 1);
+pub fn push(known: &mut Checkpoint, source: i64, destination: i64) {
+    push_run(known, source, destination, 1);
 }
 
 /// Adds carried records whose offsets follow one another on both sides.
-pub fn push_run(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64, count: i64) {
+pub fn push_run(known: &mut Checkpoint, source: i64, destination: i64, count: i64) {
+    let ranges = &mut known.ranges;
     if ranges
         .last()
         .is_some_and(|last| destination < last.destination + last.count)
     {
         ranges.clear();
+        known.sampled = 0;
     }
     if let Some(last) = ranges.last_mut() {
         debug_assert!(source >= last.source + last.count);
@@ -36,8 +42,65 @@ pub fn push_run(ranges: &mut Vec<OffsetRange>, source: i64, destination: i64, co
         count,
     });
     if ranges.len() > MAX_RANGES {
-        ranges.drain(..ranges.len() - MAX_RANGES);
+        let sampled = ranges.len() - EXACT;
+        ranges.remove(least_missed(ranges, sampled));
+        known.sampled = i32::try_from(sampled - 1).unwrap_or(i32::MAX);
     }
+}
+
+/// The sample without which least is missed, by how much that is of what was carried since; never the first one.
+fn least_missed(ranges: &[OffsetRange], sampled: usize) -> usize {
+    let head = ranges.last().map_or(0, |last| last.source + last.count);
+    let misses = |at: usize| {
+        let (before, behind) = (&ranges[at - 1], &ranges[at + 1]);
+        let gap = behind.source - (before.source + before.count);
+        (i128::from(gap), i128::from(head - behind.source).max(1))
+    };
+    let less = |one: &usize, other: &usize| {
+        let ((gap, since), (other_gap, other_since)) = (misses(*one), misses(*other));
+        (gap * other_since).cmp(&(other_gap * since))
+    };
+    (1..sampled).min_by(less).unwrap_or(0)
+}
+
+/// The ranges within which positions are translated exactly.
+pub fn exact(known: &Checkpoint) -> &[OffsetRange] {
+    &known.ranges[samples(known).len()..]
+}
+
+/// The ranges that are samples of what was carried before those.
+pub fn samples(known: &Checkpoint) -> &[OffsetRange] {
+    let sampled = usize::try_from(known.sampled).unwrap_or_default();
+    &known.ranges[..sampled.min(known.ranges.len())]
+}
+
+/// Near where a consumer that would read `source` next goes on at the destination, by the samples, and how many records it
+/// has read that it will see again at most. None before the first sample.
+pub fn near_destination(known: &Checkpoint, source: i64) -> Option<(i64, i64)> {
+    near(known, source, |range| range.source, |range| range.destination)
+}
+
+/// Near where a consumer that would read `destination` next goes on at the source; the same.
+pub fn near_source(known: &Checkpoint, destination: i64) -> Option<(i64, i64)> {
+    near(
+        known,
+        destination,
+        |range| range.destination,
+        |range| range.source,
+    )
+}
+
+fn near(
+    known: &Checkpoint,
+    offset: i64,
+    from: impl Fn(&OffsetRange) -> i64,
+    to: impl Fn(&OffsetRange) -> i64,
+) -> Option<(i64, i64)> {
+    let samples = samples(known);
+    let behind = samples.partition_point(|range| from(range) <= offset);
+    let sample = samples.get(behind.checked_sub(1)?)?;
+    let within = (offset - from(sample)).min(sample.count);
+    Some((to(sample) + within, offset - from(sample) - within))
 }
 
 /// Where a consumer that would read `source` next goes on at the destination: the place of the first carried record at
@@ -81,12 +144,32 @@ mod tests {
 
     use super::*;
 
-    fn map(pairs: &[(i64, i64)]) -> Vec<OffsetRange> {
-        let mut ranges = Vec::new();
-        for (source, destination) in pairs {
-            push(&mut ranges, *source, *destination);
+    pub(crate) fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            route: "r".into(),
+            source_topic: "t".into(),
+            destination_topic: "u".into(),
+            partition: 0,
+            next_offset: 0,
+            source_epoch: "one".into(),
+            ranges: Vec::new(),
+            lost: Vec::new(),
+            carried_at: 0,
+            backlog: Vec::new(),
+            sampled: 0,
         }
-        ranges
+    }
+
+    fn known(pairs: &[(i64, i64)]) -> Checkpoint {
+        let mut known = checkpoint();
+        for (source, destination) in pairs {
+            push(&mut known, *source, *destination);
+        }
+        known
+    }
+
+    fn map(pairs: &[(i64, i64)]) -> Vec<OffsetRange> {
+        exact(&known(pairs)).to_vec()
     }
 
     #[test]
@@ -108,11 +191,48 @@ mod tests {
     }
 
     #[test]
-    fn map_is_bounded_and_forgets_the_oldest() {
-        let ranges = map(&(0..500).map(|n| (n, n * 2)).collect::<Vec<_>>());
-        assert_eq!(ranges.len(), MAX_RANGES);
-        assert_eq!(ranges.last().unwrap().source, 499);
-        assert_eq!(to_destination(&ranges, 0), None);
+    fn map_is_bounded_and_exact_for_the_newest() {
+        let known = known(&(0..500).map(|n| (n, n * 2)).collect::<Vec<_>>());
+        assert_eq!((known.ranges.len(), exact(&known).len()), (MAX_RANGES, EXACT));
+        assert_eq!(known.ranges.last().unwrap().source, 499);
+        assert_eq!(to_destination(exact(&known), 0), None);
+    }
+
+    /// However long ago: nothing is skipped, and what is seen again is not much more than what came since.
+    #[test]
+    fn a_position_of_long_ago_becomes_one_that_is_not_much_earlier() {
+        let mut known = checkpoint();
+        for n in 0_i64..200_000 {
+            push_run(&mut known, n * 10, n * 11, 10);
+        }
+        assert_eq!(known.ranges.len(), MAX_RANGES);
+        assert_eq!(known.ranges[0].source, 0);
+        let (head, first) = (2_000_000, exact(&known)[0].source);
+        for source in (0..first).step_by(997) {
+            let destination = source / 10 * 11 + source % 10;
+            let (there, again) = near_destination(&known, source).unwrap();
+            let since = head - source;
+            assert!(
+                there <= destination && again <= since * 6 / 5,
+                "{source}: {again} of {since}"
+            );
+            let read_again = destination / 11 * 10 + destination % 11 - (there / 11 * 10 + there % 11);
+            assert_eq!(read_again, again);
+            let (back, again) = near_source(&known, destination).unwrap();
+            assert!(back <= source && source - back <= again, "{destination}: {back}");
+        }
+        assert_eq!(near_destination(&known, -1), None);
+    }
+
+    #[test]
+    fn within_a_sample_a_position_is_exact() {
+        let mut known = checkpoint();
+        for n in 0..100 {
+            push_run(&mut known, n * 10, n * 20, 10);
+        }
+        assert_eq!(near_destination(&known, 7), Some((7, 0)));
+        assert_eq!(near_source(&known, 10), Some((10, 0)));
+        assert!(known.sampled > 0 && exact(&known)[0].source > 7);
     }
 
     #[test]
@@ -134,12 +254,21 @@ mod tests {
                 destination += b;
                 (source, destination)
             }).collect();
-            let ranges = map(&pairs);
-            prop_assert!(ranges.len() <= MAX_RANGES);
+            let known = known(&pairs);
+            prop_assert!(known.ranges.len() <= MAX_RANGES);
+            for (source, destination) in pairs.iter().filter(|(source, _)| *source < exact(&known)[0].source) {
+                let (there, again) = near_destination(&known, *source).unwrap();
+                let repeated = pairs.iter().filter(|pair| pair.1 >= there && pair.0 < *source).count() as i64;
+                prop_assert!(there <= *destination && repeated <= again);
+                let (back, again) = near_source(&known, *destination).unwrap();
+                let repeated = pairs.iter().filter(|pair| pair.0 >= back && pair.1 < *destination).count() as i64;
+                prop_assert!(back <= *source && repeated <= again);
+            }
+            let ranges = exact(&known);
             let first = ranges[0].source;
             for (source, destination) in pairs.into_iter().filter(|(source, _)| *source >= first) {
-                prop_assert_eq!(to_destination(&ranges, source), Some(destination));
-                prop_assert_eq!(to_source(&ranges, destination), Some(source));
+                prop_assert_eq!(to_destination(ranges, source), Some(destination));
+                prop_assert_eq!(to_source(ranges, destination), Some(source));
             }
             let apart = ranges.windows(2).all(|pair| {
                 pair[0].source + pair[0].count <= pair[1].source

@@ -1,9 +1,9 @@
 //! A side's topics: asked for over the link's own connections, which are under the budget, wherever there are any.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use common::broker::{self, Broker, Cleanup, Outgoing, Record, TopicSpec, Watermarks};
+use common::broker::{self, Broker, Cleanup, GroupDescription, Outgoing, Record, TopicSpec, Watermarks};
 use common::chassis::now_ms;
 use common::kafka::{self, Cluster, Producer};
 
@@ -15,6 +15,13 @@ use crate::wire::End;
 
 /// Compacted topics are read from their beginning, so old segments are made compactable early.
 const COMPACTED_SEGMENT_BYTES: &str = "16777216";
+
+/// A topic as it is, and where its partitions begin and end.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) shape: Shape,
+    pub(crate) marks: Vec<Watermarks>,
+}
 
 /// A side of the link.
 #[derive(Debug, Clone, Copy)]
@@ -149,6 +156,100 @@ impl Place<'_> {
                 Ok(()) | Err(broker::Error::UnknownTopic { .. }) => Ok(()),
                 Err(error) => Err(error.into()),
             },
+        }
+    }
+
+    /// A topic as it is, and where its partitions begin and end; none when it is not there.
+    pub(crate) async fn ends(self, topic: &str) -> Result<Option<Ends>> {
+        match self {
+            Self::Kafka(cluster) => {
+                let Some(found) = cluster.topics(&[topic]).await?.into_iter().flatten().next() else {
+                    return Ok(None);
+                };
+                let ends = cluster.ends(std::slice::from_ref(&found)).await?;
+                let shape = Shape::from(&found);
+                let marks = (0..shape.partitions).filter_map(|partition| {
+                    let ends = ends.get(&(topic.to_owned(), partition))?;
+                    Some(Watermarks {
+                        low: ends.low,
+                        high: ends.high,
+                    })
+                });
+                let marks = marks.collect();
+                Ok(Some(Ends { shape, marks }))
+            }
+            Self::Broker(broker) => {
+                let Some(found) = broker.describe(topic).await? else {
+                    return Ok(None);
+                };
+                let shape = Shape::from(&found);
+                let mut marks = Vec::new();
+                for partition in 0..shape.partitions {
+                    marks.push(broker.watermarks(topic, partition).await?);
+                }
+                Ok(Some(Ends { shape, marks }))
+            }
+        }
+    }
+
+    /// All consumer groups.
+    pub(crate) async fn groups(self) -> Result<Vec<GroupDescription>> {
+        match self {
+            Self::Kafka(cluster) => {
+                let groups = cluster.groups().await?.into_iter();
+                Ok(groups
+                    .map(|group| GroupDescription {
+                        name: group.name,
+                        members: group.members,
+                    })
+                    .collect())
+            }
+            Self::Broker(broker) => Ok(broker.groups().await?),
+        }
+    }
+
+    /// What a group has committed in these topics, all of which are there: the next offset to be read.
+    pub(crate) async fn committed(
+        self,
+        group: &str,
+        topics: &BTreeSet<String>,
+    ) -> Result<HashMap<(String, i32), i64>> {
+        match self {
+            Self::Kafka(cluster) => {
+                let mut found = cluster.committed(group).await?;
+                found.retain(|(topic, _), _| topics.contains(topic));
+                Ok(found)
+            }
+            Self::Broker(broker) => {
+                let mut found = HashMap::new();
+                for topic in topics {
+                    let committed = broker.committed(group, topic).await?.into_iter();
+                    found.extend(committed.map(|(partition, offset)| ((topic.clone(), partition), offset)));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// Commits positions for a group that has no members.
+    ///
+    /// # Errors
+    /// With [`broker::Error::GroupInUse`] when it has some.
+    pub(crate) async fn commit_for(self, group: &str, topic: &str, positions: &[(i32, i64)]) -> Result<()> {
+        match self {
+            Self::Kafka(cluster) => {
+                if cluster.commit(group, topic, positions).await? {
+                    return Ok(());
+                }
+                let groups = cluster.groups().await?.into_iter();
+                let members = groups.filter(|found| found.name == group);
+                Err(broker::Error::GroupInUse {
+                    group: group.to_owned(),
+                    members: members.flat_map(|found| found.members).collect(),
+                }
+                .into())
+            }
+            Self::Broker(broker) => Ok(broker.commit_for(group, topic, positions).await?),
         }
     }
 

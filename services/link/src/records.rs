@@ -116,7 +116,7 @@ impl Records {
         let sealed = self.transactions.commit(outgoing, |placed: &[Placement]| {
             for ((at, source), place) in places.into_iter().zip(placed) {
                 if let Some(checkpoint) = touched.get_mut(&at) {
-                    offsets::push(&mut checkpoint.ranges, source, place.offset);
+                    offsets::push(checkpoint, source, place.offset);
                 }
             }
             touched

@@ -1,6 +1,6 @@
 //! What a link says about itself: state, counters and gauges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::budget::Class;
@@ -16,6 +16,10 @@ use crate::lost::{Ends, Losses, Sum};
 use crate::refused::Refused;
 use crate::routes::Direction;
 use crate::session::Progress;
+
+/// What stands in every status while a carrier goes record by record because batches cannot be read.
+const DETOUR: &str = "batches are there that link cannot read: for a while librdkafka carries, which is neither counted \
+                      nor held to the budget";
 
 /// A carrier's place among the carriers.
 pub(crate) type Place = (Direction, Class);
@@ -48,6 +52,8 @@ struct Known {
     /// What is lost to the other site, and where what is carried was seen to end.
     losses: Losses,
     ends: Ends,
+    /// Who carries record by record what cannot be read as it is.
+    detours: BTreeSet<Place>,
     /// What stands in every status, by what it is about.
     remarks: BTreeMap<&'static str, String>,
 }
@@ -79,6 +85,7 @@ impl Board {
     pub(crate) fn clear(&self) {
         let mut known = self.known();
         known.states.clear();
+        known.detours.clear();
         known.lags.clear();
         known.routes.clear();
     }
@@ -200,6 +207,18 @@ impl Report {
     /// As [`Board::remark`].
     pub(crate) fn remark(&self, about: &'static str, text: Option<&str>) {
         self.board.remark(about, text.map(str::to_owned));
+    }
+
+    /// Says whether it carries record by record what cannot be read as it is.
+    pub(crate) fn detour(&self, on: bool) {
+        let mut known = self.board.known();
+        if on {
+            known.detours.insert(self.place);
+        } else {
+            known.detours.remove(&self.place);
+        }
+        let text = (!known.detours.is_empty()).then(|| DETOUR.to_owned());
+        self.board.remarked(&mut known, "detour", text);
     }
 
     /// Says how the carrier is.

@@ -250,6 +250,7 @@ fn code(hold: Option<Hold>) -> u8 {
         Some(Hold::Day { .. }) => 2,
         Some(Hold::Month { .. }) => 3,
         Some(Hold::Unconfirmed) => 4,
+        Some(Hold::Paused) => 5,
     }
 }
 

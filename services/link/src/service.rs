@@ -13,7 +13,7 @@ use common::budget::{Budget, Class, door::Door};
 use common::chassis::{self, Host, Stop};
 use common::control::Control;
 use common::kafka::{self, Producer, Tcp};
-use common::schemas::{SiteId, at_core, topic};
+use common::schemas::{Desired, SiteId, at_core, topic};
 use common::telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
-use crate::certificates::{self, Stamp, UNVERIFIED};
+use crate::certificates::{self, Stamp};
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
 use crate::kept::Kept;
@@ -88,9 +88,10 @@ impl chassis::Service for Link {
         let settings = Arc::new(settings);
         let budget = line::open(&settings).context("the link's budget")?;
         let board = Arc::new(Board::new(control.clone()));
+        let unverified: Vec<&str> = certificates::unverified(&settings).collect();
         board.remark(
             "certificates",
-            settings.core.tls.unverified.then(|| UNVERIFIED.to_owned()),
+            (!unverified.is_empty()).then(|| unverified.join("; ")),
         );
         let rule = Rule::new(settings.clone(), budget.clone(), control.clone(), board.clone());
         let wishes = rule.wishes();
@@ -168,7 +169,20 @@ impl chassis::Service for Link {
 
     async fn run(self, stop: Stop) -> anyhow::Result<()> {
         let control = self.control.clone();
-        control.supervise(stop, |stop| self.clone().work(stop)).await
+        let paused = control.told().borrow().desired == Desired::Paused;
+        self.budget.pause(paused);
+        let work = |stop| {
+            let link = self.clone();
+            async move {
+                let budget = link.budget.clone();
+                budget.pause(false);
+                let ended = link.work(stop).await;
+                // What carriers leave open is settled; from here on the door and whoever looks at the core stand still too.
+                budget.pause(true);
+                ended
+            }
+        };
+        control.supervise(stop, work).await
     }
 }
 
@@ -242,8 +256,8 @@ impl Link {
     /// Carries both ways while the lease is held.
     async fn hold(&self, lease: Lease, certificates: &Stamp, stop: &Stop) -> Result<(), Fenced> {
         tracing::info!("lease acquired");
-        if self.settings.core.tls.unverified {
-            tracing::warn!("{UNVERIFIED}");
+        for unverified in certificates::unverified(&self.settings) {
+            tracing::warn!("{unverified}");
         }
         self.board.clear();
         self.control.running();

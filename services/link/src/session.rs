@@ -29,7 +29,7 @@ use crate::paths::Ways;
 use crate::records::{self, Records};
 use crate::routes::{Direction, Lane};
 use crate::trouble::Trouble;
-use crate::wire::End;
+use crate::wire::{End, Wire};
 use crate::{checkpoint, holder, lanes, paths};
 
 /// Why a session ended without an error.
@@ -88,6 +88,8 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Steps 1 to 3.
     pub(crate) async fn open(carrier: &'a Carrier, trouble: &Trouble) -> Result<Self> {
+        let leads_out = carrier.wire.as_ref().is_some_and(Wire::leads_out);
+        carrier.report.detour(leads_out && !trouble.batches());
         let (carriage, found) = match carrier.wire.as_ref().filter(|_| trouble.batches()) {
             Some(wire) => {
                 let (batches, found) = Box::pin(Batches::open(carrier, wire)).await?;

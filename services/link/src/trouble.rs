@@ -8,7 +8,7 @@ use common::telemetry;
 use crate::pieces::Form;
 use crate::refused::Refused;
 
-/// How many records are carried one by one before batches are tried again.
+/// How many records are carried one by one before batches that could not be read are tried again.
 const DETOUR: usize = 10_000;
 /// Into so many parts is cut what a refused record is in.
 const FINER: usize = 16;

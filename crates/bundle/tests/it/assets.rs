@@ -18,14 +18,18 @@ async fn receipts(rig: &Rig) -> Vec<AssetReceipt> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asset_arrives_whole_and_leaves_what_the_mirror_leaves() {
-    let rig = Rig::new().await;
+    arrives_whole(&Rig::new().await).await;
+}
+
+/// Assets of all sizes arrive, each once, with row and receipt.
+pub(crate) async fn arrives_whole(rig: &Rig) {
     for (number, size) in [(1, 0), (2, 1), (3, 65_536), (4, 65_537), (5, 3 * MIB + 7)] {
         let entry = rig.offer(number, size).await;
         rig.export_down().await;
         let imported = rig.import_down().await;
         assert_eq!((imported.assets, imported.problems.len()), (1, 0), "{imported:?}");
         assert_eq!(rig.edge.volume.stat(&entry.hash).await.unwrap(), Some(size));
-        let receipt = receipts(&rig)
+        let receipt = receipts(rig)
             .await
             .into_iter()
             .find(|found| found.request_id == entry.request_id);
@@ -36,6 +40,8 @@ async fn an_asset_arrives_whole_and_leaves_what_the_mirror_leaves() {
         ];
         let row = rig.edge.table.get("assets", &key).await.unwrap().unwrap();
         assert_eq!(row.text("mirrored_hash"), Some(entry.hash.as_str()));
+        let again = rig.import_down().await;
+        assert_eq!((again.assets, again.assets_known), (0, 1));
         rig.close(&entry).await;
     }
 }

@@ -191,7 +191,7 @@ async fn a_bundle_for_another_site_is_not_taken_in_whatever_its_directory_is_cal
     rig.send(50).await;
     rig.export_down().await;
     let url = testkit::sqlite(&rig.directory.path().join("two"), "broker.db");
-    let two = here(&rig.directory, &rig.certs, "edge-2", "two", &url, vec![]).await;
+    let two = here(&rig.directory, &rig.certs, "edge-2", "two", (&url, None), vec![]).await;
     let wrong = import(&two, &mut rig.stick(), Wish::default(), &|_| {})
         .await
         .unwrap_err();

@@ -3,6 +3,7 @@
 use bundle::{Since, Wish, export, import};
 use std::time::Duration;
 
+use crate::assets::arrives_whole;
 use crate::records::the_link_is_kept_out;
 use crate::rig::Rig;
 
@@ -54,4 +55,23 @@ async fn records_go_both_ways_between_a_kafka_and_an_edge_on_its_own_broker() {
     let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
     let rig = Rig::between(directory, &url("KAFKA_URL"), &edge).await;
     there_and_back(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_URL and CASSANDRA_URL"]
+async fn assets_go_between_two_sites_on_kafka_and_cassandra() {
+    let (core, edge) = (url("KAFKA_URL"), url("KAFKA_EDGE_URL"));
+    let [core_table, edge_table] = std::array::from_fn(|_| Some(testkit::keyspace()));
+    let rig = Rig::on(testkit::temp_dir(), (&core, core_table), (&edge, edge_table)).await;
+    arrives_whole(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and CASSANDRA_URL"]
+async fn assets_go_from_kafka_and_cassandra_to_an_edge_on_its_own_engines() {
+    let directory = testkit::temp_dir();
+    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
+    let core = url("KAFKA_URL");
+    let rig = Rig::on(directory, (&core, Some(testkit::keyspace())), (&edge, None)).await;
+    arrives_whole(&rig).await;
 }

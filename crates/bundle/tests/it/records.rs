@@ -99,12 +99,13 @@ async fn link_carried_at(rig: &Rig, upto: usize, carried_at: i64, backlog: &[Off
             lost: Vec::new(),
             carried_at,
             backlog: backlog.to_vec(),
+            sampled: 0,
         };
         let topic = format!("{}.checkpoints", rig.edge.site);
         let seal = |placed: &[common::broker::Placement]| {
             let mut checkpoint = checkpoint;
             for (record, place) in some.iter().zip(placed) {
-                link::offsets::push(&mut checkpoint.ranges, record.offset, place.offset);
+                link::offsets::push(&mut checkpoint, record.offset, place.offset);
             }
             vec![link::checkpoint::record(&topic, &checkpoint)]
         };

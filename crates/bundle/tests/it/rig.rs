@@ -15,6 +15,9 @@ use common::volume::{self, ManifestEntry, Volume};
 use link::{Direction, Rename, Route};
 use testkit::TempDir;
 
+/// A site's broker, and its table where that is not an embedded one.
+pub(crate) type Urls<'a> = (&'a str, Option<String>);
+
 pub(crate) struct Rig {
     pub(crate) core: Here,
     pub(crate) edge: Here,
@@ -49,7 +52,13 @@ impl Rig {
         Self::between(directory, &core, &edge).await
     }
 
+    /// Two sites on these brokers, with embedded tables.
     pub(crate) async fn between(directory: TempDir, core_url: &str, edge_url: &str) -> Self {
+        Self::on(directory, (core_url, None), (edge_url, None)).await
+    }
+
+    /// Two sites on these brokers and tables.
+    pub(crate) async fn on(directory: TempDir, core: Urls<'_>, edge: Urls<'_>) -> Self {
         let log = tracing_subscriber::fmt().with_test_writer();
         let _one_is_enough = log.try_init();
         std::fs::create_dir_all(directory.path().join("stick")).unwrap();
@@ -67,16 +76,8 @@ impl Rig {
         };
         let down = route("news", Direction::Down, &news, Rename::Same);
         let up = route("readings", Direction::Up, &readings, Rename::Prefix);
-        let core = here(&directory, &certs, "core", "core", core_url, vec![down.clone()]).await;
-        let edge = here(
-            &directory,
-            &certs,
-            name.as_str(),
-            "edge",
-            edge_url,
-            vec![down, up],
-        )
-        .await;
+        let core = here(&directory, &certs, "core", "core", core, vec![down.clone()]).await;
+        let edge = here(&directory, &certs, name.as_str(), "edge", edge, vec![down, up]).await;
         core.table.migrate(CORE_TABLES).await.unwrap();
         edge.table.migrate(EDGE_TABLES).await.unwrap();
         topics(&core.broker, Topic::core()).await;
@@ -218,7 +219,7 @@ impl Rig {
     pub(crate) async fn edge_again(&self, home: &str) -> Here {
         let url = testkit::sqlite(&self.directory.path().join(home), "broker.db");
         let name = self.edge.site.as_str();
-        let mut again = here(&self.directory, &self.certs, name, home, &url, vec![]).await;
+        let mut again = here(&self.directory, &self.certs, name, home, (&url, None), vec![]).await;
         again.routes.clone_from(&self.edge.routes);
         again.table.migrate(EDGE_TABLES).await.unwrap();
         topics(&again.broker, Topic::edge(&again.site)).await;
@@ -284,10 +285,11 @@ impl Rig {
                 let key = format!("{route}/{topic}/{partition}");
                 let checkpoint = self.checkpoint(destination, &key).await.unwrap();
                 assert_eq!(checkpoint.next_offset, records.last().unwrap().offset + 1);
-                let first = checkpoint.ranges[0].source;
+                let ranges = link::offsets::exact(&checkpoint);
+                let first = ranges[0].source;
                 let pairs = records.iter().zip(&found[partition]);
                 for (source, carried) in pairs.filter(|(source, _)| source.offset >= first) {
-                    let there = link::offsets::to_destination(&checkpoint.ranges, source.offset);
+                    let there = link::offsets::to_destination(ranges, source.offset);
                     assert_eq!(there, Some(carried.offset));
                 }
             }
@@ -319,7 +321,7 @@ pub(crate) async fn here(
     certs: &Authority,
     name: &str,
     home: &str,
-    broker_url: &str,
+    (broker_url, table_url): Urls<'_>,
     extra: Vec<Route>,
 ) -> Here {
     // It may have one already.
@@ -328,7 +330,7 @@ pub(crate) async fn here(
     let home = directory.path().join(home);
     let registry = prometheus::Registry::new();
     let table = table::Settings {
-        url: testkit::sqlite(&home, "table.db"),
+        url: table_url.unwrap_or_else(|| testkit::sqlite(&home, "table.db")),
         ..table::Settings::default()
     };
     let volume = volume::Settings {

@@ -14,7 +14,7 @@ use common::kafka::{
 };
 
 use super::BYTES;
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, TIMEOUT};
 use crate::checkpoint::{self, Found};
 use crate::error::{Error, Result};
 use crate::kept::Kept;
@@ -23,8 +23,6 @@ use crate::pieces::{Form, Freight, Piece};
 use crate::records::same;
 use crate::wire::End;
 
-/// A transaction that its holder does not end in this time is aborted by the cluster.
-const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a poll waits for checkpoints, which are there already.
 const BRIEF: Duration = Duration::from_millis(500);
 
@@ -305,6 +303,7 @@ pub(crate) async fn from(
         wait: BRIEF,
         bytes: BYTES,
         alone: false,
+        look: None,
     };
     let mut fetcher = Fetcher::open(cluster, topic, &starts, limits).await?;
     while !left.is_empty() {

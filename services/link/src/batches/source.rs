@@ -132,8 +132,14 @@ impl Source {
         }
     }
 
-    /// Begins to read; of a cluster at most so many bytes at a time.
-    pub(super) async fn open(&mut self, starts: &[Start], bytes: usize) -> Result<()> {
+    /// Begins to read; of a cluster at most so many bytes at a time, and with a `look` at its topics now and then, over the
+    /// same connections.
+    pub(super) async fn open(
+        &mut self,
+        starts: &[Start],
+        bytes: usize,
+        look: Option<Duration>,
+    ) -> Result<()> {
         match self {
             Self::Kafka {
                 cluster,
@@ -144,6 +150,7 @@ impl Source {
                     wait: WAIT,
                     bytes,
                     alone: true,
+                    look,
                 };
                 *fetcher = Some(Fetcher::open(cluster, topics, starts, limits).await?);
             }
@@ -197,10 +204,8 @@ impl Source {
         match self {
             Self::Kafka { cluster, topics, .. } => {
                 let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
-                for (known, found) in topics.iter().zip(cluster.topics(&names).await?) {
-                    if !found.is_some_and(|found| found.same(known)) {
-                        return Err(changed(&known.name));
-                    }
+                if let Some(topic) = Topic::changed(topics, &cluster.topics(&names).await?) {
+                    return Err(changed(&topic.name));
                 }
             }
             Self::Embedded { broker, topics, .. } => {

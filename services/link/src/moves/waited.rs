@@ -80,6 +80,7 @@ mod tests {
             lost: Vec::new(),
             carried_at: 0,
             backlog,
+            sampled: 0,
         })
     }
 
@@ -101,11 +102,11 @@ mod tests {
             let carried = carried.min(waited.len());
             let next = waited.get(carried).copied().unwrap_or(end);
             let map = |went: &[i64]| {
-                let mut ranges = Vec::new();
+                let mut known = history(0, Vec::new(), Vec::new()).checkpoint().clone();
                 for (at, source) in (0_i64..).zip(went) {
-                    push(&mut ranges, *source, at * 2);
+                    push(&mut known, *source, at * 2);
                 }
-                ranges
+                known.ranges
             };
             let ranges = [map(&live), map(&waited[..carried])];
             // A map that forgets is another matter.

@@ -62,6 +62,7 @@ impl Tape {
                     wait: WAIT,
                     bytes: BYTES,
                     alone: false,
+                    look: None,
                 };
                 Some(From::Kafka {
                     fetcher: Fetcher::open(cluster, &found, &[start], limits).await?,

@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::broker::{self, Broker};
-use common::schemas::{ServiceState, ServiceStatus};
+use common::broker::{self, Broker, TopicSpec};
+use common::schemas::{ServiceState, ServiceStatus, Topic};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use testkit::eventually;
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
-use crate::kafka::url;
+use crate::kafka::{told, url};
 use crate::kafka_rules::only;
-use crate::rig::Rig;
+use crate::rig::{LIMIT, Rig};
 
 const PAST: i32 = 2021;
 const FUTURE: i32 = 2090;
@@ -119,6 +121,64 @@ async fn expired_certificates_and_those_of_another_name_are_named_as_such() {
     signer.waits(&other, PAST, true, &taken).await;
 }
 
+/// Whoever takes anybody for the core finds that in the program's log too, from its start on.
+#[tokio::test(flavor = "multi_thread")]
+async fn taking_anybody_stands_in_the_log() {
+    let signer = Signer::new();
+    let server = signer.serve("core.example", FUTURE).await;
+    for (unverified, wanted) in [
+        (true, "core.tls.unverified is set"),
+        (false, "not valid for name"),
+    ] {
+        let directory = testkit::temp_dir();
+        let path = |name: &str| directory.path().join(name);
+        let site = testkit::site("edge-1");
+        let edge = broker::Settings::url(testkit::sqlite(directory.path(), "broker.db"));
+        let broker = Broker::open(&edge, "test", &prometheus::Registry::new())
+            .await
+            .unwrap();
+        for topic in Topic::edge(&site) {
+            broker.create_topic(&TopicSpec::of(&topic, 1, 1)).await.unwrap();
+        }
+        drop(broker);
+        testkit::closed(&path("broker.db")).await;
+        let (certificate, key) = signer.sign("edge-1", FUTURE);
+        for (name, text) in [
+            ("ca.crt", &signer.certificate),
+            ("own.crt", &certificate),
+            ("own.key", &key),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let settings = format!(
+            "[common]\nsite = \"edge-1\"\n[common.log]\nlevel = \"warn\"\n[common.broker]\nurl = {:?}\n\
+             [link.core]\nurl = {server:?}\n[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
+             unverified = {unverified}\n",
+            edge.url,
+            path("ca.crt"),
+            path("own.crt"),
+            path("own.key"),
+        );
+        std::fs::write(path("link.toml"), settings).unwrap();
+        let log = std::fs::File::create(path("log")).unwrap();
+        let mut link = Command::new(env!("CARGO_BIN_EXE_link"))
+            .arg("--config")
+            .arg(path("link.toml"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let said = eventually(LIMIT, || async {
+            let said = std::fs::read_to_string(path("log")).unwrap();
+            said.contains(wanted).then(|| said.clone()).ok_or(said)
+        })
+        .await;
+        assert_eq!(said.contains("unverified"), unverified, "{said}");
+        link.kill().await.unwrap();
+    }
+}
+
 /// A rig whose core is reached by mutual TLS with files of its own, which are not yet right.
 async fn encrypted(mut rig: Rig) -> (Rig, testkit::TempDir) {
     let directory = testkit::temp_dir();
@@ -136,7 +196,18 @@ async fn encrypted(mut rig: Rig) -> (Rig, testkit::TempDir) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
 async fn certificate_that_the_core_refuses_is_named_and_a_new_one_is_taken_up() {
-    let (rig, directory) = encrypted(Rig::small_edge().await).await;
+    refused_is_named(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_TLS_URL and the certificates beside it"]
+async fn between_two_kafkas_a_certificate_that_the_core_refuses_is_named() {
+    let (rig, _told) = told().await;
+    refused_is_named(rig).await;
+}
+
+async fn refused_is_named(rig: Rig) {
+    let (rig, directory) = encrypted(rig).await;
     let put = |name: &str, text: String| std::fs::write(directory.path().join(name), text).unwrap();
     let authority = common::identity::Authority::create(directory.path()).unwrap();
     let stranger = authority.issue_site(&rig.site).unwrap();
@@ -159,7 +230,18 @@ async fn certificate_that_the_core_refuses_is_named_and_a_new_one_is_taken_up() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_TLS_URL and the certificates beside it"]
 async fn strangers_authority_is_named_and_taking_anybody_stands_in_every_status() {
-    let (mut rig, directory) = encrypted(Rig::small_edge().await).await;
+    stranger_is_named(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_TLS_URL and the certificates beside it"]
+async fn between_two_kafkas_a_strangers_authority_is_named() {
+    let (rig, _told) = told().await;
+    stranger_is_named(rig).await;
+}
+
+async fn stranger_is_named(rig: Rig) {
+    let (mut rig, directory) = encrypted(rig).await;
     let authority = common::identity::Authority::create(directory.path()).unwrap();
     let ca = directory.path().join("stranger.crt");
     std::fs::write(&ca, authority.certificate()).unwrap();

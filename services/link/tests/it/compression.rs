@@ -25,7 +25,11 @@ const PROPERTY: &str = "compression.type";
 
 fn cluster(name: &str) -> Arc<Cluster> {
     let servers = url(name);
-    let settings = Settings::new(servers.strip_prefix("kafka://").unwrap(), "test");
+    at(servers.strip_prefix("kafka://").unwrap())
+}
+
+pub(crate) fn at(servers: &str) -> Arc<Cluster> {
+    let settings = Settings::new(servers, "test");
     Arc::new(Cluster::new(settings, Arc::new(Tcp)))
 }
 
@@ -41,6 +45,7 @@ async fn packed(cluster: &Arc<Cluster>, topic: &str) -> BTreeSet<i16> {
         wait: Duration::from_millis(500),
         bytes: 1 << 20,
         alone: false,
+        look: None,
     };
     let topics: Vec<_> = found.collect();
     let mut fetcher = Fetcher::open(cluster, &topics, &[start], limits).await.unwrap();

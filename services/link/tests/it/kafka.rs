@@ -1,13 +1,16 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use common::broker::{Outgoing, TopicSpec};
+use common::kafka::{Error, FetchLimits, Fetcher, Start};
 use common::schemas::topic;
 use testkit::eventually;
 use testkit::proxy::Proxy;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::compression;
 use crate::exactly_once::survives;
 use crate::instances::one_works;
 use crate::rig::{LIMIT, Rig, contents};
@@ -130,4 +133,49 @@ async fn what_is_kept_for_ever_is_kept_so_at_the_destination_and_one_that_change
     .await;
     assert_eq!(made.retention, None);
     running.stop().await;
+}
+
+/// Brokers close connections on which nothing is said for minutes, and each new one is a handshake on the line: while nothing
+/// happens there is one for each reader, and it does for all.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn partitions_that_are_added_are_noticed_over_the_connection_of_the_polls() {
+    let (_guard, line) = line().await;
+    let rig = Rig::small_edge().await;
+    let cluster = compression::at(&line.address().to_string());
+    let topics = cluster.topics(&[rig.news.as_str()]).await.unwrap();
+    let topics: Vec<_> = topics.into_iter().flatten().collect();
+    let start = Start {
+        topic: rig.news.clone(),
+        partition: 0,
+        offset: 0,
+    };
+    let limits = FetchLimits {
+        wait: Duration::from_millis(300),
+        bytes: 1 << 20,
+        alone: true,
+        look: Some(Duration::from_secs(1)),
+    };
+    let mut fetcher = Fetcher::open(&cluster, &topics, &[start], limits).await.unwrap();
+    cluster.hang_up().await;
+    let polls = async |fetcher: &mut Fetcher, time| {
+        let changed = async {
+            loop {
+                if let Err(error) = fetcher.next().await {
+                    return error;
+                }
+            }
+        };
+        tokio::time::timeout(time, changed).await
+    };
+    let before = line.carried();
+    let early = polls(&mut fetcher, Duration::from_secs(3)).await;
+    assert!(early.is_err(), "{early:?}");
+    rig.core.add_partitions(&rig.news, 5).await.unwrap();
+    let changed = polls(&mut fetcher, LIMIT).await.unwrap();
+    assert!(
+        matches!(&changed, Error::Changed { topic } if *topic == rig.news),
+        "{changed:?}"
+    );
+    assert_eq!(line.carried().since(&before).connections, 0);
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use common::broker::{Cleanup, TopicSpec};
 use common::budget::Class;
 use common::control;
-use common::schemas::{ServiceState, ServiceStatus};
+use common::schemas::{Desired, ServiceState, ServiceStatus};
 use link::{Direction, Rename, Route};
 use testkit::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::at_once::{random, requests_pass};
 use crate::kafka::{line, told};
@@ -39,9 +41,7 @@ async fn paused_route_carries_nothing_while_others_go_on_and_stays_paused_over_a
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_crosses_outside_the_windows_and_it_is_said_why() {
-    let mut rig = Rig::embedded().await;
+async fn nothing_crosses_outside_the_windows(mut rig: Rig) {
     // A minute that was, on each day of the week.
     let now = common::chassis::now_ms() / 60_000 % 1440;
     let at = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
@@ -57,6 +57,82 @@ async fn nothing_crosses_outside_the_windows_and_it_is_said_why() {
     rig.all_is_carried().await;
     set(&rig, "budget/windows", None).await;
     rig.waits("one", &outside).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_crosses_outside_the_windows_and_it_is_said_why() {
+    nothing_crosses_outside_the_windows(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn nothing_crosses_from_an_embedded_edge_to_kafka_outside_the_windows() {
+    nothing_crosses_outside_the_windows(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_2_URL"]
+async fn nothing_crosses_between_two_kafkas_outside_the_windows() {
+    let (rig, _told) = told().await;
+    nothing_crosses_outside_the_windows(rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_as_a_whole_it_lets_no_files_through_its_door_either() {
+    let depot = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far = depot.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = depot.accept().await {
+            let (mut from, mut to) = stream.split();
+            drop(tokio::io::copy(&mut from, &mut to).await);
+        }
+    });
+    let mut rig = Rig::embedded().await;
+    let door = ([127, 0, 0, 1], testkit::free_port()).into();
+    rig.settings.door.listen = Some(door);
+    rig.settings.door.allow = vec![far.to_string()];
+    let through = async || {
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        let wish = format!("CONNECT {far} HTTP/1.1\r\n\r\n");
+        stream.write_all(wish.as_bytes()).await.unwrap();
+        let mut head = [0; 19];
+        stream.read_exact(&mut head).await.unwrap();
+        if head.starts_with(b"HTTP/1.1 200 ") {
+            return Ok(stream);
+        }
+        let mut why = String::new();
+        stream.read_to_string(&mut why).await.unwrap();
+        Err(why)
+    };
+    let ask = async |desired| {
+        control::ask(&rig.edge, "link", desired, Some("test"))
+            .await
+            .unwrap();
+    };
+    let running = rig.start();
+    rig.runs("one").await;
+    let mut open = through().await.unwrap();
+    open.write_all(b"x").await.unwrap();
+    assert_eq!(open.read_u8().await.unwrap(), b'x');
+    ask(Desired::Paused).await;
+    rig.reports("one", |status| status.state == ServiceState::Paused)
+        .await;
+    let why = through().await.unwrap_err();
+    assert!(why.contains("the link is paused"), "{why}");
+    open.write_all(b"y").await.unwrap();
+    let crossed = tokio::time::timeout(Duration::from_secs(1), open.read_u8()).await;
+    assert!(crossed.is_err(), "{crossed:?}");
+    ask(Desired::Running).await;
+    assert_eq!(open.read_u8().await.unwrap(), b'y');
+    through().await.unwrap();
+    running.stop().await;
+    // A link that finds itself paused does not begin with its door open.
+    ask(Desired::Paused).await;
+    let running = rig.start();
+    rig.reports("one", |status| status.state == ServiceState::Paused)
+        .await;
+    through().await.unwrap_err();
     running.stop().await;
 }
 
@@ -273,9 +349,14 @@ async fn when_the_months_bytes_are_spent_everything_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL"]
-async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
-    let mut rig = with_much(Rig::small_edge().await, Direction::Up, Class::Sensors).await;
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_2_URL"]
+async fn between_two_kafkas_everything_waits_when_the_months_bytes_are_spent() {
+    let (rig, _told) = told().await;
+    spent_bytes_hold_everything(rig, Direction::Up, "per_month", 3.0).await;
+}
+
+async fn lower_class_gets_its_share(rig: Rig) {
+    let mut rig = with_much(rig, Direction::Up, Class::Sensors).await;
     let pictures = testkit::unique("pictures");
     rig.edge
         .create_topic(&TopicSpec::new(&pictures, 1))
@@ -321,10 +402,20 @@ async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
 
 /// Making topics and widening them too, and putting a record aside that came down in vain.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_are_refused() {
+#[ignore = "needs KAFKA_URL"]
+async fn lower_class_gets_its_share_while_a_higher_one_could_take_everything() {
+    lower_class_gets_its_share(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_2_URL"]
+async fn between_two_kafkas_a_lower_class_gets_its_share() {
+    let (rig, _told) = told().await;
+    lower_class_gets_its_share(rig).await;
+}
+
+async fn what_is_counted_is_what_crosses(mut rig: Rig) {
     let (_guard, line) = line().await;
-    let mut rig = Rig::small_edge().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
     let state = testkit::temp_dir();
     rig.settings.state = Some(state.path().to_owned());
@@ -382,6 +473,19 @@ async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_a
     })
     .await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_are_refused() {
+    what_is_counted_is_what_crosses(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn between_two_kafkas_what_is_counted_is_what_crosses() {
+    let (rig, _told) = told().await;
+    what_is_counted_is_what_crosses(rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

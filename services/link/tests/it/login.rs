@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use common::broker;
 use common::kafka::{Cluster, Dial, Error, Sasl, Settings, Stream, Tcp};
 
-use crate::kafka::url;
+use crate::kafka::{told, url};
 use crate::rig::Rig;
 
 const USERS: [(&str, &str); 3] = [
@@ -83,7 +83,18 @@ async fn way_to_log_in_that_is_not_offered_is_named_with_those_that_are() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_SASL_URL and KAFKA_URL"]
 async fn link_logs_in_and_says_so_when_it_is_not_let_in() {
-    let mut rig = Rig::small_edge().await;
+    logs_in(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_SASL_URL, KAFKA_URL and KAFKA_EDGE_2_URL"]
+async fn link_between_two_kafkas_logs_in_and_says_so_when_it_is_not_let_in() {
+    let (rig, _told) = told().await;
+    logs_in(rig).await;
+}
+
+async fn logs_in(mut rig: Rig) {
+    let mut sent = 0;
     for (mechanism, username) in USERS {
         let sasl = |password: &str| broker::Sasl {
             mechanism: Some(mechanism.into()),
@@ -96,7 +107,8 @@ async fn link_logs_in_and_says_so_when_it_is_not_let_in() {
             ..broker::Settings::url(url("KAFKA_SASL_URL"))
         };
         let running = rig.start();
-        rig.send(0, 50).await;
+        rig.send(sent, 50).await;
+        sent += 50;
         rig.all_is_carried().await;
         running.stop().await;
         rig.settings.core.sasl = sasl("secret-guess");

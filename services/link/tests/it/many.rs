@@ -2,23 +2,14 @@
 
 use testkit::proxy::Flow;
 
-use crate::kafka::{line, url};
+use crate::kafka::line;
 use crate::rig::Rig;
 
-async fn edge(core: &str) -> Rig {
-    let dir = testkit::temp_dir();
-    let edge = testkit::sqlite(dir.path(), "edge.db");
-    Rig::new(core, &edge, Some(dir)).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn edge_whose_line_hangs_holds_up_no_other_and_goes_on_when_it_comes_back() {
-    let core = url("KAFKA_URL");
+async fn one_that_hangs_holds_up_nobody(edge: impl AsyncFn() -> Rig) {
     let (_guard, line) = line().await;
-    let mut hangs = edge(&core).await;
+    let mut hangs = edge().await;
     hangs.settings.core.url = format!("kafka://{}", line.address());
-    let others = [edge(&core).await, edge(&core).await, edge(&core).await];
+    let others = [edge().await, edge().await, edge().await];
     let running: Vec<_> = others.iter().chain([&hangs]).map(Rig::start).collect();
     for rig in others.iter().chain([&hangs]) {
         rig.send(0, 60).await;
@@ -51,4 +42,16 @@ async fn edge_whose_line_hangs_holds_up_no_other_and_goes_on_when_it_comes_back(
     for running in running {
         running.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn edge_whose_line_hangs_holds_up_no_other_and_goes_on_when_it_comes_back() {
+    one_that_hangs_holds_up_nobody(Rig::small_edge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn edge_on_kafka_whose_line_hangs_holds_up_no_other() {
+    one_that_hangs_holds_up_nobody(Rig::two_kafkas).await;
 }

@@ -1,16 +1,20 @@
 //! Consumer groups that move to the other side go on where they were.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use common::broker::{self, Broker, ConsumerSettings, Failure, Handler, Record, Subscription, TopicSpec};
+use common::broker::{
+    self, Broker, ConsumerSettings, Failure, Handler, Outgoing, Record, Subscription, TopicSpec,
+};
 use common::chassis::Stop;
-use link::moves::{self, Side};
+use common::schemas::{self, topic};
+use link::moves::{self, Side, Sides, Survey};
+use link::{Direction, Far, Lane};
 use testkit::eventually;
 
-use crate::kafka::url;
+use crate::kafka::{line, url};
 use crate::live_first::{all_is_placed, live_first};
-use crate::rig::{LIMIT, Rig, contents};
+use crate::rig::{LIMIT, Rig, contents, record};
 
 /// Remembers what a group has read.
 #[derive(Default)]
@@ -50,9 +54,32 @@ async fn read(broker: &Broker, topic: &str, group: &str, count: usize) -> Vec<(i
     reads.all()
 }
 
+/// What is found, by way of the budget where there is one; it is the same without.
+async fn look(rig: &Rig, lanes: &[Lane], from: Side, group: Option<&str>) -> Survey {
+    let found = moves::survey(&rig.sides(None), lanes, from, group).await.unwrap();
+    if let Some(far) = Far::open(&rig.settings, false).await.unwrap() {
+        let sides = rig.sides(Some(far.clone()));
+        let counted = moves::survey(&sides, lanes, from, group).await.unwrap();
+        let of_group = |survey: &Survey| {
+            let moves = survey.moves.iter();
+            let moves = moves.filter(|found| group.is_some_and(|group| found.group == group));
+            moves.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(of_group(&counted), of_group(&found));
+        assert!(far.crossed() > 0, "it crosses there");
+        return counted;
+    }
+    found
+}
+
+/// Commits by way of the budget, where there is one.
+async fn commit(rig: &Rig, from: Side, survey: &Survey) -> link::Result<usize> {
+    let far = Far::open(&rig.settings, false).await.unwrap();
+    moves::apply(&rig.sides(far), from, survey).await
+}
+
 /// A group reads half on one side and the rest on the other, both ways: each record once.
 async fn groups_move(rig: &Rig) {
-    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     // Several transactions, and so several ranges in the map.
@@ -75,28 +102,24 @@ async fn groups_move(rig: &Rig) {
     };
     // Up: the source's group goes on at the destination.
     new(read(&rig.edge, &rig.readings, &group, 120).await);
-    let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
-        .await
-        .unwrap();
+    let survey = look(rig, &lanes, Side::Edge, Some(&group)).await;
     assert_eq!(survey.moves.len(), 3);
     assert!(survey.moves.iter().all(|found| found.exact), "{survey:?}");
-    assert_eq!(moves::apply(&sides, Side::Edge, &survey).await.unwrap(), 3);
+    assert_eq!(commit(rig, Side::Edge, &survey).await.unwrap(), 3);
     rig.send(120, 60).await;
     rig.all_is_carried().await;
     new(read(&rig.core, &at_core, &group, 60).await);
     // And back again.
-    let back = moves::survey(&sides, &lanes, Side::Core, Some(&group))
-        .await
-        .unwrap();
+    let back = look(rig, &lanes, Side::Core, Some(&group)).await;
     assert!(back.moves.iter().all(|found| found.exact), "{back:?}");
-    moves::apply(&sides, Side::Core, &back).await.unwrap();
+    commit(rig, Side::Core, &back).await.unwrap();
     rig.send(180, 20).await;
     assert_eq!(new(read(&rig.edge, &rig.readings, &group, 20).await), 200);
     running.stop().await;
     // What is not carried yet is told, and nothing of it is skipped.
     rig.send(200, 10).await;
     new(read(&rig.edge, &rig.readings, &group, 10).await);
-    let ahead = moves::survey(&sides, &lanes, Side::Edge, None).await.unwrap();
+    let ahead = look(rig, &lanes, Side::Edge, None).await;
     let of_group = || ahead.moves.iter().filter(|found| found.group == group);
     assert!(of_group().any(|found| !found.exact && found.note.as_ref().unwrap().contains("seen again")));
     let marks = rig.core.watermarks(&at_core, 0).await.unwrap();
@@ -106,15 +129,14 @@ async fn groups_move(rig: &Rig) {
 /// A group reads what came in and what waited, on one side and the other, both ways: each record once.
 async fn groups_move_beside_a_backlog(rig: Rig) {
     let rig = live_first(rig);
-    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     let behind = format!("{at_core}.backlog");
     let move_from = async |side, wanted: usize| {
-        let survey = moves::survey(&sides, &lanes, side, Some(&group)).await.unwrap();
+        let survey = look(&rig, &lanes, side, Some(&group)).await;
         assert_eq!(survey.moves.len(), wanted, "{survey:?}");
         assert!(survey.moves.iter().all(|found| found.exact), "{survey:?}");
-        assert_eq!(moves::apply(&sides, side, &survey).await.unwrap(), wanted);
+        assert_eq!(commit(&rig, side, &survey).await.unwrap(), wanted);
     };
     rig.send(0, 300).await;
     let running = rig.start();
@@ -148,9 +170,7 @@ async fn groups_move_beside_a_backlog(rig: Rig) {
     let other = testkit::unique("other");
     all_is_placed(&rig).await;
     read(&rig.core, &at_core, &other, 110).await;
-    let survey = moves::survey(&sides, &lanes, Side::Core, Some(&other))
-        .await
-        .unwrap();
+    let survey = look(&rig, &lanes, Side::Core, Some(&other)).await;
     assert!(
         survey
             .moves
@@ -162,9 +182,7 @@ async fn groups_move_beside_a_backlog(rig: Rig) {
     let third = testkit::unique("third");
     let waited = contents(&rig.core, &behind).await.values().map(Vec::len).sum();
     read(&rig.core, &behind, &third, waited).await;
-    let survey = moves::survey(&sides, &lanes, Side::Core, Some(&third))
-        .await
-        .unwrap();
+    let survey = look(&rig, &lanes, Side::Core, Some(&third)).await;
     assert_eq!(survey.moves.len(), 3, "{survey:?}");
     assert!(
         survey.moves.iter().all(|found| found.position > Some(0)),
@@ -189,9 +207,7 @@ async fn groups_that_move_see_each_record_once() {
     groups_move(&Rig::embedded().await).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn groups_with_members_are_left_alone_and_the_members_named() {
-    let rig = Rig::embedded().await;
+async fn members_are_left_alone(rig: Rig) {
     let running = rig.start();
     rig.send(0, 20).await;
     rig.all_is_carried().await;
@@ -206,12 +222,9 @@ async fn groups_with_members_are_left_alone_and_the_members_named() {
         .unwrap();
     let stop = Stop::new();
     let member = tokio::spawn(consumer.run(Arc::new(Reads::default()), stop.clone()));
-    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let survey = eventually(LIMIT, || async {
-        let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
-            .await
-            .unwrap();
+        let survey = look(&rig, &lanes, Side::Edge, Some(&group)).await;
         if survey.in_use.contains_key(&group) {
             Ok(survey)
         } else {
@@ -219,7 +232,7 @@ async fn groups_with_members_are_left_alone_and_the_members_named() {
         }
     })
     .await;
-    let refused = moves::apply(&sides, Side::Edge, &survey).await;
+    let refused = commit(&rig, Side::Edge, &survey).await;
     assert!(
         matches!(&refused, Err(link::Error::Broker(broker::Error::GroupInUse { members, .. })) if members.len() == 1),
         "{refused:?}"
@@ -227,6 +240,153 @@ async fn groups_with_members_are_left_alone_and_the_members_named() {
     stop.cancel();
     member.await.unwrap().unwrap();
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_with_members_are_left_alone_and_the_members_named() {
+    members_are_left_alone(Rig::embedded().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn groups_with_members_at_a_core_on_kafka_are_left_alone_and_the_members_named() {
+    members_are_left_alone(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn groups_with_members_between_two_kafkas_are_left_alone_and_the_members_named() {
+    members_are_left_alone(Rig::two_kafkas().await).await;
+}
+
+/// A group that was away for longer than the newest checkpoint's exact ranges reach, when compaction has left nothing else.
+async fn group_was_away_for_long(rig: Rig) {
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
+    let running = rig.start();
+    // Each is a transaction, and so a range.
+    for part in 0..100 {
+        rig.send(part * 9, 9).await;
+        rig.readings_are_carried().await;
+    }
+    running.stop().await;
+    let topic = schemas::at_core(&rig.site, topic::CHECKPOINTS);
+    let found = contents(&rig.core, &topic).await.into_values().flatten();
+    let newest: BTreeMap<_, _> = found.map(|record| (record.key, record.value)).collect();
+    rig.core.delete_topic(&topic).await.unwrap();
+    rig.core
+        .create_topic(&TopicSpec::new(&topic, 1).compacted())
+        .await
+        .unwrap();
+    let newest = newest.into_iter().map(|(key, value)| Outgoing {
+        key,
+        value,
+        ..record(&topic, 0)
+    });
+    rig.core
+        .producer()
+        .unwrap()
+        .send_all(newest.collect())
+        .await
+        .unwrap();
+
+    let (source, carried) = (
+        contents(&rig.edge, &rig.readings).await,
+        contents(&rig.core, &at_core).await,
+    );
+    let committed: Vec<_> = source
+        .iter()
+        .map(|(partition, records)| (*partition, records[records.len() / 6].offset))
+        .collect();
+    rig.edge
+        .commit_for(&group, &rig.readings, &committed)
+        .await
+        .unwrap();
+    let survey = look(&rig, &lanes, Side::Edge, Some(&group)).await;
+    assert_eq!(survey.moves.len(), committed.len());
+    for (found, (partition, committed)) in survey.moves.iter().zip(committed) {
+        let records = &source[&partition];
+        let unseen = records.iter().filter(|record| record.offset >= committed).count();
+        let comes = carried[&partition]
+            .iter()
+            .filter(|record| Some(record.offset) >= found.position)
+            .count();
+        let again = comes - unseen;
+        println!(
+            "{partition}: {unseen} of {} unseen, {again} come again: {found:?}",
+            records.len()
+        );
+        assert!(
+            found.position > Some(0) && comes >= unseen && again <= unseen,
+            "{found:?}"
+        );
+        assert!(again < records.len() / 6, "it is not the beginning");
+        assert!(found.exact || found.note.as_ref().unwrap().contains("seen again"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn group_that_was_away_for_long_goes_on_not_much_earlier() {
+    group_was_away_for_long(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn between_two_kafkas_a_group_that_was_away_for_long_goes_on_not_much_earlier() {
+    group_was_away_for_long(Rig::two_kafkas().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn what_moving_a_group_takes_of_the_core_is_asked_for_and_counted() {
+    let (_guard, line) = line().await;
+    let mut rig = Rig::small_edge().await;
+    let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
+    let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
+    let running = rig.start();
+    rig.send(0, 60).await;
+    rig.all_is_carried().await;
+    running.stop().await;
+    read(&rig.edge, &rig.readings, &group, 60).await;
+    rig.settings.core.url = format!("kafka://{}", line.address());
+    rig.settings.budget.metered = true;
+    let by = async |asked| {
+        let far = Far::open(&rig.settings, asked).await.unwrap().unwrap();
+        let registry = prometheus::Registry::new();
+        let core = Broker::open_at_need(&rig.settings.core, "test", &registry);
+        let core = core.await.unwrap();
+        let sides = Sides {
+            core,
+            ..rig.sides(Some(far.clone()))
+        };
+        (far, sides)
+    };
+    let (far, sides) = by(false).await;
+    assert!(far.held().is_some());
+    let unasked = moves::survey(&sides, &lanes, Side::Edge, Some(&group)).await;
+    assert!(unasked.is_err(), "{unasked:?}");
+    assert_eq!(line.carried().bytes(), 0);
+    let (far, sides) = by(true).await;
+    let weight = sides.weight_of_histories(Direction::Up).await.unwrap();
+    let before = far.crossed();
+    sides.histories(Direction::Up).await.unwrap();
+    let crossed = far.crossed() - before;
+    assert!(
+        weight > 0 && crossed < weight + 2_000,
+        "{crossed} of at most {weight} bytes"
+    );
+    let survey = moves::survey(&sides, &lanes, Side::Edge, Some(&group))
+        .await
+        .unwrap();
+    assert_eq!(moves::apply(&sides, Side::Edge, &survey).await.unwrap(), 3);
+    assert_eq!(far.crossed(), line.carried().bytes());
+    let ends = rig.core.committed(&group, &at_core).await.unwrap();
+    assert_eq!(ends.len(), 3);
+    let found = contents(&rig.core, &at_core).await;
+    for (partition, next) in ends {
+        assert_eq!(found[&partition].last().unwrap().offset + 1, next);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +406,6 @@ async fn groups_that_move_between_an_embedded_edge_and_kafka_see_each_record_onc
 #[tokio::test(flavor = "multi_thread")]
 async fn position_in_a_destination_that_was_made_again_is_not_exact_until_it_is_carried_anew() {
     let rig = Rig::embedded().await;
-    let sides = rig.sides(None);
     let lanes = link::expand(&rig.site, &rig.settings.routes()).unwrap();
     let (group, at_core) = (testkit::unique("group"), rig.readings_at_core());
     let running = rig.start();
@@ -254,11 +413,7 @@ async fn position_in_a_destination_that_was_made_again_is_not_exact_until_it_is_
     rig.all_is_carried().await;
     running.stop().await;
     read(&rig.edge, &rig.readings, &group, 90).await;
-    let survey = async || {
-        moves::survey(&sides, &lanes, Side::Edge, Some(&group))
-            .await
-            .unwrap()
-    };
+    let survey = async || look(&rig, &lanes, Side::Edge, Some(&group)).await;
     assert!(survey().await.moves.iter().all(|found| found.exact));
     rig.core.delete_topic(&at_core).await.unwrap();
     rig.core.create_topic(&TopicSpec::new(&at_core, 3)).await.unwrap();

@@ -4,7 +4,7 @@ use common::broker::Outgoing;
 use common::schemas::{self, Checkpoint, OffsetRange, at_core, topic};
 use testkit::proxy::{Conditions, Cut};
 
-use crate::kafka::line;
+use crate::kafka::{line, told};
 use crate::rig::Rig;
 
 /// Checkpoints of transactions long ago, that no compaction has taken yet.
@@ -29,15 +29,13 @@ fn old(topic: &str, number: usize) -> Outgoing {
         lost: Vec::new(),
         carried_at: offset,
         backlog: Vec::new(),
+        sampled: 0,
     };
     Outgoing::new(topic, "old/elsewhere/0", schemas::encode(&checkpoint).unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
-async fn after_a_cut_and_a_restart_nothing_is_read_again_of_the_checkpoints_that_are_known() {
+async fn nothing_is_read_again(mut rig: Rig) {
     let (_guard, line) = line().await;
-    let mut rig = Rig::small_edge().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
     line.set(Conditions::default());
     let checkpoints = at_core(&rig.site, topic::CHECKPOINTS);
@@ -78,4 +76,17 @@ async fn after_a_cut_and_a_restart_nothing_is_read_again_of_the_checkpoints_that
     let again = line.carried().since(&before).down;
     assert!(again > 1_000_000, "{again} bytes down");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn after_a_cut_and_a_restart_nothing_is_read_again_of_the_checkpoints_that_are_known() {
+    nothing_is_read_again(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn between_two_kafkas_nothing_is_read_again_of_the_checkpoints_that_are_known() {
+    let (rig, _told) = told().await;
+    nothing_is_read_again(rig).await;
 }

@@ -251,18 +251,19 @@ impl Rig {
                     .await
                     .unwrap();
                 assert_eq!(checkpoint.next_offset, records.last().unwrap().offset + 1);
-                let first = checkpoint.ranges[0].source;
+                let ranges = link::offsets::exact(&checkpoint);
+                let first = ranges[0].source;
                 for (source, carried) in records
                     .iter()
                     .zip(&found[partition])
                     .filter(|(r, _)| r.offset >= first)
                 {
                     assert_eq!(
-                        link::offsets::to_destination(&checkpoint.ranges, source.offset),
+                        link::offsets::to_destination(ranges, source.offset),
                         Some(carried.offset)
                     );
                     assert_eq!(
-                        link::offsets::to_source(&checkpoint.ranges, carried.offset),
+                        link::offsets::to_source(ranges, carried.offset),
                         Some(source.offset)
                     );
                 }

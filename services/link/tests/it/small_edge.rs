@@ -1,5 +1,7 @@
 //! From an edge's embedded broker to a core on Kafka: what is lost, made again or refused on the way up.
 
+use std::time::Duration;
+
 use common::broker::{Broker, DeadLetter, TopicSpec};
 use testkit::eventually;
 
@@ -173,5 +175,43 @@ async fn large_and_small_records_arrive_at_a_core_that_takes_small_batches() {
     let running = rig.start();
     // Byte for byte, in order, and where the offset map says.
     rig.all_is_carried().await;
+    running.stop().await;
+}
+
+/// Whatever one side does not keep as the other has it is told, in words of both sides.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn what_the_two_sides_keep_differently_is_told() {
+    let rig = Rig::small_edge().await;
+    at_core(&rig, |spec| {
+        spec.retention = Some(Duration::from_secs(2 * 3600));
+        spec.max_message_bytes = 100_000;
+        spec.config.insert("compression.type".into(), "gzip".into());
+        spec.config
+            .insert("message.timestamp.type".into(), "LogAppendTime".into());
+    })
+    .await;
+    // The core keeps the newest of each key, and this site keeps all for a time.
+    rig.core.delete_topic(&rig.news).await.unwrap();
+    let compacted = TopicSpec::new(&rig.news, 3).compacted();
+    rig.core.create_topic(&compacted).await.unwrap();
+    rig.edge
+        .create_topic(&TopicSpec::new(&rig.news, 3))
+        .await
+        .unwrap();
+    let running = rig.start();
+    let (ours, core) = (&rig.readings, rig.readings_at_core());
+    for wanted in [
+        format!("{core} keeps records for 2 hours, {ours} for longer"),
+        format!("and {core} of 100000: larger ones become dead letters"),
+        format!("{core} gives records the time of their arrival there"),
+        format!("{core} stores records gzip and {ours} producer"),
+        format!(
+            "{0} keeps the newest of each key and {0} all records for a time",
+            rig.news
+        ),
+    ] {
+        rig.tells("one", &wanted).await;
+    }
     running.stop().await;
 }

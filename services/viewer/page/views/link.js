@@ -105,12 +105,16 @@ function Buffer({ buffer }) {
 }
 
 const LIMITS = [
-  ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit"), "As 32KB; empty for no limit.", "both directions together; at or below what the line carries, for classes to keep their order"],
+  ["cap", "Bytes a second", (limits) => (known(limits.cap) ? `at most ${bytes(limits.cap)}/s` : "no limit") + busiest(limits), "As 32KB; empty for no limit.", "both directions together; at or below what the line carries, for classes to keep their order"],
   ["windows", "When it may be used", windows, 'As "mon-fri 22:00-06:00", with ; between several; empty for always.', "outside these times nothing crosses"],
+  ["zone", "Time zone", ({ zone }) => zone ?? "not known yet", "As Europe/Berlin; empty for what the settings file says.", "in which times are meant, and days and months begin"],
   ["per_day", "Bytes a day", (limits) => (known(limits.day.limit) ? `at most ${bytes(limits.day.limit)}` : "no limit"), "As 200MB; empty for no limit.", "then the link rests until midnight"],
   ["share", "What the lower get", (limits) => (known(limits.share) ? `${limits.share} % each, at least` : "not known yet"), "In percent, 1 to 15.", "while what goes before them could take everything"],
   ["per_month", "Bytes a month", (limits) => (known(limits.month.limit) ? `at most ${bytes(limits.month.limit)}` : "no limit"), "As 5GB; empty for no limit.", "then the link rests until the month ends"],
 ];
+
+// A cap wants to be a little below what the line carries, which nobody may know.
+const busiest = ({ busiest_bytes_per_second: rate }) => (rate ? `; in the last hour's busiest minute ${bytes(rate)}/s crossed` : "");
 
 function windows({ windows: spans, zone }) {
   if (!zone) return "not known yet";
@@ -127,11 +131,12 @@ function SetBy({ set, keyed, may, label }) {
 function Limit({ limits, may, limit: [key, label, say, hint, why] }) {
   const set = limits.set[`budget/${key}`];
   const change = async () => {
-    const now = set?.value ?? { windows: limits.windows, share: limits.share }[key];
+    const now = set?.value ?? { windows: limits.windows, zone: limits.zone, share: limits.share }[key];
     const value = Array.isArray(now) ? now.join("; ") : known(now) ? `${now}` : "";
     const said = await ask({ title: label, text: hint, confirm: "Set", fields: [{ name: "value", label, value }] });
     if (!said) return false;
     const text = said.value.trim();
+    if (key === "zone" && !text) return post("/api/link", { as_configured: ["budget/zone"] });
     const wanted = key === "windows" ? text.split(";").map((one) => one.trim()).filter(Boolean) : key === "share" ? Number.parseInt(text, 10) : text || null;
     return post("/api/link", { budget: { [key]: wanted } });
   };

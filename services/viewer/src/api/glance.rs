@@ -145,7 +145,9 @@ impl LinkView {
 
     pub(crate) fn of(app: &App, now: i64) -> Self {
         let instances = app.services.list(Some("link"), now);
-        let limits = LimitsView::of(app, &instances);
+        let mut limits = LimitsView::of(app, &instances);
+        let busiest = app.history.busiest();
+        limits.busiest_bytes_per_second = busiest.map(|busiest| busiest.bytes_per_second.round());
         Self {
             limits,
             ..Self::from(instances, app.services.told("link").as_ref(), now)

@@ -23,12 +23,13 @@ use crate::view::Service;
 
 /// More than anybody sets at once.
 const MOST: usize = 50;
-const HOLDS: [Option<&str>; 5] = [
+const HOLDS: [Option<&str>; 6] = [
     None,
     Some("outside the link's time windows"),
     Some("the link's bytes of this day are spent"),
     Some("the link's bytes of this month are spent"),
     Some("the link is metered and nobody has confirmed that this may cross"),
+    Some("the link is paused"),
 ];
 
 /// What was spent of a byte budget.
@@ -129,6 +130,9 @@ pub(crate) struct LimitsView {
     /// Bytes per second; null when there is no cap, or link did not say.
     cap: Option<f64>,
     bytes_per_second: Option<f64>,
+    /// Bytes per second in the busiest of the last hour's minutes in which the core answered, whole: a cap that is a little below
+    /// what the line carries keeps classes in their order. Null where nothing is known.
+    pub(super) busiest_bytes_per_second: Option<f64>,
     day: SpentView,
     month: SpentView,
     /// When it may be used, as "mon-fri 22:00-06:00"; always when there is none.
@@ -278,6 +282,7 @@ impl LimitsView {
         Self {
             cap: gauge("cap"),
             bytes_per_second: gauge("bytes_per_second"),
+            busiest_bytes_per_second: None,
             day: spent("day"),
             month: spent("month"),
             windows: named_by("window.").map(str::to_owned).collect(),

@@ -177,6 +177,10 @@ async fn before_the_mirror_moved_anything_an_estimate_goes_by_the_link_or_by_its
         ),
         (&json!(150.0), &json!(40.0), &json!(120))
     );
+    assert_eq!(
+        rig.get("/api/link").await["limits"]["busiest_bytes_per_second"],
+        150.0
+    );
     let host = Host::detached("link", "edge-1");
     let control = Control::attach(&host, &rig.broker).await.unwrap();
     host.ready();

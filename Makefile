@@ -40,7 +40,7 @@ test: ## All tests; real engines are started where Java and Maven are there
 test-engines: ## Only the tests that need real engines
 	$(CARGO) xtask test --engines
 
-test-browser: ## The pages in a real Chromium; ENGINES=real runs them on Kafka and Cassandra
+test-browser: ## The pages in a real Chromium; ENGINES=real runs them on Kafka and Cassandra, ENGINES=small with a small edge
 	$(CARGO) xtask test-browser --engines $(or $(ENGINES),embedded)
 
 screenshots: ## A picture of every page and state, in target/screenshots
@@ -67,7 +67,7 @@ bench-link: ## The link against MirrorMaker 2, between two real Kafkas; ARGS="--
 live-first: ## A long backlog behind a cap, and what comes in meanwhile; ARGS="--records 50000 --seconds 30" for a small run, ARGS=--embedded for a small edge
 	$(CARGO) xtask live-first -- $(ARGS)
 
-idle: ## What an edge moves that has nothing to say, over ten minutes; fails above 1 MB a day; ARGS=--services for one on Kafka and Cassandra
+idle: ## What an edge moves that has nothing to say, over half an hour; fails above 1 MB a day; ARGS=--services for one on Kafka and Cassandra
 	$(CARGO) xtask idle -- $(ARGS)
 
 bench-mirror: ## Mirror against rsync and rclone over a poor line; ARGS="--only far --large 2" for a small run

@@ -1,6 +1,7 @@
 //! An edge and a core that are brokers only, and what a link needs to be at work between them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use broker::{Broker, Settings, TopicSpec};
@@ -8,7 +9,7 @@ use prometheus::Registry;
 use schemas::{SiteId, Topic};
 use testkit::proxy::{Proxy, Tap};
 
-use crate::installation::engine;
+use crate::installation::{Shape, engine};
 use crate::process::{Process, program};
 
 /// Opens a broker as a tool of these scenarios.
@@ -38,6 +39,32 @@ pub async fn line(
     Proxy::tapped(&listen, &upstream, seed, tap)
         .await
         .with_context(|| format!("no line can be laid at {listen}"))
+}
+
+/// The edge's broker. Where the edge is one process, it must not be running when that is opened.
+///
+/// # Errors
+/// When there is no engine for it.
+pub fn edge_broker(shape: Shape, directory: &Path, edge: &str) -> Result<String> {
+    match shape {
+        Shape::EachService => engine("KAFKA_EDGE_URL"),
+        Shape::OneProcess | Shape::SmallEdges => {
+            Ok(format!("sqlite://{}/broker.db", directory.join(edge).display()))
+        }
+    }
+}
+
+/// Waits until this process has closed the edge's own broker, which it does behind one's back.
+///
+/// # Errors
+/// When there is no such broker.
+pub async fn let_go(directory: &Path, edge: &str, limit: Duration) -> Result<()> {
+    let lock = std::fs::File::open(directory.join(edge).join("broker.db.lock"))?;
+    testkit::eventually(limit, || async {
+        lock.try_lock().map_err(|error| error.to_string())
+    })
+    .await;
+    Ok(lock.unlock()?)
 }
 
 /// Makes the topics that a link wants at both sides, and those of its routes with `partitions` each.

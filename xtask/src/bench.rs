@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, say, succeed};
 
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    Engines::during("bench", async |engines| {
+    Engines::during("bench", Brokers::Kept, async |engines| {
         let mut command = bench(&["--engines"]);
         command.envs(engines.environment());
         succeed(command).await

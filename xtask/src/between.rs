@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use clap::Args;
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, succeed};
 
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs one, optimised, and the link with it.
-pub(crate) async fn run(program: &str, arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(program: &str, brokers: Brokers, arguments: &Arguments) -> anyhow::Result<()> {
     let missing = Engines::missing().await;
     ensure!(
         missing.is_empty(),
@@ -29,7 +29,7 @@ pub(crate) async fn run(program: &str, arguments: &Arguments) -> anyhow::Result<
     let run = ["run", "--release", "--package", "e2e", "--bin", program, "--"];
     let mut command = cargo(&run);
     command.args(&arguments.more);
-    Engines::with(program, &["core", "edge"], async |engines| {
+    Engines::with(program, &["core", "edge"], brokers, async |engines| {
         command.envs(engines.environment());
         succeed(command).await
     })

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, program, root, say, succeed};
 
 /// Two at once: pages wait more than they work. What says how long something may take comes behind.
@@ -14,6 +14,8 @@ enum Kind {
     Embedded,
     /// Each service its own process, on Kafka and Cassandra.
     Real,
+    /// The same at the core; the edge is one process on embedded engines.
+    Small,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +55,12 @@ pub(crate) struct Screenshots {
 
 /// Builds the programs, and runs the browser tests; they start and stop the installations that they need.
 pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
-    let real = arguments.engines == Kind::Real;
+    let kind = match arguments.engines {
+        Kind::Embedded => None,
+        Kind::Real => Some("real"),
+        Kind::Small => Some("small"),
+    };
+    let real = kind.is_some();
     build(arguments.release, real).await?;
     let tests = |more: &[&str]| {
         let words = ["-m", "pytest", "tests/python/browser"];
@@ -66,13 +73,11 @@ pub(crate) async fn test(arguments: &Arguments) -> anyhow::Result<()> {
         return succeed(tests(&["-m", "alone"])).await;
     }
     let mut command = tests(&[]);
-    if !real {
+    let Some(kind) = kind else {
         return succeed(command).await;
-    }
-    Engines::during("browser", async |engines| {
-        command
-            .envs(engines.environment())
-            .env("FIELDLINE_ENGINES", "real");
+    };
+    Engines::during("browser", Brokers::Kept, async |engines| {
+        command.envs(engines.environment()).env("FIELDLINE_ENGINES", kind);
         succeed(command).await
     })
     .await

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use clap::Args;
 use tokio::process::Command;
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, say, succeed};
 
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "chaos on real engines was left out; missing: {}",
         missing.join(", ")
     );
-    Engines::during("chaos", async |engines| {
+    Engines::during("chaos", Brokers::Killed, async |engines| {
         let suites = suites(&["kafka::crash::killed", "--ignored"], arguments.rounds);
         for mut command in [scenarios(&["--ignored"]), suites] {
             command.envs(engines.environment());

@@ -13,10 +13,30 @@ const SCRIPT: &str = "deploy/engines/engines";
 /// Away from the ports of `make engines-up`, whose engines a run must not meet.
 const FIRST_PORT: &str = "22870";
 
+/// What becomes of brokers in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brokers {
+    /// They are killed and come back at once: their controller must give them up before that.
+    Killed,
+    /// Nobody kills them: on a machine that is taken away for seconds their controller waits for them.
+    Kept,
+}
+
+impl Brokers {
+    /// Milliseconds after which a broker that gives no sign is fenced.
+    fn session(self) -> &'static str {
+        match self {
+            Self::Killed => "2000",
+            Self::Kept => "9000",
+        }
+    }
+}
+
 /// Engines that run.
 #[derive(Debug)]
 pub(crate) struct Engines {
     dir: PathBuf,
+    brokers: Brokers,
     environment: BTreeMap<String, String>,
 }
 
@@ -40,27 +60,59 @@ impl Engines {
     /// Does `work` with all of them, which begin with empty data in a directory named after `purpose`.
     pub(crate) async fn during(
         purpose: &str,
+        brokers: Brokers,
         work: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        Self::with(purpose, &[], work).await
+        Self::with(purpose, &[], brokers, work).await
     }
 
     /// The same with these brokers alone; with all engines when none is named.
     pub(crate) async fn with(
         purpose: &str,
         names: &[&str],
+        brokers: Brokers,
         work: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let engines = Self::start(purpose, names).await?;
+        let engines = Self::start(purpose, names, brokers).await?;
         let outcome = work(&engines).await;
+        if outcome.is_err() {
+            engines.keep_logs();
+        }
         engines.stop().await?;
         outcome
     }
 
-    async fn start(purpose: &str, names: &[&str]) -> anyhow::Result<Self> {
+    /// What engines said, for somebody who asks why something failed: their own directory goes with them.
+    fn keep_logs(&self) {
+        let kept = self.dir.with_extension("logs");
+        let keep = |engine: &std::fs::DirEntry| -> std::io::Result<()> {
+            let to = kept.join(engine.file_name());
+            for name in ["log", "log.before"] {
+                let from = engine.path().join(name);
+                if from.exists() {
+                    std::fs::create_dir_all(&to)?;
+                    std::fs::copy(from, to.join(name))?;
+                }
+            }
+            Ok(())
+        };
+        let engines = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for engine in engines {
+            if let Err(error) = keep(&engine) {
+                say(&format!(
+                    "cannot keep the log of {}: {error}",
+                    engine.path().display()
+                ));
+            }
+        }
+        say(&format!("what the engines said is in {}", kept.display()));
+    }
+
+    async fn start(purpose: &str, names: &[&str], brokers: Brokers) -> anyhow::Result<Self> {
         let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let mut engines = Self {
             dir: dir.join(format!("engines-{purpose}")),
+            brokers,
             environment: BTreeMap::new(),
         };
         engines.stop().await?;
@@ -118,6 +170,7 @@ impl Engines {
 
     fn script(&self, word: &str) -> Command {
         let mut command = program(SCRIPT, &[word, "--dir", &self.dir.to_string_lossy()]);
+        command.env("ENGINES_SESSION", self.brokers.session());
         if std::env::var_os("ENGINES_PORT").is_none() {
             command.env("ENGINES_PORT", FIRST_PORT);
         }

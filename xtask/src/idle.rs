@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use clap::Args;
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, succeed};
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A small edge needs none of its own.
     let small = !arguments.more.iter().any(|word| word == "--services");
     let names: &[&str] = if small { &["core", "cassandra"] } else { &[] };
-    Engines::with("idle", names, async |engines| {
+    Engines::with("idle", names, Brokers::Kept, async |engines| {
         let mut command = cargo(&["run", "--release", "--package", "e2e", "--bin", "idle-edge", "--"]);
         command.args(["--most", &arguments.most.to_string()]);
         command.args(&arguments.more).envs(engines.environment());

@@ -14,6 +14,8 @@ mod test;
 
 use clap::{Parser, Subcommand};
 
+use crate::engines::Brokers;
+
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's own commands")]
 struct Cli {
@@ -57,9 +59,9 @@ async fn main() -> anyhow::Result<()> {
         Command::BenchPage(arguments) => browser::bench(&arguments).await,
         Command::Screenshots(arguments) => browser::screenshots(&arguments).await,
         Command::Scale(arguments) => scale::run(&arguments).await,
-        Command::BenchLink(arguments) => between::run("bench-link", &arguments).await,
+        Command::BenchLink(arguments) => between::run("bench-link", Brokers::Killed, &arguments).await,
         Command::BenchMirror(arguments) => bench_mirror::run(&arguments).await,
-        Command::LiveFirst(arguments) => between::run("live-first", &arguments).await,
+        Command::LiveFirst(arguments) => between::run("live-first", Brokers::Kept, &arguments).await,
         Command::Idle(arguments) => idle::run(&arguments).await,
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, succeed};
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "the core needs real engines; missing: {}",
         missing.join(", ")
     );
-    Engines::with("scale", &["core", "cassandra"], async |engines| {
+    Engines::with("scale", &["core", "cassandra"], Brokers::Kept, async |engines| {
         let flags = ["run", "--release", "--package", "e2e", "--bin", "scale", "--"];
         let mut command = cargo(&flags);
         command.args(&arguments.arguments).envs(engines.environment());

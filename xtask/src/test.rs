@@ -1,10 +1,13 @@
 //! `cargo xtask test`: every test there is, and a loud word about those left out.
 
+use std::collections::BTreeMap;
+
 use anyhow::bail;
 use clap::Args;
+use tokio::process::Command;
 
 use crate::bucket::Bucket;
-use crate::engines::Engines;
+use crate::engines::{Brokers, Engines};
 use crate::run::{cargo, say, succeed};
 
 /// Set to 1 where real engines are expected: their absence is an error then.
@@ -48,8 +51,12 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Scenarios start the services' programs. All is built before engines start, which would share the processors.
     succeed(cargo(&["build", "--workspace", "--bins"])).await?;
     succeed(cargo(&["test", "--workspace", "--no-run"])).await?;
-    if !arguments.engines {
-        tests(arguments, &["--no-fail-fast"], &[], None).await?;
+    let (own, together) = (!arguments.only_scenarios(), arguments.scenarios());
+    if !arguments.engines && own {
+        crates(arguments, &[], None).await?;
+    }
+    if !arguments.engines && together {
+        scenarios(arguments, &[], None).await?;
     }
     let missing = Engines::missing().await;
     if !missing.is_empty() {
@@ -69,45 +76,57 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         say("==================================================================");
         return Ok(());
     }
-    Engines::during("test", async |engines| {
-        let bucket = Bucket::start().await?;
-        let with = Some((engines, &bucket));
-        tests(arguments, &["--no-fail-fast"], &["--ignored"], with).await
-    })
-    .await
+    if own {
+        Engines::during("test", Brokers::Kept, async |engines| {
+            let bucket = Bucket::start().await?;
+            let mut environment = engines.environment().clone();
+            environment.extend(bucket.environment().map(|(name, value)| (name.to_owned(), value)));
+            crates(arguments, &["--ignored"], Some(&environment)).await
+        })
+        .await?;
+    }
+    if together {
+        Engines::during("scenarios", Brokers::Killed, async |engines| {
+            scenarios(arguments, &["--ignored"], Some(engines.environment())).await
+        })
+        .await?;
+    }
+    Ok(())
 }
 
-async fn tests(
-    arguments: &Arguments,
-    cargo_flags: &[&str],
-    test_flags: &[&str],
-    engines: Option<(&Engines, &Bucket)>,
-) -> anyhow::Result<()> {
-    let command = |selection: &[&str], more: &[&str]| {
-        let mut command = cargo(&[&["test"], selection, cargo_flags, &["--"], test_flags, more].concat());
-        if let Some((engines, bucket)) = engines {
-            command.envs(engines.environment()).envs(bucket.environment());
-        }
-        command
-    };
+/// What tests are told of engines; none where they need none.
+type Environment<'a> = Option<&'a BTreeMap<String, String>>;
+
+fn command(selection: &[&str], test_flags: &[&str], environment: Environment<'_>) -> Command {
+    let mut command = cargo(&[&["test"], selection, &["--no-fail-fast", "--"], test_flags].concat());
+    command.envs(environment.into_iter().flatten());
+    command
+}
+
+/// The tests of each crate by itself.
+async fn crates(arguments: &Arguments, flags: &[&str], environment: Environment<'_>) -> anyhow::Result<()> {
     let crates = arguments.crates();
-    if !arguments.only_scenarios() {
+    let own = [&crates, ["--lib", "--bins", "--test", "it"].as_slice()].concat();
+    succeed(command(&own, flags, environment)).await?;
+    if environment.is_none() {
         succeed(command(
-            &[&crates, ["--lib", "--bins", "--test", "it"].as_slice()].concat(),
-            &[],
-        ))
-        .await?;
-        if engines.is_none() {
-            succeed(command(&[&crates, ["--doc"].as_slice()].concat(), &[])).await?;
-        }
-    }
-    if arguments.scenarios() {
-        // One at a time: each is many processes, and those that kill engines kill them for all.
-        succeed(command(
-            &[&crates, SCENARIOS.as_slice()].concat(),
-            &["--test-threads=1"],
+            &[&crates, ["--doc"].as_slice()].concat(),
+            flags,
+            environment,
         ))
         .await?;
     }
     Ok(())
+}
+
+/// Those of all together.
+async fn scenarios(
+    arguments: &Arguments,
+    flags: &[&str],
+    environment: Environment<'_>,
+) -> anyhow::Result<()> {
+    let selection = [&arguments.crates(), SCENARIOS.as_slice()].concat();
+    // One at a time: each is many processes, and those that kill engines kill them for all.
+    let flags = [flags, &["--test-threads=1"]].concat();
+    succeed(command(&selection, &flags, environment)).await
 }

@@ -16,7 +16,9 @@ from installation import Installation, Process
 from watched import Watch
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-REAL = os.environ.get("FIELDLINE_ENGINES") == "real"
+# "real" is Kafka and Cassandra at both sites, "small" at headquarters alone.
+ENGINES = os.environ.get("FIELDLINE_ENGINES", "embedded")
+REAL = ENGINES in ("real", "small")
 RESULTS = Path(os.environ.get("FIELDLINE_RESULTS", Path(__file__).parents[3] / "target/browser"))
 PASSWORD = "correct horse battery"
 ROLES = {"vera": "viewer", "fred": "field", "ada": "analyst", "olga": "operator"}
@@ -81,7 +83,7 @@ def make_users(site: Site) -> None:
 def main(directory: Path) -> Iterator[Installation]:
     """The installation that most tests share, on the engines that were asked for; assets go on arriving."""
     if REAL:
-        running = installation.real(directory / "main", "sample:")
+        running = installation.real(directory / "main", "sample:", small=ENGINES == "small")
     else:
         running = installation.demo(directory / "main", core_settings='[feed]\ninterval = "2s"\nrepeat = true\n')
     try:

@@ -1,4 +1,5 @@
-"""Installations of Fieldline as real processes: the demo on embedded engines, or each service on its own on real ones."""
+"""Installations of Fieldline as real processes: the demo on embedded engines, or each service on its own on real ones, or a small
+edge on engines of its own whose headquarters is on real ones."""
 import json
 import os
 import random
@@ -224,8 +225,8 @@ def token(file: Path) -> str:
     return file.read_text(encoding="ascii").strip() if file.exists() else ""
 
 
-def real(directory: Path, catalogue: str) -> Installation:
-    """A core and an edge on real Kafka and Cassandra, each service its own process."""
+def real(directory: Path, catalogue: str, *, small: bool = False) -> Installation:
+    """A core and an edge on real Kafka and Cassandra, each service its own process; a small edge is one process on embedded engines."""
     directory.mkdir(parents=True, exist_ok=True)
     core_port = free_ports(5)
     edge_port, depot_port, feed_port, door_port = (core_port + place for place in range(1, 5))
@@ -243,7 +244,7 @@ def real(directory: Path, catalogue: str) -> Installation:
     )
     edge = directory / "edge-1.toml"
     edge.write_text(
-        _common(directory, "edge-1", "KAFKA_EDGE_URL")
+        _common(directory, "edge-1", "" if small else "KAFKA_EDGE_URL")
         + f'[link]\nstate = "{directory}/edge-1/link"\n[link.core]\nurl = "kafka://{_engine("KAFKA_LINE")}"\n'
         + f'[link.door]\nlisten = "127.0.0.1:{door_port}"\nallow = ["127.0.0.1:{depot_port}"]\n'
         + f'[mirror]\ndoor = "127.0.0.1:{door_port}"\ndepot = "https://127.0.0.1:{depot_port}"\n'
@@ -255,11 +256,12 @@ def real(directory: Path, catalogue: str) -> Installation:
     line = Line(_address("KAFKA_FAR"), _address("KAFKA_LINE"))
     run("init", "--core", core, "--certs", certs, "--enrol", "edge-1")
     run("init", "--edge", edge)
-    processes = {}
-    for site, file, services in (("core", core, CORE_SERVICES), ("edge-1", edge, EDGE_SERVICES)):
-        for service in services:
-            name = f"{site}.{service}"
-            processes[name] = Process(name, [PROGRAMS / service, "--config", file], directory / f"{name}.log")
+    words = {f"core.{service}": [PROGRAMS / service, "--config", core] for service in CORE_SERVICES}
+    if small:
+        words["edge-1"] = [PROGRAMS / "fieldline", "run", "--edge", edge]
+    else:
+        words |= {f"edge-1.{service}": [PROGRAMS / service, "--config", edge] for service in EDGE_SERVICES}
+    processes = {name: Process(name, of, directory / f"{name}.log") for name, of in words.items()}
     installation = Installation(directory, {}, processes, real=True, line=line)
     try:
         for site, port in (("core", core_port), ("edge-1", edge_port)):
@@ -285,14 +287,17 @@ def _address(variable: str) -> tuple[str, int]:
 
 
 def _common(directory: Path, site: str, broker: str) -> str:
-    node = _engine("CASSANDRA_URL")
-    node = node.rsplit("/", 1)[0] if node.count("/") > 2 else node
+    """What all services of a site have: real engines, or embedded ones where no broker is named."""
     home = directory / site
     home.mkdir()
-    keyspace = f"browser_{os.getpid()}_{site.replace('-', '_')}"
+    broker_url, table_url = f"sqlite://{home}/broker.db", f"sqlite://{home}/table.db"
+    if broker:
+        node = _engine("CASSANDRA_URL")
+        node = node.rsplit("/", 1)[0] if node.count("/") > 2 else node
+        broker_url, table_url = _engine(broker), f"{node}/browser_{os.getpid()}_{site.replace('-', '_')}"
     return (
         f'[common]\nsite = "{site}"\n[common.log]\nformat = "json"\nlevel = "info"\n'
-        f'[common.broker]\nurl = "{_engine(broker)}"\n[common.table]\nurl = "{node}/{keyspace}"\n'
+        f'[common.broker]\nurl = "{broker_url}"\n[common.table]\nurl = "{table_url}"\n'
         f'[common.volume]\nurl = "file://{home}/volume"\n'
     )
 

@@ -21,6 +21,8 @@ def is_silent(core: Site, machine: str) -> bool:
 
 @pytest.mark.real
 def test_a_killed_service_is_shown_silent_within_10_s(main: Installation, open_page: OpenPage) -> None:
+    if "edge-1.requester" not in main.processes:
+        pytest.skip("a small edge is one process")
     page = open_page(main.edge, "olga", "#/services")
     state = page.get_by_test_id("service-requester-state")
     expect(state).to_have_attribute("data-state", "running", timeout=60_000)

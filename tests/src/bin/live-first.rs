@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use e2e::live_first::{Plan, run};
+use testkit::Machine;
 
 /// The age that 99 of 100 records do not exceed, in seconds.
 const OLDEST: f64 = 3.0;
@@ -64,13 +65,15 @@ async fn main() -> Result<()> {
         embedded: cli.embedded,
     };
     let directory = tempfile::tempdir()?;
+    let machine = Machine::now();
     let outcome = run(&plan, directory.path(), cli.link.as_deref()).await?;
     let (off, oldest) = (outcome.off(plan.cap), outcome.percentile(99));
     println!(
         "{} records waited behind {} B/s, {} came in at {}/s\n\
          live: p50 {:.2} s, p99 {oldest:.2} s, oldest {:.2} s; {} did not arrive\n\
          backlog: {} records in {} s, {:.0} % of the bytes\n\
-         cap: any 10 s within {off:.1} % ({:?})",
+         cap: any 10 s within {off:.1} % ({:?})\n\
+         other machines had {:.0} % of the processors' time",
         plan.records,
         plan.cap,
         outcome.ages.len(),
@@ -82,6 +85,7 @@ async fn main() -> Result<()> {
         cli.seconds,
         outcome.share * 100.0,
         outcome.rates.iter().map(|rate| rate.round()).collect::<Vec<_>>(),
+        machine.others(),
     );
     ensure!(outcome.missing == 0, "records that came in did not arrive");
     ensure!(oldest < OLDEST, "records that come in are too old");

@@ -24,7 +24,7 @@ async fn survives(shape: Shape, longest_pause: Duration) -> Result<()> {
         edges: 2,
     };
     let mut installation = Installation::start(shape, directory.path(), &plan).await?;
-    let rounds = testkit::rounds(2);
+    let rounds = testkit::rounds(1);
     for round in 0..rounds {
         faults::kill_everything(
             &mut installation,

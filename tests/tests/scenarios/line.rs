@@ -1,6 +1,6 @@
 //! Two routes each way and a mirror at work at once, over a line that fails in every way, between sites that are killed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -73,21 +73,6 @@ async fn make(broker: &Broker, topics: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The broker of an edge that is one process, which must not be running.
-fn own_broker(directory: &Path) -> String {
-    format!("sqlite://{}/broker.db", directory.join(EDGE).display())
-}
-
-/// Waits until this process has closed the edge's own broker, which it does behind one's back.
-async fn let_go(directory: &Path) -> Result<()> {
-    let lock = std::fs::File::open(directory.join(EDGE).join("broker.db.lock"))?;
-    testkit::eventually(LIMIT, || async {
-        lock.try_lock().map_err(|error| error.to_string())
-    })
-    .await;
-    Ok(lock.unlock()?)
-}
-
 /// Who counts what faults meet on its way, from now on.
 async fn watch(installation: &Installation, core: &str, edge: &str) -> Result<UnderWay> {
     let far: Vec<String> = at_edge().iter().map(|topic| format!("{EDGE}.{topic}")).collect();
@@ -126,11 +111,7 @@ async fn survives(shape: Shape) -> Result<()> {
     lines[0].change(|line| line.up.rate = small.then_some(THIN));
     lines[1].change(|line| line.down.rate = Some(files as u64));
     let core_url = engine("KAFKA_URL")?;
-    let edge_url = if small {
-        own_broker(&path)
-    } else {
-        engine("KAFKA_EDGE_URL")?
-    };
+    let edge_url = pair::edge_broker(shape, &path, EDGE)?;
     {
         let (core, edge) = (
             pair::open(&core_url, "core").await?,
@@ -144,7 +125,7 @@ async fn survives(shape: Shape) -> Result<()> {
     }
     let mut filled = 2 * FILLING * at_edge().len();
     if small {
-        let_go(&path).await?;
+        pair::let_go(&path, EDGE, LIMIT).await?;
     }
     installation.of(EDGE).try_for_each(Process::again)?;
     installation.answers(LIMIT).await?;
@@ -195,7 +176,7 @@ async fn survives(shape: Shape) -> Result<()> {
             filled += FILLING * at_edge().len();
             under_way.filled(FILLING * at_edge().len());
             drop(edge);
-            let_go(&path).await?;
+            pair::let_go(&path, EDGE, LIMIT).await?;
             installation.process(EDGE)?.again()?;
         } else {
             strike(&fault, &lines, &mut installation).await?;
@@ -206,6 +187,14 @@ async fn survives(shape: Shape) -> Result<()> {
     let enough = under_way.enough().await;
     println!("{under_way}");
     enough?;
+    let carried = lines.iter().map(testkit::proxy::Proxy::carried);
+    let (cut, flipped) = carried.fold((0, 0), |sum, of| (sum.0 + of.cut, sum.1 + of.flipped));
+    println!("{cut} connections were cut, and {flipped} bits flipped");
+    // One that is ordered waits for its byte, and may find none before the next one.
+    ensure!(
+        usize::try_from(cut)? * 20 >= count,
+        "{cut} connections were cut in {count} faults"
+    );
     for load in loads {
         load.stop().await;
     }

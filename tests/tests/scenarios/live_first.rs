@@ -7,6 +7,16 @@ use e2e::live_first::{Plan, run};
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn what_comes_in_passes_a_backlog_behind_a_cap() {
+    passes(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn what_comes_in_passes_a_small_edges_backlog_behind_a_cap() {
+    passes(true).await;
+}
+
+async fn passes(embedded: bool) {
     let plan = Plan {
         records: 50_000,
         cap: 32_000,
@@ -14,7 +24,7 @@ async fn what_comes_in_passes_a_backlog_behind_a_cap() {
         rate: 10,
         pressed: Duration::ZERO,
         encrypted: true,
-        embedded: false,
+        embedded,
     };
     let directory = e2e::kept_on_failure().unwrap();
     let outcome = run(&plan, directory.path(), None).await.unwrap();

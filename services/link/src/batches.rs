@@ -286,8 +286,8 @@ impl Batches {
     fn take(&mut self, carrier: &Carrier, mut news: Vec<News>) {
         news.retain(|news| {
             let path = *news.topic == *paths::TOPIC;
-            if path && !news.is_empty() {
-                carrier.paths.ring();
+            if path {
+                news.keys().iter().for_each(|key| carrier.paths.ring(key));
             }
             !path
         });

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::found::Found;
 use crate::kept::Kept;
 use crate::line;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 use crate::place::Place;
 use crate::report::{Report, State};
 use crate::routes::{Direction, Lane};
@@ -209,7 +209,7 @@ impl Carrier {
     }
 
     /// Waits until it may not go on as it does.
-    async fn interrupted(&self, bell: &mut watch::Receiver<u64>, paths: &mut watch::Receiver<u64>) {
+    async fn interrupted(&self, bell: &mut watch::Receiver<u64>, paths: &mut paths::News) {
         let (mut changes, mut wishes) = (self.budget.changes(), self.wishes.clone());
         let mut found = self.found.clone();
         while self.budget.admits(self.crosses()).is_ok() && self.wanted() == self.lanes {
@@ -217,7 +217,7 @@ impl Carrier {
                 // There are spans that this session does not know.
                 _ = bell.changed(), if self.carries_backlogs() => return,
                 // A route may close a ring now, or not any more.
-                _ = paths.changed() => return,
+                () = paths.concerns(&self.lanes) => return,
                 _ = changes.changed() => {}
                 () = found.changed() => {}
                 changed = wishes.changed() => if changed.is_err() {

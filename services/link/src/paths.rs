@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use common::broker::{Broker, Outgoing, Record, TopicSpec};
 use common::schemas::{self, LinkPath, PathHop, SiteId, topic};
 use common::telemetry;
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 
 use crate::error::Result;
 use crate::routes::{Direction, Lane, Route};
@@ -45,23 +45,58 @@ const MOST: usize = 32;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Paths(Arc<Shared>);
 
-#[derive(Debug, Default)]
+/// So many topics of which there is news are told one by one; who has missed more looks at all.
+const TOLD: usize = 64;
+
+#[derive(Debug)]
 struct Shared {
-    news: watch::Sender<u64>,
+    /// The topics of which there is news; no name where it cannot be read.
+    news: broadcast::Sender<String>,
     /// What was read, with the topic's incarnation and its end then.
     read: Mutex<Option<(String, i64, Ways)>>,
     /// Whether the source does not let this site see the topic.
     hidden: AtomicBool,
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            news: broadcast::Sender::new(TOLD),
+            read: Mutex::default(),
+            hidden: AtomicBool::default(),
+        }
+    }
+}
+
+/// News of ways, for one carrier.
+#[derive(Debug)]
+pub(crate) struct News(broadcast::Receiver<String>);
+
+impl News {
+    /// Waits for news of a way by which a topic came that these lanes carry. Of others a broker may have much.
+    pub(crate) async fn concerns(&mut self, lanes: &[Lane]) {
+        loop {
+            match self.0.recv().await {
+                Ok(topic) if topic.is_empty() || lanes.iter().any(|lane| lane.source == topic) => return,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => return,
+                Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+            }
+        }
+    }
+}
+
 impl Paths {
-    /// Says that ways have changed.
-    pub(crate) fn ring(&self) {
-        self.0.news.send_modify(|rung| *rung += 1);
+    /// Says that a record of the topic came, with this key.
+    pub(crate) fn ring(&self, key: &[u8]) {
+        let key = String::from_utf8_lossy(key);
+        let topic = key.split_once('/').map_or("", |(_, topic)| topic);
+        // Nobody may be listening: what begins later reads it.
+        let _heard = self.0.news.send(topic.to_owned());
     }
 
-    pub(crate) fn hear(&self) -> watch::Receiver<u64> {
-        self.0.news.subscribe()
+    pub(crate) fn hear(&self) -> News {
+        News(self.0.news.subscribe())
     }
 
     /// The ways as they were read before, if that was to the same end.
@@ -302,6 +337,22 @@ mod tests {
             ways[here] = told(names[here], "t", led.ok());
         }
         [0, 1, 2].map(|at| ways[at].told(&site(names[at]), "t"))
+    }
+
+    #[tokio::test]
+    async fn news_of_a_topic_concerns_who_carries_it() {
+        let paths = Paths::default();
+        let mut news = paths.hear();
+        let brief = std::time::Duration::from_millis(50);
+        let lanes = [lane("t")];
+        paths.ring(b"other/u");
+        assert!(tokio::time::timeout(brief, news.concerns(&lanes)).await.is_err());
+        for key in [&b"other/t"[..], b"of a newer version"] {
+            paths.ring(key);
+            news.concerns(&lanes).await;
+        }
+        (0..=TOLD).for_each(|_| paths.ring(b"other/u"));
+        news.concerns(&lanes).await;
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use common::broker::Record;
 use common::kafka::batch::{Batch, Invalid};
 use common::kafka::{Fetched, Row, pack, read, rebuild};
@@ -128,6 +129,23 @@ impl News {
             load: Load::Batches(batches.split_off(keeps)),
         };
         Some(rest)
+    }
+
+    /// The keys of what is to be carried; an empty one for what has none, or cannot be read.
+    pub(crate) fn keys(&self) -> Vec<Bytes> {
+        match &self.load {
+            Load::Batches(batches) => batches
+                .iter()
+                .flat_map(|batch| match read(batch) {
+                    Ok(rows) => rows.into_iter().map(|row| row.key.unwrap_or_default()).collect(),
+                    Err(_) => vec![Bytes::new()],
+                })
+                .collect(),
+            Load::Records(records) => records
+                .iter()
+                .map(|record| record.key.clone().unwrap_or_default())
+                .collect(),
+        }
     }
 
     /// Whether nothing is to be carried: only the position moved.

@@ -64,11 +64,13 @@ impl Records {
             }
             records.extend(reader.next(settings.max_records - records.len(), left).await?);
         }
-        let found = records.len();
-        records.retain(|record| &*record.topic != paths::TOPIC);
-        if records.len() < found {
-            carrier.paths.ring();
-        }
+        records.retain(|record| {
+            let path = &*record.topic == paths::TOPIC;
+            if path {
+                carrier.paths.ring(record.key.as_deref().unwrap_or_default());
+            }
+            !path
+        });
         Ok(records)
     }
 

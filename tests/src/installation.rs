@@ -308,6 +308,16 @@ impl Installation {
     }
 }
 
+/// What nobody has stopped has failed: the end of what its processes warned of is all that a machine far away shows of it.
+impl Drop for Installation {
+    #[expect(clippy::print_stdout, reason = "shown with the output of a test that fails")]
+    fn drop(&mut self) {
+        for process in self.processes.iter().filter(|process| process.pid().is_some()) {
+            println!("{} warned last:\n{}", process.name, process.last_warnings(3));
+        }
+    }
+}
+
 /// Kills or starts a real engine.
 ///
 /// # Errors

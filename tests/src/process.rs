@@ -215,8 +215,17 @@ impl Process {
 
     /// The last lines of its log.
     pub fn last_lines(&self, count: usize) -> String {
+        self.last(count, |_| true)
+    }
+
+    /// The last of them that warn.
+    pub fn last_warnings(&self, count: usize) -> String {
+        self.last(count, |line| line.contains("WARN") || line.contains("ERROR"))
+    }
+
+    fn last(&self, count: usize, which: impl Fn(&str) -> bool) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.lines().filter(|line| which(line)).collect();
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 }

@@ -26,8 +26,9 @@ pub async fn all_is_known(installation: &Installation, catalogue: &Catalogue, li
         let (broadcast, failed) = (count("broadcast"), count("failed"));
         ensure!(
             broadcast == wanted && failed == catalogue.entries - wanted,
-            "{broadcast} of {wanted} broadcast, {failed} of {} failed",
-            catalogue.entries - wanted
+            "{broadcast} of {wanted} broadcast, {failed} of {} failed; {:?}",
+            catalogue.entries - wanted,
+            states(&pipeline)
         );
         for asset in pipeline.values().filter(|asset| asset["state"] == "failed") {
             let reason = asset["reason"].as_str().unwrap_or_default();
@@ -53,6 +54,18 @@ pub async fn all_is_known(installation: &Installation, catalogue: &Catalogue, li
         .await?;
     }
     Ok(())
+}
+
+/// How many assets are in which state.
+fn states(pipeline: &BTreeMap<String, Value>) -> BTreeMap<&str, usize> {
+    let states = pipeline
+        .values()
+        .map(|asset| asset["state"].as_str().unwrap_or("?"));
+    let mut counts = BTreeMap::new();
+    for state in states {
+        *counts.entry(state).or_default() += 1;
+    }
+    counts
 }
 
 /// The newest record of each asset in the core's pipeline.

@@ -81,7 +81,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let bucket = Bucket::start().await?;
             let mut environment = engines.environment().clone();
             environment.extend(bucket.environment().map(|(name, value)| (name.to_owned(), value)));
-            crates(arguments, &["--ignored"], Some(&environment)).await
+            // They mostly wait, for engines and for lines that are slow.
+            crates(arguments, &["--ignored", "--test-threads=4"], Some(&environment)).await
         })
         .await?;
     }

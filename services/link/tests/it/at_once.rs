@@ -10,9 +10,8 @@ use common::schemas::{Desired, ServiceState, topic};
 use link::{Direction, Route};
 use testkit::proxy::{Conditions, Proxy};
 use testkit::{eventually, tried};
-use tokio::sync::MutexGuard;
 
-use crate::kafka::{line, told};
+use crate::kafka::{Port, line, told};
 use crate::limits::days_apart;
 use crate::rig::{LIMIT, Rig, contents, record};
 
@@ -77,7 +76,7 @@ async fn crossing(line: &Proxy, time: Duration) -> u64 {
 }
 
 /// An edge whose readings, and the core's news for it, are of a class that wants to cross a slow line.
-async fn slow(mut rig: Rig, class: Class) -> (Rig, Proxy, MutexGuard<'static, ()>) {
+async fn slow(mut rig: Rig, class: Class) -> (Rig, Proxy, Port) {
     let (guard, line) = line().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
     for route in &mut rig.settings.extra_routes {
@@ -208,7 +207,8 @@ async fn rate_follows_the_cap(rig: Rig) {
     flows(&line, 100_000, 0).await;
     let mut before = CAP;
     for cap in [8_000, CAP, 16_000] {
-        let follows = |rate: &u64| (cap / 2..=cap * 105 / 100).contains(rate);
+        // What the cap saves up, 200 ms of it, is 7 % of three seconds.
+        let follows = |rate: &u64| (cap / 2..=cap * 110 / 100).contains(rate);
         println!("bytes/s under a cap of {cap}");
         let once = async || {
             set(&rig, "budget/cap", Some(&format!("\"{before}B\""))).await;

@@ -8,7 +8,7 @@ use common::kafka::{Error, FetchLimits, Fetcher, Start};
 use common::schemas::topic;
 use testkit::eventually;
 use testkit::proxy::Proxy;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use crate::compression;
 use crate::exactly_once::survives;
@@ -20,18 +20,48 @@ pub(crate) fn url(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make engines-up tells what to set"))
 }
 
-/// The one port at which the core's clients are told to go through a line: one test at a time has it.
-pub(crate) static LINE: Mutex<()> = Mutex::const_new(());
+/// The ports at which the core's clients are told to go through a line: of each, one test at a time has it.
+static PORTS: [Mutex<()>; 3] = [const { Mutex::const_new(()) }; 3];
+static FREE: Semaphore = Semaphore::const_new(PORTS.len());
+
+/// One of those ports, and the core's own behind it.
+pub(crate) struct Port {
+    pub(crate) line: String,
+    pub(crate) far: String,
+    // In this order: what is free can be taken.
+    _one: MutexGuard<'static, ()>,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Port {
+    /// The first that is free.
+    pub(crate) async fn free() -> Self {
+        let permit = FREE.acquire().await.unwrap();
+        let free = PORTS.iter().enumerate();
+        let (at, one) = free
+            .filter_map(|(at, port)| Some((at, port.try_lock().ok()?)))
+            .next()
+            .unwrap();
+        let of = ["", "_2", "_3"][at];
+        Self {
+            line: url(&format!("KAFKA_LINE{of}")),
+            far: url(&format!("KAFKA_FAR{of}")),
+            _one: one,
+            _permit: permit,
+        }
+    }
+}
 
 /// A line to the core, to be used as its address.
-pub(crate) async fn line() -> (MutexGuard<'static, ()>, Proxy) {
-    let guard = LINE.lock().await;
+pub(crate) async fn line() -> (Port, Proxy) {
+    let port = Port::free().await;
     // The one before takes a moment to close.
     let line = eventually(LIMIT, || async {
-        let line = Proxy::start(&url("KAFKA_LINE"), &url("KAFKA_FAR"), 1).await;
+        let line = Proxy::start(&port.line, &port.far, 1).await;
         line.map_err(|error| error.to_string())
     });
-    (guard, line.await)
+    let line = line.await;
+    (port, line)
 }
 
 /// A Kafka whose link is told what it may do: one test at a time has it, for that is told to all links of a broker.

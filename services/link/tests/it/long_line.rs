@@ -5,16 +5,15 @@ use std::time::Duration;
 use common::broker::TopicSpec;
 use testkit::proxy::{Conditions, Proxy};
 use testkit::{eventually, tried};
-use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use crate::at_once::random;
-use crate::kafka::line;
+use crate::kafka::{Port, line};
 use crate::rig::{LIMIT, Rig, contents};
 
 const ROUND_TRIP: Duration = Duration::from_millis(600);
 
-async fn long(mut rig: Rig, bits_per_second: u64) -> (Rig, Proxy, MutexGuard<'static, ()>) {
+async fn long(mut rig: Rig, bits_per_second: u64) -> (Rig, Proxy, Port) {
     let (guard, line) = line().await;
     rig.settings.core.url = format!("kafka://{}", line.address());
     line.set(Conditions::slow(bits_per_second, ROUND_TRIP));

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::kafka::{LINE, told, url};
+use crate::kafka::{Port, told};
 use crate::rig::{LIMIT, Rig, record};
 
 const VALUE: &[u8] = b"a record of long ago";
@@ -97,20 +97,20 @@ async fn relay(near: TcpStream, far: String, made: Change, changed: Arc<AtomicUs
 }
 
 /// Has a link reach the core by such a line.
-async fn by_such_a_line(rig: &mut Rig, made: Change) -> (Arc<AtomicUsize>, JoinHandle<()>) {
+async fn by_such_a_line(rig: &mut Rig, made: Change, port: &Port) -> (Arc<AtomicUsize>, JoinHandle<()>) {
     let listener = eventually(LIMIT, || async {
-        let listener = TcpListener::bind(url("KAFKA_LINE")).await;
+        let listener = TcpListener::bind(&port.line).await;
         listener.map_err(|error| error.to_string())
     })
     .await;
-    let (far, changed) = (url("KAFKA_FAR"), Arc::new(AtomicUsize::new(0)));
+    let (far, changed) = (port.far.clone(), Arc::new(AtomicUsize::new(0)));
     let seen = changed.clone();
     let line = tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
             tokio::spawn(relay(near, far.clone(), made, seen.clone()));
         }
     });
-    rig.settings.core = broker::Settings::url(format!("kafka://{}", url("KAFKA_LINE")));
+    rig.settings.core = broker::Settings::url(format!("kafka://{}", port.line));
     (changed, line)
 }
 
@@ -127,8 +127,8 @@ async fn send_old(rig: &Rig) {
 }
 
 async fn message_of_an_old_format(mut rig: Rig) {
-    let _guard = LINE.lock().await;
-    let (changed, line) = by_such_a_line(&mut rig, aged).await;
+    let port = Port::free().await;
+    let (changed, line) = by_such_a_line(&mut rig, aged, &port).await;
     let running = rig.start();
     rig.send(0, 30).await;
     rig.all_is_carried().await;
@@ -145,8 +145,8 @@ async fn message_of_an_old_format(mut rig: Rig) {
 }
 
 async fn batch_that_cannot_be_read(mut rig: Rig) {
-    let _guard = LINE.lock().await;
-    let (changed, line) = by_such_a_line(&mut rig, of_tomorrow).await;
+    let port = Port::free().await;
+    let (changed, line) = by_such_a_line(&mut rig, of_tomorrow, &port).await;
     let running = rig.start();
     rig.send(0, 30).await;
     rig.all_is_carried().await;

@@ -32,6 +32,13 @@ impl Brokers {
     }
 }
 
+/// Whether an engine's line tells of trouble; one that does is no warning to Kafka: that a transaction's marker is lost.
+fn warns(line: &str) -> bool {
+    [" WARN ", " ERROR ", "hence can be skipped"]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
 /// Engines that run.
 #[derive(Debug)]
 pub(crate) struct Engines {
@@ -106,6 +113,14 @@ impl Engines {
             }
         }
         say(&format!("what the engines said is in {}", kept.display()));
+        // All that a machine far away shows of it.
+        for engine in std::fs::read_dir(&kept).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(engine.path().join("log")).unwrap_or_default();
+            let warned: Vec<&str> = text.lines().filter(|line| warns(line)).collect();
+            for line in &warned[warned.len().saturating_sub(5)..] {
+                say(&format!("{}: {line}", engine.file_name().display()));
+            }
+        }
     }
 
     async fn start(purpose: &str, names: &[&str], brokers: Brokers) -> anyhow::Result<Self> {

@@ -81,8 +81,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let bucket = Bucket::start().await?;
             let mut environment = engines.environment().clone();
             environment.extend(bucket.environment().map(|(name, value)| (name.to_owned(), value)));
-            // They mostly wait, for engines and for lines that are slow.
-            crates(arguments, &["--ignored", "--test-threads=4"], Some(&environment)).await
+            crates(arguments, &["--ignored"], Some(&environment)).await
         })
         .await?;
     }
@@ -107,6 +106,8 @@ fn command(selection: &[&str], test_flags: &[&str], environment: Environment<'_>
 /// The tests of each crate by itself.
 async fn crates(arguments: &Arguments, flags: &[&str], environment: Environment<'_>) -> anyhow::Result<()> {
     let crates = arguments.crates();
+    // They mostly wait, for engines and for lines that are slow.
+    let flags = &[flags, &["--test-threads=4"]].concat();
     let own = [&crates, ["--lib", "--bins", "--test", "it"].as_slice()].concat();
     succeed(command(&own, flags, environment)).await?;
     if environment.is_none() {

@@ -13,12 +13,13 @@ use kafka_protocol::messages::{
     ApiKey, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
     TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, GROUP};
 use crate::connection::Connection;
 use crate::error::{Error, Result, check, passing};
+use crate::make::text;
 
 /// How long a coordinator that moves, or a transaction with commits of its own, is waited for.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -38,10 +39,6 @@ pub struct Group {
     pub name: String,
     /// Who is in it now; a group without members only has commits.
     pub members: Vec<String>,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 /// Codes after which the same question is to be asked again, perhaps of another server.
@@ -88,30 +85,24 @@ impl Cluster {
             .with_group_id(GroupId(text(group)))
             .with_topics(None)
             .with_require_stable(true);
-        let since = Instant::now();
-        loop {
-            let coordinator = self.coordinator(GROUP, group).await?;
-            let version = coordinator.speaks(ApiKey::OffsetFetch, "OffsetFetch", 7, 7)?;
-            let answer = coordinator.call(&request, version, Duration::ZERO).await?;
-            let places = || answer.topics.iter().flat_map(|topic| &topic.partitions);
-            let mut codes = places().map(|place| place.error_code).chain([answer.error_code]);
-            let code = codes.find(|code| *code != 0).unwrap_or(0);
-            if moves(code) && since.elapsed() < SETTLE {
-                tokio::time::sleep(STEP).await;
-                continue;
-            }
-            check("read what a group has committed", code)?;
-            let places = answer.topics.iter().flat_map(|topic| {
-                let places = topic.partitions.iter();
-                places.map(|place| {
-                    (
-                        (topic.name.0.to_string(), place.partition_index),
-                        place.committed_offset,
-                    )
-                })
-            });
-            return Ok(places.filter(|(_, offset)| *offset >= 0).collect());
-        }
+        let versions = (ApiKey::OffsetFetch, "OffsetFetch", 7, 7);
+        let (answer, code) = self
+            .ask_coordinator(group, versions, &request, |answer| {
+                let places = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                first_error(places.map(|place| place.error_code).chain([answer.error_code]))
+            })
+            .await?;
+        check("read what a group has committed", code)?;
+        let places = answer.topics.iter().flat_map(|topic| {
+            let places = topic.partitions.iter();
+            places.map(|place| {
+                (
+                    (topic.name.0.to_string(), place.partition_index),
+                    place.committed_offset,
+                )
+            })
+        });
+        Ok(places.filter(|(_, offset)| *offset >= 0).collect())
     }
 
     /// Commits positions in a topic for a group that nobody is in; false, and nothing is committed, when somebody is.
@@ -129,28 +120,47 @@ impl Cluster {
             .with_group_id(GroupId(text(group)))
             .with_generation_id_or_member_epoch(NO_GENERATION)
             .with_topics(vec![of]);
+        let versions = (ApiKey::OffsetCommit, "OffsetCommit", 8, 9);
+        let (_, code) = self
+            .ask_coordinator(group, versions, &request, |answer| {
+                let places = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                first_error(places.map(|place| place.error_code))
+            })
+            .await?;
+        if occupied(code) {
+            return Ok(false);
+        }
+        if ResponseError::try_from_code(code) == Some(ResponseError::UnknownTopicOrPartition) {
+            let topic = topic.to_owned();
+            return Err(Error::UnknownTopic { topic });
+        }
+        check("commit for a group", code).map(|()| true)
+    }
+
+    /// Asks a group's coordinator, and again while it moves. The answer, and the first error's code in it.
+    async fn ask_coordinator<R: Request>(
+        &self,
+        group: &str,
+        (api, name, lowest, highest): (ApiKey, &'static str, i16, i16),
+        request: &R,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> Result<(R::Response, i16)> {
         let since = Instant::now();
         loop {
             let coordinator = self.coordinator(GROUP, group).await?;
-            let version = coordinator.speaks(ApiKey::OffsetCommit, "OffsetCommit", 8, 9)?;
-            let answer = coordinator.call(&request, version, Duration::ZERO).await?;
-            let places = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            let mut codes = places.map(|place| place.error_code);
-            let code = codes.find(|code| *code != 0).unwrap_or(0);
-            if moves(code) && since.elapsed() < SETTLE {
-                tokio::time::sleep(STEP).await;
-                continue;
+            let version = coordinator.speaks(api, name, lowest, highest)?;
+            let answer = coordinator.call(request, version, Duration::ZERO).await?;
+            let code = code(&answer);
+            if !moves(code) || since.elapsed() >= SETTLE {
+                return Ok((answer, code));
             }
-            if occupied(code) {
-                return Ok(false);
-            }
-            if ResponseError::try_from_code(code) == Some(ResponseError::UnknownTopicOrPartition) {
-                let topic = topic.to_owned();
-                return Err(Error::UnknownTopic { topic });
-            }
-            return check("commit for a group", code).map(|()| true);
+            tokio::time::sleep(STEP).await;
         }
     }
+}
+
+fn first_error(mut codes: impl Iterator<Item = i16>) -> i16 {
+    codes.find(|code| *code != 0).unwrap_or(0)
 }
 
 /// The groups that one server coordinates, with their members.

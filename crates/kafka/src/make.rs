@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// As many copies as the cluster makes by itself.
 const BY_ITSELF: i16 = -1;
 
-fn text(text: &str) -> StrBytes {
+pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 

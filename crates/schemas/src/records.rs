@@ -179,7 +179,7 @@ pub struct AssetChange {
 record!(AssetChange, "asset_change");
 
 /// How far a route has carried one source partition.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field's text is in schemas/checkpoint.v3.avsc")]
 pub struct Checkpoint {
     pub route: String,

@@ -242,11 +242,7 @@ pub fn resume(
             partition,
             next_offset: marks.low,
             source_epoch: epoch.to_owned(),
-            ranges: Vec::new(),
-            lost: Vec::new(),
-            carried_at: 0,
-            backlog: Vec::new(),
-            sampled: 0,
+            ..Checkpoint::default()
         };
         return Resume {
             checkpoint,

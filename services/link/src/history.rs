@@ -233,10 +233,7 @@ mod tests {
             next_offset: next,
             source_epoch: "one".into(),
             ranges,
-            lost: Vec::new(),
-            carried_at: 0,
-            backlog: Vec::new(),
-            sampled: 0,
+            ..Checkpoint::default()
         }
     }
 

@@ -27,16 +27,11 @@ pub fn anew() -> String {
 pub fn mark(topic: &str, holder: &str) -> Result<Outgoing> {
     let mark = Checkpoint {
         route: KEY.to_owned(),
-        source_topic: String::new(),
-        destination_topic: String::new(),
         partition: -1,
         next_offset: 0,
         source_epoch: holder.to_owned(),
-        ranges: Vec::new(),
-        lost: Vec::new(),
         carried_at: common::chassis::now_ms(),
-        backlog: Vec::new(),
-        sampled: 0,
+        ..Checkpoint::default()
     };
     let unwritable = |source| Error::Checkpoint {
         topic: topic.to_owned(),

@@ -337,11 +337,7 @@ mod tests {
             partition: 0,
             next_offset: offset,
             source_epoch: "one".into(),
-            ranges: Vec::new(),
-            lost: Vec::new(),
-            carried_at: 0,
-            backlog: Vec::new(),
-            sampled: 0,
+            ..Checkpoint::default()
         };
         checkpoint::record(TOPIC, &newest)
     }

@@ -176,11 +176,8 @@ mod tests {
             partition: 0,
             next_offset: 9,
             source_epoch: "one".into(),
-            ranges: Vec::new(),
             lost: lost.collect(),
-            carried_at: 0,
-            backlog: Vec::new(),
-            sampled: 0,
+            ..Checkpoint::default()
         }
     }
 

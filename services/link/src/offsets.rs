@@ -152,11 +152,7 @@ mod tests {
             partition: 0,
             next_offset: 0,
             source_epoch: "one".into(),
-            ranges: Vec::new(),
-            lost: Vec::new(),
-            carried_at: 0,
-            backlog: Vec::new(),
-            sampled: 0,
+            ..Checkpoint::default()
         }
     }
 

@@ -168,7 +168,8 @@ impl Place<'_> {
                 };
                 let ends = cluster.ends(std::slice::from_ref(&found)).await?;
                 let shape = Shape::from(&found);
-                let marks = (0..shape.partitions).filter_map(|partition| {
+                // Their place is their partition's number.
+                let marks = (0..shape.partitions).map_while(|partition| {
                     let ends = ends.get(&(topic.to_owned(), partition))?;
                     Some(Watermarks {
                         low: ends.low,

@@ -95,11 +95,9 @@ async fn link_carried_at(rig: &Rig, upto: usize, carried_at: i64, backlog: &[Off
             partition,
             next_offset: some.last().unwrap().offset + 1,
             source_epoch: epoch.clone(),
-            ranges: Vec::new(),
-            lost: Vec::new(),
             carried_at,
             backlog: backlog.to_vec(),
-            sampled: 0,
+            ..Checkpoint::default()
         };
         let topic = format!("{}.checkpoints", rig.edge.site);
         let seal = |placed: &[common::broker::Placement]| {

@@ -77,10 +77,8 @@ mod tests {
             next_offset: next,
             source_epoch: "one".into(),
             ranges,
-            lost: Vec::new(),
-            carried_at: 0,
             backlog,
-            sampled: 0,
+            ..Checkpoint::default()
         })
     }
 

@@ -26,10 +26,8 @@ fn old(topic: &str, number: usize) -> Outgoing {
             destination: 0,
             count: offset,
         }],
-        lost: Vec::new(),
         carried_at: offset,
-        backlog: Vec::new(),
-        sampled: 0,
+        ..Checkpoint::default()
     };
     Outgoing::new(topic, "old/elsewhere/0", schemas::encode(&checkpoint).unwrap())
 }

@@ -72,22 +72,20 @@ impl History {
             *self = Self::of(next);
             return;
         }
+        // Two checkpoints of one transaction may tell of different places, when somebody else wrote at the destination
+        // between them: the newer one knows.
+        if let Some(first) = exact(&next).first() {
+            self.forget_from(first.source);
+        }
         for range in exact(&next) {
-            let known = (end - range.source).clamp(0, range.count);
-            let rest = OffsetRange {
-                source: range.source + known,
-                destination: range.destination + known,
-                count: range.count - known,
-            };
             match self.ranges.last_mut() {
-                _ if rest.count == 0 => {}
                 Some(last)
-                    if last.source + last.count == rest.source
-                        && last.destination + last.count == rest.destination =>
+                    if last.source + last.count == range.source
+                        && last.destination + last.count == range.destination =>
                 {
-                    last.count += rest.count;
+                    last.count += range.count;
                 }
-                _ => self.ranges.push(rest),
+                _ => self.ranges.push(range.clone()),
             }
         }
         if self.ranges.len() > MOST_RANGES {
@@ -95,6 +93,15 @@ impl History {
             self.whole = false;
         }
         self.newest = next;
+    }
+
+    /// Forgets where source offsets from this one on came to lie.
+    fn forget_from(&mut self, source: i64) {
+        let kept = self.ranges.partition_point(|range| range.source < source);
+        self.ranges.truncate(kept);
+        if let Some(last) = self.ranges.last_mut() {
+            last.count = last.count.min(source - last.source);
+        }
     }
 
     /// The newest checkpoint.
@@ -273,6 +280,22 @@ mod tests {
         assert_eq!(history.to_destination(236), Place::Exact(472));
         history.then(at(330, ranges(266)));
         assert_eq!(history.to_destination(236), Place::Exact(472));
+    }
+
+    #[test]
+    fn newer_checkpoint_of_the_same_transaction_knows_where_its_records_lie() {
+        let mut history = History::of(at(30, vec![range(0, 0, 30)]));
+        history.then(at(35, vec![range(0, 0, 30), range(30, 31, 5)]));
+        history.then(at(35, vec![range(0, 0, 30), range(30, 32, 5)]));
+        assert_eq!(history.ranges(), [range(0, 0, 30), range(30, 32, 5)]);
+        assert_eq!(history.to_destination(35), Place::Exact(37));
+        // Also where they were thought to continue what was there.
+        history.then(at(40, vec![range(30, 32, 10)]));
+        history.then(at(40, vec![range(30, 32, 5), range(35, 39, 5)]));
+        assert_eq!(
+            history.ranges(),
+            [range(0, 0, 30), range(30, 32, 5), range(35, 39, 5)]
+        );
     }
 
     #[test]

@@ -196,10 +196,13 @@ impl Installation {
         for (name, place) in names.iter().zip(&edge_places) {
             let port = free_port();
             let file = directory.join(format!("{name}.toml"));
+            let core = match shape {
+                Shape::OneProcess => format!("[link.core]\nurl = {:?}\n", core_place.broker),
+                Shape::EachService | Shape::SmallEdges => over_tls(&engine("KAFKA_TLS_URL")?)?,
+            };
             std::fs::write(
                 &file,
-                edge_settings(name, place, &core_place.broker, &certs, port, depot_port)
-                    + &token_setting(directory, name),
+                edge_settings(name, place, &core, &certs, port, depot_port) + &token_setting(directory, name),
             )?;
             let file = file.display().to_string();
             fieldline(&["init", "--edge", &file], directory)?;
@@ -350,6 +353,27 @@ fn token_setting(directory: &Path, site: &str) -> String {
     format!("token_file = \"{}\"\n", token_file(directory, site).display())
 }
 
+/// The settings of a link to a broker at this address, over mutual TLS.
+///
+/// # Errors
+/// When no engines are running.
+pub fn over_tls(url: &str) -> Result<String> {
+    Ok(format!("[link.core]\nurl = {url:?}\n{}", mutual_tls()?))
+}
+
+/// The certificates with which a link comes to the core's Kafka.
+///
+/// # Errors
+/// When no engines are running.
+pub fn mutual_tls() -> Result<String> {
+    Ok(format!(
+        "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
+        engine("ENGINES_TLS_CA")?,
+        engine("ENGINES_TLS_CERTIFICATE")?,
+        engine("ENGINES_TLS_KEY")?
+    ))
+}
+
 fn core_settings(place: &Place, plan: &Plan<'_>, certs: &Path, port: u16, depot: u16) -> String {
     let certs = certs.display();
     let catalogue = plan.catalogue;
@@ -371,7 +395,7 @@ fn core_settings(place: &Place, plan: &Plan<'_>, certs: &Path, port: u16, depot:
 fn edge_settings(name: &str, place: &Place, core: &str, certs: &Path, port: u16, depot: u16) -> String {
     let certs = certs.display();
     format!(
-        "{}\n[link.core]\nurl = {core:?}\n\
+        "{}\n{core}\
          [mirror]\ndepot = \"https://127.0.0.1:{depot}\"\n[mirror.tls]\nca = \"{certs}/ca.crt\"\ncertificate = \"{certs}/sites/{name}.crt\"\nkey = \"{certs}/sites/{name}.key\"\n\
          [viewer]\nlisten = \"127.0.0.1:{port}\"\n",
         place.common(name)

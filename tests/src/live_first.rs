@@ -20,7 +20,7 @@ use testkit::proxy::Proxy;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::installation::engine;
+use crate::installation::{engine, mutual_tls};
 use crate::pair;
 use crate::process::Process;
 
@@ -296,15 +296,11 @@ fn settings(
     let core = format!("kafka://{}", line.address());
     let route = pair::route("readings", "up", topic, "prefix") + "live_first = true\n";
     let more = format!("state = {:?}\n[link.budget]\ncap = \"{}B\"", directory, plan.cap);
-    let mut tls = String::new();
-    if plan.encrypted {
-        tls = format!(
-            "[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n",
-            engine("ENGINES_TLS_CA")?,
-            engine("ENGINES_TLS_CERTIFICATE")?,
-            engine("ENGINES_TLS_KEY")?
-        );
-    }
+    let tls = if plan.encrypted {
+        mutual_tls()?
+    } else {
+        String::new()
+    };
     Ok(pair::settings(site, edge, &core, &more, &(tls + &route)))
 }
 

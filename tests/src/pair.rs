@@ -9,7 +9,7 @@ use prometheus::Registry;
 use schemas::{SiteId, Topic};
 use testkit::proxy::{Proxy, Tap};
 
-use crate::installation::{Shape, engine};
+use crate::installation::{Shape, engine, over_tls};
 use crate::process::{Process, program};
 
 /// Opens a broker as a tool of these scenarios.
@@ -119,14 +119,10 @@ pub async fn lay_lines(directory: &Path, edge: &str, routes: &str, seed: u64) ->
         &depot(&upstream),
         &format!("{}\ndoor = {door:?}", depot(&files.address().to_string())),
     );
-    let core = format!("[link.core]\nurl = {:?}\n", engine("KAFKA_URL")?);
+    let core = over_tls(&engine("KAFKA_TLS_URL")?)?;
+    let through = over_tls(&format!("kafka://{}", records.address()))?;
     let through = format!(
-        "[link]\n[link.core]\nurl = \"kafka://{}\"\n[link.core.tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
-         [link.door]\nlisten = {door:?}\nallow = [{:?}]\n",
-        records.address(),
-        engine("ENGINES_TLS_CA")?,
-        engine("ENGINES_TLS_CERTIFICATE")?,
-        engine("ENGINES_TLS_KEY")?,
+        "[link]\n{through}[link.door]\nlisten = {door:?}\nallow = [{:?}]\n",
         files.address().to_string()
     );
     ensure!(

@@ -1,6 +1,6 @@
 //! Certificates towards the core: wrong ones are named, and new files are taken up.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
-use crate::kafka::{told, url};
+use crate::kafka::{mutual_tls, told, url};
 use crate::kafka_rules::only;
 use crate::rig::{LIMIT, Rig};
 
@@ -185,10 +185,9 @@ async fn encrypted(mut rig: Rig) -> (Rig, testkit::TempDir) {
     let own = |name: &str| Some(directory.path().join(name));
     rig.settings.core = broker::Settings::url(url("KAFKA_TLS_URL"));
     rig.settings.core.tls = broker::Tls {
-        ca: Some(PathBuf::from(url("ENGINES_TLS_CA"))),
         certificate: own("own.crt"),
         key: own("own.key"),
-        unverified: false,
+        ..mutual_tls()
     };
     (rig, directory)
 }
@@ -247,9 +246,7 @@ async fn stranger_is_named(rig: Rig) {
     std::fs::write(&ca, authority.certificate()).unwrap();
     rig.settings.core.tls = broker::Tls {
         ca: Some(ca),
-        certificate: Some(PathBuf::from(url("ENGINES_TLS_CERTIFICATE"))),
-        key: Some(PathBuf::from(url("ENGINES_TLS_KEY"))),
-        unverified: false,
+        ..mutual_tls()
     };
     let running = rig.start();
     rig.waits("one", &["certificate"]).await;

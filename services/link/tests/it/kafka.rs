@@ -1,9 +1,10 @@
 //! The same promises between real brokers, and between an embedded edge and a real core.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use common::broker::{Outgoing, TopicSpec};
+use common::broker::{self, Outgoing, TopicSpec};
 use common::kafka::{Error, FetchLimits, Fetcher, Start};
 use common::schemas::topic;
 use testkit::eventually;
@@ -62,6 +63,30 @@ pub(crate) async fn line() -> (Port, Proxy) {
     });
     let line = line.await;
     (port, line)
+}
+
+/// The one port for clients with certificates.
+static ENCRYPTED: Mutex<()> = Mutex::const_new(());
+
+/// An encrypted line to the core, and how a link comes through it.
+pub(crate) async fn encrypted_line() -> (MutexGuard<'static, ()>, Proxy, broker::Settings) {
+    let guard = ENCRYPTED.lock().await;
+    let line = Proxy::start(&url("KAFKA_LINE_TLS"), &url("KAFKA_FAR_TLS"), 1).await;
+    let line = line.unwrap();
+    let mut settings = broker::Settings::url(format!("kafka://{}", line.address()));
+    settings.tls = mutual_tls();
+    (guard, line, settings)
+}
+
+/// What a client shows to the core.
+pub(crate) fn mutual_tls() -> broker::Tls {
+    let file = |name: &str| Some(PathBuf::from(url(name)));
+    broker::Tls {
+        ca: file("ENGINES_TLS_CA"),
+        certificate: file("ENGINES_TLS_CERTIFICATE"),
+        key: file("ENGINES_TLS_KEY"),
+        unverified: false,
+    }
 }
 
 /// A Kafka whose link is told what it may do: one test at a time has it, for that is told to all links of a broker.

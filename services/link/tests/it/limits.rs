@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use common::broker::{Cleanup, TopicSpec};
+use common::broker::{self, Cleanup, TopicSpec};
 use common::budget::Class;
 use common::control;
 use common::schemas::{Desired, ServiceState, ServiceStatus};
 use link::{Direction, Rename, Route};
 use testkit::eventually;
+use testkit::proxy::Proxy;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::at_once::{random, requests_pass};
-use crate::kafka::{line, told};
+use crate::kafka::{encrypted_line, line, told};
 use crate::rig::{LIMIT, Rig, contents};
 
 async fn set(rig: &Rig, key: &str, value: Option<&str>) {
@@ -322,7 +323,7 @@ async fn what_was_under_way_when_the_days_bytes_were_spent_hides_nothing_at_the_
     let before = arrived(&rig, Direction::Up).await;
     let topic = rig.readings_at_core();
     // One behind whatever was left open in each partition; whoever reads what is committed waits for that.
-    let behind = (0..3).map(|partition| common::broker::Outgoing {
+    let behind = (0..3).map(|partition| broker::Outgoing {
         partition: Some(partition),
         ..crate::rig::record(&topic, 1_000_000)
     });
@@ -414,9 +415,8 @@ async fn between_two_kafkas_a_lower_class_gets_its_share() {
     lower_class_gets_its_share(rig).await;
 }
 
-async fn what_is_counted_is_what_crosses(mut rig: Rig) {
-    let (_guard, line) = line().await;
-    rig.settings.core.url = format!("kafka://{}", line.address());
+async fn what_is_counted_is_what_crosses(mut rig: Rig, line: Proxy, core: broker::Settings) {
+    rig.settings.core = core;
     let state = testkit::temp_dir();
     rig.settings.state = Some(state.path().to_owned());
     let narrow = rig.readings_at_core();
@@ -478,14 +478,26 @@ async fn what_is_counted_is_what_crosses(mut rig: Rig) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_are_refused() {
-    what_is_counted_is_what_crosses(Rig::small_edge().await).await;
+    let (_port, line) = line().await;
+    let core = broker::Settings::url(format!("kafka://{}", line.address()));
+    what_is_counted_is_what_crosses(Rig::small_edge().await, line, core).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn between_two_kafkas_what_is_counted_is_what_crosses() {
     let (rig, _told) = told().await;
-    what_is_counted_is_what_crosses(rig).await;
+    let (_port, line) = line().await;
+    let core = broker::Settings::url(format!("kafka://{}", line.address()));
+    what_is_counted_is_what_crosses(rig, line, core).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE_TLS and KAFKA_FAR_TLS"]
+async fn between_two_kafkas_handshakes_and_what_encryption_takes_are_counted() {
+    let (rig, _told) = told().await;
+    let (_one, line, core) = encrypted_line().await;
+    what_is_counted_is_what_crosses(rig, line, core).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,14 @@ pub(crate) struct Figures {
     pub(crate) away_lost: Option<f64>,
 }
 
+impl Figures {
+    /// Whether nothing was found to be lost, or there twice.
+    pub(crate) fn once(&self) -> bool {
+        let found = [self.kill_lost, self.kill_twice, self.away_lost];
+        found.into_iter().flatten().all(|records| records == 0.0)
+    }
+}
+
 type Row = (&'static str, bool, fn(&Figures) -> Option<f64>);
 
 /// Name, whether more is better, and the figure.

@@ -11,7 +11,8 @@ use crate::window::Window;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The most bytes in a second, both directions together, as "32KB"; no cap when unset.
+    /// The most bytes that TCP carries in a second, its packets' headers not counted, both directions together, as "32KB"; no
+    /// cap when unset.
     pub cap: Option<ByteSize>,
     /// The time zone of windows, days and months, as "Europe/Berlin".
     pub zone: String,

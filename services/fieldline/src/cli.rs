@@ -227,7 +227,7 @@ pub(crate) struct Init {
     /// Replicas of each topic.
     #[arg(long, default_value_t = 1)]
     pub(crate) replication: i32,
-    /// An edge to enrol at the core as `site add` does; its certificate is <certs>/<site>.crt.
+    /// An edge to enrol at the core as `site add` does; its certificate is <certs>/sites/<site>.crt.
     #[arg(long, value_name = "SITE", requires = "certs")]
     pub(crate) enrol: Vec<SiteId>,
     /// Directory of the certificates.
@@ -256,7 +256,7 @@ pub(crate) struct Certs {
     /// Directory of the authority and all it issues; keep its ca.key off every server.
     #[arg(long, default_value = "certs")]
     pub(crate) dir: PathBuf,
-    /// A host name or address of the depot (or a broker); may be repeated. Writes server.crt and server.key.
+    /// A host name or address of the depot (or a broker); may be repeated. Writes servers/<first HOST>.crt and .key.
     #[arg(long = "server", value_name = "HOST")]
     pub(crate) servers: Vec<String>,
     /// An edge to make a certificate for; may be repeated.

@@ -198,7 +198,7 @@ function Spending({ limits }) {
           <td class="figures whole">${bytes(one.day_bytes)}</td><td class="figures whole">${bytes(one.month_bytes)}</td></tr>`)}</tbody>
       </table>
       ${reasons(limits.classes).map((why) => html`<p key=${why} class="note" data-testid="held">Held: ${why}.</p>`)}
-      <p class="quiet">What goes first stands first. Bytes are those that really crossed, both ways.</p>
+      <p class="quiet">What goes first stands first. Bytes are what TCP carried, both ways; its packets' headers come on top.</p>
     </div>
   </section>`;
 }

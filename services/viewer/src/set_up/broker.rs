@@ -149,6 +149,8 @@ impl Needs {
             reads: vec![
                 topic::ASSET_BROADCAST.to_owned(),
                 topic::ASSET_PREVIEW.to_owned(),
+                // Without it rings of sites are not noticed.
+                topic::LINK_PATHS.to_owned(),
                 own(topic::ASSET_RESPONSE),
                 checkpoints.clone(),
             ],
@@ -264,8 +266,9 @@ impl Refusal {
 /// All rights that a site needs, in words.
 fn needed(site: &SiteId) -> String {
     format!(
-        "read, write and describe topics that begin with {site}., read and describe ASSET_BROADCAST and ASSET_PREVIEW \
-         (with their settings), use transactional ids that begin with {site}., and read as group {LINK}.reader"
+        "read, write and describe topics that begin with {site}., read and describe ASSET_BROADCAST, ASSET_PREVIEW \
+         and link-paths (with their settings), use transactional ids that begin with {site}., and read as group \
+         {LINK}.reader; and create and alter topics that begin with {site}. where its link is to make some"
     )
 }
 

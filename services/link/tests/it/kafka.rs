@@ -68,14 +68,11 @@ pub(crate) async fn line() -> (Port, Proxy) {
 /// The one port for clients with certificates.
 static ENCRYPTED: Mutex<()> = Mutex::const_new(());
 
-/// An encrypted line to the core, and how a link comes through it.
-pub(crate) async fn encrypted_line() -> (MutexGuard<'static, ()>, Proxy, broker::Settings) {
+/// A line to the core for clients with certificates, to be used as its address.
+pub(crate) async fn encrypted_line() -> (MutexGuard<'static, ()>, Proxy) {
     let guard = ENCRYPTED.lock().await;
     let line = Proxy::start(&url("KAFKA_LINE_TLS"), &url("KAFKA_FAR_TLS"), 1).await;
-    let line = line.unwrap();
-    let mut settings = broker::Settings::url(format!("kafka://{}", line.address()));
-    settings.tls = mutual_tls();
-    (guard, line, settings)
+    (guard, line.unwrap())
 }
 
 /// What a client shows to the core.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::broker::{self, Cleanup, TopicSpec};
+use common::broker::{Cleanup, Outgoing, TopicSpec};
 use common::budget::Class;
 use common::control;
 use common::schemas::{Desired, ServiceState, ServiceStatus};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::at_once::{random, requests_pass};
-use crate::kafka::{encrypted_line, line, told};
+use crate::kafka::{encrypted_line, line, mutual_tls, told};
 use crate::rig::{LIMIT, Rig, contents};
 
 async fn set(rig: &Rig, key: &str, value: Option<&str>) {
@@ -323,7 +323,7 @@ async fn what_was_under_way_when_the_days_bytes_were_spent_hides_nothing_at_the_
     let before = arrived(&rig, Direction::Up).await;
     let topic = rig.readings_at_core();
     // One behind whatever was left open in each partition; whoever reads what is committed waits for that.
-    let behind = (0..3).map(|partition| broker::Outgoing {
+    let behind = (0..3).map(|partition| Outgoing {
         partition: Some(partition),
         ..crate::rig::record(&topic, 1_000_000)
     });
@@ -415,8 +415,8 @@ async fn between_two_kafkas_a_lower_class_gets_its_share() {
     lower_class_gets_its_share(rig).await;
 }
 
-async fn what_is_counted_is_what_crosses(mut rig: Rig, line: Proxy, core: broker::Settings) {
-    rig.settings.core = core;
+async fn what_is_counted_is_what_crosses(mut rig: Rig, line: Proxy) {
+    rig.settings.core.url = format!("kafka://{}", line.address());
     let state = testkit::temp_dir();
     rig.settings.state = Some(state.path().to_owned());
     let narrow = rig.readings_at_core();
@@ -479,8 +479,7 @@ async fn what_is_counted_is_what_crosses(mut rig: Rig, line: Proxy, core: broker
 #[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
 async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_are_refused() {
     let (_port, line) = line().await;
-    let core = broker::Settings::url(format!("kafka://{}", line.address()));
-    what_is_counted_is_what_crosses(Rig::small_edge().await, line, core).await;
+    what_is_counted_is_what_crosses(Rig::small_edge().await, line).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,16 +487,16 @@ async fn what_is_counted_is_what_crosses_also_when_topics_are_made_and_records_a
 async fn between_two_kafkas_what_is_counted_is_what_crosses() {
     let (rig, _told) = told().await;
     let (_port, line) = line().await;
-    let core = broker::Settings::url(format!("kafka://{}", line.address()));
-    what_is_counted_is_what_crosses(rig, line, core).await;
+    what_is_counted_is_what_crosses(rig, line).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE_TLS and KAFKA_FAR_TLS"]
 async fn between_two_kafkas_handshakes_and_what_encryption_takes_are_counted() {
-    let (rig, _told) = told().await;
-    let (_one, line, core) = encrypted_line().await;
-    what_is_counted_is_what_crosses(rig, line, core).await;
+    let (mut rig, _told) = told().await;
+    let (_one, line) = encrypted_line().await;
+    rig.settings.core.tls = mutual_tls();
+    what_is_counted_is_what_crosses(rig, line).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,9 +62,18 @@ impl Context {
         lock(&self.0.reason).clone()
     }
 
+    /// Whether a connection could not be opened, or kept, since a broker last answered after an outage.
+    ///
+    /// When its last connection ends, librdkafka says that all brokers are down, be it that one was restarted or closed
+    /// what was idle. It connects again at once; what that meets it tells first, and then once more that all are down.
+    pub(super) fn failed(&self) -> bool {
+        !lock(&self.0.reason).is_empty()
+    }
+
     /// Notes that a broker answered.
     pub(super) fn up(&self) {
         if self.0.down.swap(false, Ordering::Relaxed) {
+            lock(&self.0.reason).clear();
             tracing::info!(servers = self.servers(), "kafka answers again");
         }
     }
@@ -134,7 +143,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => {
-                if !self.0.down.swap(true, Ordering::Relaxed) {
+                if self.failed() && !self.0.down.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         servers = self.servers(),
                         reason = self.reason(),

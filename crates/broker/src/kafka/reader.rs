@@ -244,7 +244,7 @@ impl Reader {
     async fn trouble(&mut self, error: KafkaError) -> Result<()> {
         match error.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.out_of_range().await,
-            Some(Code::AllBrokersDown) => Err(self.failed(error)),
+            Some(Code::AllBrokersDown) if self.shared.context.failed() => Err(self.failed(error)),
             Some(
                 Code::UnknownTopicOrPartition
                 | Code::UnknownTopic

@@ -13,6 +13,7 @@ use broker::{
     Broker, ConsumerSettings, Error, Failure, Handler, Outgoing, Position, Record, Settings, Subscription,
     Tls, TopicSpec,
 };
+use testkit::proxy::{Cut, Proxy};
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -185,6 +186,35 @@ async fn position_moves_past_markers_and_aborted_records() {
         records.iter().map(|record| record.offset).collect::<Vec<_>>(),
         [7, 8, 9]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs KAFKA_LINE and KAFKA_FAR"]
+async fn connection_that_ends_is_opened_again_and_no_outage_to_a_reader() {
+    let line = Proxy::start(&env("KAFKA_LINE"), &env("KAFKA_FAR"), 1)
+        .await
+        .unwrap();
+    let broker = open(&Settings::url(format!("kafka://{}", line.address()))).await;
+    let topic = unique("ends");
+    broker.create_topic(&TopicSpec::new(&topic, 1)).await.unwrap();
+    let mut reader = broker.reader(&[Position::beginning(&topic, 0)]).await.unwrap();
+    let straight = open(&plain()).await;
+    let producer = straight.producer().unwrap();
+    for (n, cut) in [(0, Cut::Fin), (1, Cut::Reset), (2, Cut::Fin)] {
+        producer.send(Outgoing::new(&topic, "k", vec![n])).await.unwrap();
+        let read = eventually("the record", async || {
+            let records = reader.next(10, Duration::from_millis(200)).await.unwrap();
+            (!records.is_empty()).then_some(records)
+        });
+        assert_eq!(read.await.len(), 1);
+        line.cut(cut);
+        assert!(reader.next(10, Duration::from_secs(2)).await.unwrap().is_empty());
+    }
+    drop(line);
+    let told = eventually("the outage", async || {
+        reader.next(10, Duration::from_millis(200)).await.err()
+    });
+    assert!(matches!(told.await, Error::Unreachable { .. }));
 }
 
 struct Nothing;

@@ -29,6 +29,8 @@ const PARTITIONS: i32 = 3;
 const VALUE: usize = 200;
 /// How long a link may take until its first record of the backlog is at the core.
 const BEGIN: Duration = Duration::from_secs(90);
+/// How long it is watched from its start, when it finds out what waits.
+const BEGINNING: Duration = Duration::from_secs(20);
 /// How long the cap is watched at a time.
 const WINDOW: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(60);
@@ -55,7 +57,12 @@ pub struct Plan {
 /// What became of it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// How old records were that came in, in seconds, the youngest first.
+    /// How long after the link's start the first record that came in was at the core, and how old those of the first
+    /// twenty seconds were that came in first, in seconds. What came in before the session began goes behind.
+    pub first: f64,
+    /// See `first`.
+    pub begin: Vec<f64>,
+    /// How old records were that came in after that, in seconds, the youngest first.
     pub ages: Vec<f64>,
     /// How many of those came in and did not arrive.
     pub missing: usize,
@@ -80,6 +87,11 @@ pub struct Pressed {
     pub rates: Vec<f64>,
 }
 
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or(f64::INFINITY)
+}
+
 /// How far the worst window was from the cap, in percent.
 fn off(rates: &[f64], cap: u64) -> f64 {
     let off = |rate: &f64| (rate / cap as f64 - 1.0).abs() * 100.0;
@@ -96,8 +108,12 @@ impl Pressed {
 impl Outcome {
     /// The age that so many of a hundred records did not exceed.
     pub fn percentile(&self, percent: usize) -> f64 {
-        let at = (self.ages.len() * percent / 100).min(self.ages.len().saturating_sub(1));
-        self.ages.get(at).copied().unwrap_or(f64::INFINITY)
+        percentile(&self.ages, percent)
+    }
+
+    /// The same of those that came in while the link began.
+    pub fn begin_percentile(&self, percent: usize) -> f64 {
+        percentile(&self.begin, percent)
     }
 
     /// How far the worst window was from the cap, in percent.
@@ -148,15 +164,25 @@ async fn end(broker: &Broker, topic: &str) -> Result<i64> {
     Ok(sum)
 }
 
-/// Sends at a rate; a value begins with its number and when it was sent, as microseconds since `base`.
-async fn come_in(broker: Broker, topic: String, rate: u32, base: Instant, until: Instant) -> Result<usize> {
+/// A time in which records come in. Their values begin with when they were sent, as microseconds since `base`, and which
+/// time it was.
+#[derive(Debug, Clone, Copy)]
+struct Coming {
+    number: u8,
+    base: Instant,
+    until: Instant,
+}
+
+/// Sends at a rate.
+async fn come_in(broker: Broker, topic: String, rate: u32, coming: Coming) -> Result<usize> {
     let (producer, mut value) = (broker.producer()?, values(2));
     let began = Instant::now();
     let mut sent = 0;
-    while Instant::now() < until {
+    while Instant::now() < coming.until {
         let mut value = value();
-        let now = u64::try_from(base.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(coming.base.elapsed().as_micros()).unwrap_or(u64::MAX);
         value[..8].copy_from_slice(&now.to_be_bytes());
+        value[8] = coming.number;
         let key = format!("sw-{:04}", sent % 1000);
         producer.send(Outgoing::new(&topic, key, value)).await?;
         sent += 1;
@@ -165,22 +191,27 @@ async fn come_in(broker: Broker, topic: String, rate: u32, base: Instant, until:
     Ok(sent)
 }
 
-/// How old each record is when it can be read at the core.
-async fn ages(broker: Broker, topic: String, base: Instant, until: Instant) -> Result<Vec<f64>> {
+/// How old each record is when it can be read at the core; and when the first could be, in seconds since `base`.
+async fn ages(broker: Broker, topic: String, coming: Coming) -> Result<(f64, Vec<f64>)> {
     let positions = (0..PARTITIONS).map(|partition| Position::end(&topic, partition));
     let positions: Vec<Position> = positions.collect();
     let mut reader = broker.reader(&positions).await?;
-    let mut ages = Vec::new();
-    while Instant::now() < until {
+    let (mut first, mut ages) = (f64::INFINITY, Vec::new());
+    while Instant::now() < coming.until + WINDOW {
         for record in reader.next(1000, Duration::from_millis(200)).await? {
-            let sent = record.value.as_deref();
-            let sent = sent.and_then(|value| value.get(..8)?.try_into().ok());
-            let sent = base + Duration::from_micros(sent.map_or(0, u64::from_be_bytes));
-            ages.push(sent.elapsed().as_secs_f64());
+            let value = record.value.as_deref().unwrap_or_default();
+            let Some((sent, [number, ..])) = value.split_first_chunk() else {
+                bail!("{topic} has a record that nobody sent");
+            };
+            if *number == coming.number {
+                let sent = coming.base + Duration::from_micros(u64::from_be_bytes(*sent));
+                ages.push(sent.elapsed().as_secs_f64());
+                first = first.min(coming.base.elapsed().as_secs_f64());
+            }
         }
     }
     ages.sort_by(f64::total_cmp);
-    Ok(ages)
+    Ok((first, ages))
 }
 
 async fn rates(line: &Proxy, until: Instant) -> Vec<f64> {
@@ -326,8 +357,15 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     fill(&edge, &topic, plan.records).await?;
     let line = pair::line("KAFKA", plan.encrypted, 1, None).await?;
     let settings = settings(&site, plan, &line, (&edge_url, &topic), directory)?;
-    let mut link = Watched::start(plan, &settings, directory, binary)?;
     let began = Instant::now();
+    let beginning = Coming {
+        number: 1,
+        base: began,
+        until: began + BEGINNING,
+    };
+    let reading = tokio::spawn(ages(core.clone(), carried.clone(), beginning));
+    let sending = tokio::spawn(come_in(edge.clone(), topic.clone(), plan.rate, beginning));
+    let mut link = Watched::start(plan, &settings, directory, binary)?;
     while end(&core, &behind).await? == 0 {
         if let Some(said) = link.ended() {
             bail!("the link has ended: {said}");
@@ -335,13 +373,19 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
         ensure!(began.elapsed() < BEGIN, "nothing of the backlog came");
         sleep(Duration::from_millis(200)).await;
     }
+    sending.await?.context("what comes in")?;
+    let (first, begin) = reading.await?.context("what arrives")?;
     // What systems' buffers took in at the beginning has crossed.
-    sleep(WINDOW).await;
     let base = Instant::now();
     let until = base + plan.time;
-    let reading = tokio::spawn(ages(core.clone(), carried, base, until + WINDOW));
+    let coming = Coming {
+        number: 2,
+        base,
+        until,
+    };
+    let reading = tokio::spawn(ages(core.clone(), carried, coming));
     sleep(Duration::from_secs(1)).await;
-    let sending = tokio::spawn(come_in(edge.clone(), topic.clone(), plan.rate, base, until));
+    let sending = tokio::spawn(come_in(edge.clone(), topic.clone(), plan.rate, coming));
     let before = end(&core, &behind).await?;
     let counted = line.carried();
     let rates = rates(&line, until).await;
@@ -349,7 +393,7 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     let backlog = end(&core, &behind).await? - before;
     let bytes = line.carried().since(&counted).bytes();
     let sent = sending.await?.context("what comes in")?;
-    let ages = reading.await?.context("what arrives")?;
+    let (_, ages) = reading.await?.context("what arrives")?;
     let pressed = if plan.pressed.is_zero() {
         None
     } else {
@@ -358,6 +402,8 @@ pub async fn run(plan: &Plan, directory: &Path, binary: Option<&Path>) -> Result
     link.stop().await?;
     Ok(Outcome {
         missing: sent.saturating_sub(ages.len()),
+        first,
+        begin,
         ages,
         rates,
         backlog,

@@ -90,6 +90,11 @@ impl Broker {
         self.engine.create_topic(spec).await
     }
 
+    /// Asks whether this client may create such a topic, and creates nothing.
+    pub async fn rehearse_topic(&self, spec: &TopicSpec) -> Result<()> {
+        self.engine.rehearse_topic(spec).await
+    }
+
     /// Deletes a topic with its records and the groups' commits in it.
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         self.engine.delete_topic(topic).await

@@ -22,6 +22,10 @@ pub(crate) trait Engine: Debug + Send + Sync {
     async fn ping(&self) -> Result<()>;
     /// Creates a topic; false if it existed (its settings are then left alone). Returns when it can be used.
     async fn create_topic(&self, spec: &TopicSpec) -> Result<bool>;
+    /// Asks whether this client may create such a topic, and creates nothing. An engine without rules lets everybody.
+    async fn rehearse_topic(&self, _spec: &TopicSpec) -> Result<()> {
+        Ok(())
+    }
     /// Deletes a topic. Unknown is [`crate::Error::UnknownTopic`].
     async fn delete_topic(&self, topic: &str) -> Result<()>;
     /// All topics but the engine's own, by name.

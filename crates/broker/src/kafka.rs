@@ -152,6 +152,10 @@ impl Engine for Kafka {
         self.shared.create_topic(spec).await
     }
 
+    async fn rehearse_topic(&self, spec: &TopicSpec) -> Result<()> {
+        self.shared.rehearse_topic(spec).await
+    }
+
     async fn delete_topic(&self, topic: &str) -> Result<()> {
         self.shared.delete_topic(topic).await
     }

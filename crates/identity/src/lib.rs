@@ -9,6 +9,8 @@
 //! An [`Enrolment`] is what an edge is given: one document with the core's addresses, the authority, and the site's own
 //! certificate and key.
 //!
+//! A Kafka that has access rules is told with [`KafkaNeeds`] what a site must be let do there.
+//!
 //! What a site carries where there is no connection it signs with the same key ([`Signer`]); who reads it trusts the
 //! authority alone ([`Trust`]).
 
@@ -18,6 +20,7 @@ mod certificate;
 mod enrolment;
 mod error;
 mod files;
+mod kafka_rules;
 mod signature;
 
 pub use address::BrokerAddress;
@@ -25,4 +28,5 @@ pub use authority::{Authority, Issued, Validity};
 pub use certificate::{Details, details, fingerprint, fingerprint_der, read_site};
 pub use enrolment::{Enrolment, FORMAT, Unpacked};
 pub use error::{Error, Result};
+pub use kafka_rules::{KafkaNeeds, KafkaRule, Resource, kafka_principal};
 pub use signature::{Signature, Signer, Trust, Vouched};

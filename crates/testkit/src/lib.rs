@@ -2,6 +2,7 @@
 //! poor line to send them over.
 
 mod backup;
+pub mod kafka_acls;
 mod machine;
 pub mod proxy;
 mod records;

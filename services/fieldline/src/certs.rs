@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use common::schemas::SiteId;
-use identity::{Authority, Enrolment, Issued};
+use identity::{Authority, Enrolment, Issued, KafkaNeeds, kafka_principal};
 use serde_json::json;
 
 use crate::cli::{Certs, CoreAddresses, Site};
@@ -152,6 +152,24 @@ pub(crate) async fn site(command: &Site) -> Result<()> {
                     text(answer, "entries_deleted")
                 ));
             });
+        }
+        Site::Rules {
+            site,
+            bootstrap_server,
+            principal,
+            down,
+            up,
+            group,
+        } => {
+            let needs = KafkaNeeds {
+                down: down.clone(),
+                up: up.clone(),
+                groups: group.clone(),
+            };
+            let principal = principal.clone().unwrap_or_else(|| kafka_principal(site));
+            for rule in needs.rules(site, &principal) {
+                line(format!("{rule} --bootstrap-server {bootstrap_server}"));
+            }
         }
         Site::List(api) => {
             let answer = Client::new(api)?.get("/api/sites").await?;

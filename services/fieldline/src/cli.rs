@@ -293,6 +293,26 @@ pub(crate) enum Site {
     },
     /// List the edges that the core knows.
     List(Api),
+    /// Print the commands that let an edge do at a Kafka with access rules what its link does there, and no more.
+    Rules {
+        /// The edge.
+        site: SiteId,
+        /// Where that Kafka is, for whoever runs the commands.
+        #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
+        bootstrap_server: String,
+        /// What that Kafka calls the edge, if not by its certificate: `User:NAME`.
+        #[arg(long, value_name = "USER")]
+        principal: Option<String>,
+        /// A topic that a route of the edge's own brings down; may be repeated.
+        #[arg(long, value_name = "TOPIC")]
+        down: Vec<String>,
+        /// A topic that a route of the edge's own takes up to a name that does not begin with the edge's; may be repeated.
+        #[arg(long, value_name = "TOPIC")]
+        up: Vec<String>,
+        /// A consumer group that `link offsets` is to move; may be repeated.
+        #[arg(long, value_name = "GROUP")]
+        group: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -58,6 +58,8 @@ impl Service for Mirror {
             #[expect(clippy::cast_precision_loss, reason = "no disk has 2^53 bytes")]
             control.gauge("quota_bytes", quota.bytes() as f64);
         }
+        // So that the site's page can say that files are outside of the link's budget.
+        control.gauge("door", f64::from(u8::from(settings.door.is_some())));
         let worker = Worker {
             book: Book::new(table, broker.producer()?),
             copier: Copier {

@@ -11,7 +11,7 @@ use crate::app::Kind;
 use crate::view::{Service, Trouble};
 
 use edges::unheard;
-use link::{clock, held, idle, lost, unanswered};
+use link::{clock, held, idle, lost, unanswered, unbudgeted};
 
 /// How long an error that a service got over is still worth a word.
 const RECENT_MS: i64 = 10 * 60 * 1000;
@@ -138,6 +138,7 @@ pub(crate) fn troubles(signs: &Signs<'_>) -> Vec<Trouble> {
     found.extend(signs.services.iter().find_map(|service| held(service, signs.now)));
     found.extend(signs.services.iter().find_map(lost));
     found.extend(signs.services.iter().find_map(clock));
+    found.extend(unbudgeted(signs.services));
     if signs.open_to_all {
         found.push(warning(
             "sign-in is off: whoever can open this page is operator",

@@ -168,6 +168,21 @@ impl Shared {
     }
 
     pub(super) async fn create_topic(self: &Arc<Self>, spec: &TopicSpec) -> Result<bool> {
+        let created = self.ask_for_topic(spec, &options()).await?;
+        self.settle("create", &spec.name, |shape| {
+            shape.is_some_and(|shape| shape.ready)
+        })
+        .await?;
+        Ok(created)
+    }
+
+    pub(super) async fn rehearse_topic(&self, spec: &TopicSpec) -> Result<()> {
+        let only = options().validate_only(true);
+        self.ask_for_topic(spec, &only).await.map(drop)
+    }
+
+    /// Whether there was no such topic.
+    async fn ask_for_topic(&self, spec: &TopicSpec, options: &AdminOptions) -> Result<bool> {
         let config = configuration(spec);
         let replication = TopicReplication::Fixed(spec.replication);
         let topic = config.iter().fold(
@@ -175,12 +190,12 @@ impl Shared {
             |topic, (key, value)| topic.set(key, value),
         );
         let deadline = Instant::now() + SETTLE;
-        let created = loop {
+        loop {
             let admin = self.admin()?;
-            let answer = admin.create_topics([&topic], &options());
+            let answer = admin.create_topics([&topic], options);
             match self.one("create", &spec.name, answer.await)? {
-                Ok(()) => break true,
-                Err(Code::TopicAlreadyExists) => break false,
+                Ok(()) => return Ok(true),
+                Err(Code::TopicAlreadyExists) => return Ok(false),
                 // A cluster says so too while a broker of it has just started or is fenced for a moment.
                 Err(Code::InvalidReplicationFactor) if Instant::now() < deadline => {
                     tokio::time::sleep(AGAIN).await;
@@ -190,12 +205,7 @@ impl Shared {
                     return Err(self.context.or_unreachable(KafkaError::Global(code), otherwise));
                 }
             }
-        };
-        self.settle("create", &spec.name, |shape| {
-            shape.is_some_and(|shape| shape.ready)
-        })
-        .await?;
-        Ok(created)
+        }
     }
 
     pub(super) async fn delete_topic(self: &Arc<Self>, topic: &str) -> Result<()> {

@@ -17,6 +17,8 @@ fn help_says_what_each_command_does_and_is_no_error() {
         &["link", "allow"],
         &["link", "offsets"],
         &["link", "verify"],
+        &["site"],
+        &["site", "rules"],
         &["bundle"],
         &["bundle", "export"],
         &["bundle", "import"],
@@ -102,4 +104,32 @@ fn nobody_reading_on_is_no_failure() {
         directory.path().join("certs").as_os_str(),
     ]);
     assert!(certs.stdout(writer).status().unwrap().success());
+}
+
+#[test]
+fn rules_of_a_kafka_are_commands_of_its_own_tool() {
+    let words = "site rules berlin --down news --up alarms --group reports --bootstrap-server kafka:9092";
+    let words: Vec<_> = words.split(' ').collect();
+    let said = fieldline(&words);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!(lines.len(), 9, "{said:?}");
+    let begin = "kafka-acls --add --allow-principal User:CN=berlin --operation ";
+    for line in &lines {
+        assert!(
+            line.starts_with(begin) && line.ends_with(" --bootstrap-server kafka:9092"),
+            "{line}"
+        );
+    }
+    for wanted in [
+        "--topic news ",
+        "--topic alarms ",
+        "--group reports ",
+        "--topic berlin. --resource-pattern-type prefixed ",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.contains(wanted)),
+            "{wanted}: {said:?}"
+        );
+    }
+    fieldline(&["site", "rules", "berlin", "--principal", "User:north"]).prints("User:north");
 }

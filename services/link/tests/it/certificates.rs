@@ -1,23 +1,23 @@
 //! Certificates towards the core: wrong ones are named, and new files are taken up.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::broker::{self, Broker, TopicSpec};
+use common::identity::kafka_principal;
 use common::schemas::{ServiceState, ServiceStatus, Topic};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use testkit::eventually;
+use testkit::{eventually, kafka_acls};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
 
 use crate::kafka::{mutual_tls, told, url};
-use crate::kafka_rules::only;
+use crate::kafka_rules::{authority, let_in};
 use crate::rig::{LIMIT, Rig};
 
 const PAST: i32 = 2021;
@@ -266,11 +266,7 @@ async fn stranger_is_named(rig: Rig) {
 /// The files are exchanged under a link that carries: it goes on with the new ones, and is not started anew for that.
 async fn renewed_certificates_are_taken_up(rig: Rig) {
     let (rig, directory) = encrypted(rig).await;
-    for name in ["ca.crt", "ca.key"] {
-        let from = Path::new(&url("ENGINES_TLS_CA")).with_file_name(name);
-        std::fs::copy(from, directory.path().join(name)).unwrap();
-    }
-    let authority = common::identity::Authority::load(directory.path()).unwrap();
+    let authority = authority(&directory);
     // As `fieldline certs` or cert-manager do it: one file after the other. By its name the core tells which one it is.
     let renew = |name: &str| {
         let own = authority.issue_site(&name.parse().unwrap()).unwrap();
@@ -279,6 +275,10 @@ async fn renewed_certificates_are_taken_up(rig: Rig) {
         own
     };
     let old = renew(&format!("{}-old", rig.site));
+    let principals = [format!("User:CN={}-old", rig.site), kafka_principal(&rig.site)];
+    for principal in &principals {
+        let_in(&rig, principal).await;
+    }
     let running = rig.start();
     let running_one = |status: &ServiceStatus| status.state == ServiceState::Running;
     let begun = rig.reports("one", running_one).await.started_at;
@@ -292,9 +292,11 @@ async fn renewed_certificates_are_taken_up(rig: Rig) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     rig.all_is_carried().await;
-    for topic in [&rig.news, &rig.readings_at_core()] {
-        only(&format!("User:CN={}", rig.site), topic).await;
-    }
+    let deny = format!(
+        "kafka-acls --add --deny-principal {} --operation All --topic {}",
+        principals[0], rig.news
+    );
+    kafka_acls::run(&url("KAFKA_URL"), &[deny]).await;
     let mut settings = rig.settings.core.clone();
     (settings.tls.certificate, settings.tls.key) = (Some(old.certificate), Some(old.key));
     let stranger = Broker::open(&settings, "old", &prometheus::Registry::new()).await;

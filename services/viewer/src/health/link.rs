@@ -73,6 +73,24 @@ pub(super) fn clock(service: &Service) -> Option<Trouble> {
     ))
 }
 
+/// Limits of a link that files do not keep to.
+pub(super) fn unbudgeted(services: &[Service]) -> Option<Trouble> {
+    let gauge = |service: &Service, name: &str| service.gauges.get(name).copied();
+    let limits = |name: &String| {
+        matches!(name.as_str(), "cap" | "day_limit" | "month_limit") || name.starts_with("window.")
+    };
+    let limited = services.iter().any(|service| {
+        service.service == "link"
+            && (service.gauges.keys().any(limits) || gauge(service, "metered") > Some(0.0))
+    });
+    let outside = |service: &Service| service.service == "mirror" && gauge(service, "door") == Some(0.0);
+    let beside = limited && services.iter().any(outside);
+    beside.then(|| warning(
+        "what mirror fetches is neither counted nor held to the link's budget".to_owned(),
+        "set link.door.listen and mirror.door to one address of this host, as \"127.0.0.1:7450\", and start both anew",
+    ))
+}
+
 /// A link that carries nothing now.
 pub(super) fn idle(why: &str) -> Trouble {
     warning(
@@ -116,6 +134,22 @@ mod tests {
         assert_eq!(lost(&link).unwrap().what, "20 records are lost to the other site");
         link.gauges.insert("lost_unknown".into(), 0.0);
         assert!(lost(&link).is_none());
+    }
+
+    #[test]
+    fn files_that_keep_to_no_limit_are_told() {
+        let site = |limit: Option<&str>, door: f64| {
+            let (mut link, mut mirror) = (service("link", "a", "running"), service("mirror", "a", "running"));
+            link.gauges.insert("metered".into(), 0.0);
+            link.gauges.extend(limit.map(|name| (name.to_owned(), 1.0)));
+            mirror.gauges.insert("door".into(), door);
+            unbudgeted(&[link, mirror])
+        };
+        for limit in ["cap", "day_limit", "month_limit", "window.22:00-06:00", "metered"] {
+            assert!(site(Some(limit), 0.0).is_some(), "{limit}");
+            assert!(site(Some(limit), 1.0).is_none(), "{limit}");
+        }
+        assert!(site(None, 0.0).is_none());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use common::broker::{self, Broker, Outgoing, Position, Tls};
-use common::identity::{BrokerAddress, Enrolment};
+use common::broker::{self, Broker, Outgoing, Position, Tls, TopicSpec};
+use common::identity::{BrokerAddress, Enrolment, KafkaRule, Resource, kafka_principal};
 use common::schemas::{SiteId, at_core, topic};
 use common::telemetry;
 use futures_util::future::join_all;
@@ -175,43 +175,55 @@ impl Needs {
 #[derive(Debug, Clone, Copy)]
 enum Right {
     Describe,
+    Group,
     Read,
     Write,
     Transactions,
 }
 
 impl Right {
-    /// What gives it, for a topic or a transactional id, in the words of Kafka's own tool. What begins with the site's
-    /// name is given all at once.
-    fn rule(self, enrolment: &Enrolment, name: &str) -> String {
+    /// What gives it, for a topic, a group or a transactional id. What begins with the site's name is given all at once.
+    fn rule(self, enrolment: &Enrolment, name: &str) -> KafkaRule {
         let site = enrolment.site();
-        let (operations, kind) = match self {
-            Self::Describe => ("--operation Describe --operation DescribeConfigs", "--topic"),
-            Self::Read => ("--operation Read", "--topic"),
-            Self::Write => ("--operation Write", "--topic"),
-            Self::Transactions => ("--operation Describe --operation Write", "--transactional-id"),
-        };
         let own = at_core(site, "");
-        let what = if name.starts_with(&own) {
-            format!("{own} --resource-pattern-type prefixed")
-        } else {
-            name.to_owned()
+        let operations: &[_] = match self {
+            Self::Describe => &["Describe", "DescribeConfigs"],
+            Self::Read | Self::Group => &["Read"],
+            Self::Write | Self::Transactions => &["Write"],
         };
-        let who = match enrolment.broker() {
-            BrokerAddress::Kafka { tls: false, .. } => "ANONYMOUS".to_owned(),
-            _ => format!("CN={site}"),
-        };
-        format!("kafka-acls --add --allow-principal User:{who} {operations} {kind} {what}")
+        KafkaRule {
+            principal: match enrolment.broker() {
+                BrokerAddress::Kafka { tls: false, .. } => "User:ANONYMOUS".to_owned(),
+                _ => kafka_principal(site),
+            },
+            operations,
+            resource: match self {
+                Self::Group => Resource::Group(name.to_owned()),
+                Self::Transactions => Resource::TransactionalIdsFrom(own),
+                _ if name.starts_with(&own) => Resource::TopicsFrom(own),
+                _ => Resource::Topic(name.to_owned()),
+            },
+        }
     }
 
     fn verb(self) -> &'static str {
         match self {
             Self::Describe => "look at",
+            Self::Group => "read as group",
             Self::Read => "read",
             Self::Write => "write",
             Self::Transactions => "use the transactional id",
         }
     }
+}
+
+/// Whether it was a rule of that Kafka.
+fn by_rule(error: &broker::Error) -> bool {
+    said(error).contains("authorization failed")
+}
+
+fn said(error: &broker::Error) -> String {
+    telemetry::chain(error).to_ascii_lowercase()
 }
 
 /// What a Kafka does not let a site do, or why that could not be found out.
@@ -223,11 +235,8 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it was a rule of that Kafka.
     fn by_rule(&self) -> bool {
-        telemetry::chain(&self.error)
-            .to_ascii_lowercase()
-            .contains("authorization failed")
+        by_rule(&self.error)
     }
 
     /// Why the step fails: all that the rules refuse, or the first trouble of another kind.
@@ -255,21 +264,13 @@ impl Refusal {
                 names.join(", ")
             ),
             format!(
-                "headquarters runs {}, and removes what denies it, if anything does; all that a site needs: {}",
+                "headquarters runs {}, and removes what denies it, if anything does; `fieldline site rules {}` prints \
+                 all that a site needs",
                 rules.join(" and "),
-                needed(enrolment.site()),
+                enrolment.site(),
             ),
         ))
     }
-}
-
-/// All rights that a site needs, in words.
-fn needed(site: &SiteId) -> String {
-    format!(
-        "read, write and describe topics that begin with {site}., read and describe ASSET_BROADCAST, ASSET_PREVIEW \
-         and link-paths (with their settings), use transactional ids that begin with {site}., and read as group \
-         {LINK}.reader; and create and alter topics that begin with {site}. where its link is to make some"
-    )
 }
 
 fn refused(site: &SiteId, what: &str, error: &broker::Error) -> Failed {
@@ -282,7 +283,7 @@ fn refused(site: &SiteId, what: &str, error: &broker::Error) -> Failed {
             "the servers that a Kafka tells of must be reached from here too: check its advertised.listeners"
                 .to_owned()
         }
-        _ => format!("headquarters must let CN={site} {}", needed(site)),
+        _ => format!("headquarters must let this site do what `fieldline site rules {site}` prints"),
     };
     Failed::new(
         StepName::Rights,
@@ -358,9 +359,20 @@ async fn rights(ladder: &mut Ladder<'_>, enrolment: &Enrolment) -> Result<(), Fa
             names.join(", ")
         }
     };
+    // Its own topics headquarters makes; only routes that somebody adds need more.
+    let mut of_its_own = TopicSpec::new(at_core(site, "set-up"), 1);
+    of_its_own.replication = -1;
+    let makes = match broker.rehearse_topic(&of_its_own).await {
+        Err(error) if by_rule(&error) => "; what else it takes up, headquarters makes a topic for",
+        _ => "",
+    };
     ladder.passed(
         StepName::Rights,
-        format!("this site may read {} and write {}", list(&reads), list(&writes)),
+        format!(
+            "this site may read {} and write {}{makes}",
+            list(&reads),
+            list(&writes)
+        ),
     );
     if missing.is_empty() {
         ladder.passed(StepName::Topics, "all topics of this site are there");
@@ -384,13 +396,27 @@ async fn read(broker: &Broker, names: &[String]) -> Vec<Refusal> {
             reader.next(1, READ).await.map(drop)
         };
         let error = read.await.err()?;
+        // Kafka's own client reads as a group, also where it joins none.
+        let as_group = said(&error).contains("group authorization failed");
         Some(Refusal {
-            right: Right::Read,
-            name: name.clone(),
+            right: if as_group { Right::Group } else { Right::Read },
+            name: if as_group {
+                format!("{LINK}.reader")
+            } else {
+                name.clone()
+            },
             error,
         })
     });
-    join_all(each).await.into_iter().flatten().collect()
+    let mut refusals: Vec<_> = join_all(each).await.into_iter().flatten().collect();
+    // Which topics are refused too is seen once that is let.
+    if let Some(at) = refusals
+        .iter()
+        .position(|refusal| matches!(refusal.right, Right::Group))
+    {
+        refusals = vec![refusals.swap_remove(at)];
+    }
+    refusals
 }
 
 /// Writes a record to each topic in a transaction that is given up, so that nobody ever reads them. What is refused as

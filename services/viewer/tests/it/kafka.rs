@@ -3,16 +3,36 @@
 use std::path::Path;
 
 use common::broker::{Broker, Settings, TopicSpec};
+use common::identity::{KafkaNeeds, kafka_principal};
 use common::schemas::Topic;
+use serde_json::Value;
+use testkit::kafka_acls;
 
 use crate::core_stand_in::Core;
-use crate::kafka_rules::{self, May, Names, On, Rule, Says};
 use crate::rig::{LIMIT, Rig};
 use crate::set_up::{fails, step, test};
 
 #[expect(clippy::disallowed_methods, reason = "tests are told where the engines are")]
 fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; make engines-up tells what to set"))
+}
+
+/// What lets a site do all that it needs.
+fn rules(site: &str) -> Vec<String> {
+    let site = testkit::site(site);
+    let rules = KafkaNeeds::default().rules(&site, &kafka_principal(&site));
+    rules.iter().map(ToString::to_string).collect()
+}
+
+/// Rules reach a broker a moment after they were made.
+async fn once(rig: &Rig, enrolment: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    testkit::eventually(LIMIT, || async {
+        let answer = test(rig, enrolment).await;
+        wanted(&answer)
+            .then(|| answer.clone())
+            .ok_or_else(|| format!("{answer:#}"))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +43,11 @@ async fn a_kafka_lets_a_site_in_and_its_missing_topics_are_named() {
     let core = Core::signed_by(Path::new(&env("ENGINES_TLS_CA")).parent().unwrap());
     let depot = core.depot().await;
     let secure = core.enrolment(&site, &env("KAFKA_TLS_URL"), &depot);
-    let answer = test(&rig, &secure).await;
+    kafka_acls::run(&env("KAFKA_URL"), &rules(&site)).await;
+    let answer = once(&rig, &secure, |answer| {
+        step(answer, "broker", "rights")["state"] == "passed"
+    })
+    .await;
     assert_eq!(
         step(&answer, "broker", "certificate")["state"],
         "passed",
@@ -74,126 +98,102 @@ async fn newcomer() -> (String, Rig, String) {
     (site, rig, enrolment)
 }
 
-/// Rules reach a broker a moment after they were made.
-async fn rights(rig: &Rig, enrolment: &str, detail: &str, remedy: &str) {
-    testkit::eventually(LIMIT, || async move {
-        let answer = test(rig, enrolment).await;
-        let told = step(&answer, "broker", "rights");
-        let says = |field: &str, words: &str| told[field].as_str().is_some_and(|text| text.contains(words));
-        if told["state"] != "failed" || !says("detail", detail) || !says("remedy", remedy) {
-            return Err(format!("not {detail:?}, {remedy:?}: {told:#}"));
-        }
-        fails(&answer, "broker", "rights", detail);
-        Ok(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn rights_that_a_site_lacks_are_named_with_the_rule_that_gives_them() {
     let (site, rig, enrolment) = newcomer().await;
-    let server = env("KAFKA_URL").replace("kafka://", "");
     let (principal, own) = (format!("User:CN={site}"), format!("{site}."));
-    let allow = |may| Rule {
-        says: Says::Allow,
-        principal: &principal,
-        may,
-        on: On::Topic,
-        names: Names::Prefixed,
-        name: &own,
-    };
-    kafka_rules::make(
-        &server,
-        &[
-            allow(May::Read),
-            allow(May::Describe),
-            allow(May::DescribeConfigs),
-        ],
-    )
-    .await;
-    let rule = format!(
-        "`kafka-acls --add --allow-principal {principal} --operation Write --topic {own} --resource-pattern-type prefixed`"
-    );
-    let all = ["ASSET_REQUEST", "ASSET_RECEIPT", "site-status", "checkpoints"].map(|name| own.clone() + name);
-    rights(
-        &rig,
-        &enrolment,
-        &format!("this site may not write {}:", all.join(", ")),
-        &rule,
-    )
-    .await;
-
-    // What it says is what helps.
-    kafka_rules::make(&server, &[allow(May::Write)]).await;
-    testkit::eventually(LIMIT, || async {
-        match test(&rig, &enrolment).await {
-            answer if answer["passed"] == true => Ok(()),
-            answer => Err(format!("{answer:#}")),
+    // Nothing is let; whoever does what is said each time gets there.
+    let mut told = Vec::new();
+    let passed = loop {
+        let answer = test(&rig, &enrolment).await;
+        if answer["passed"] == true {
+            break answer;
         }
-    })
-    .await;
+        let rights = step(&answer, "broker", "rights");
+        fails(&answer, "broker", "rights", "this site may not");
+        let text = |field: &str| rights[field].as_str().unwrap().to_owned();
+        let (detail, remedy) = (text("detail"), text("remedy"));
+        let commands: Vec<_> = remedy
+            .split('`')
+            .filter(|words| words.starts_with("kafka-acls"))
+            .collect();
+        assert!(!commands.is_empty(), "{remedy}");
+        kafka_acls::run(&env("KAFKA_URL"), &commands).await;
+        assert!(
+            remedy.contains(&format!("`fieldline site rules {site}`")),
+            "{remedy}"
+        );
+        told.push(format!("{detail}\n{remedy}"));
+        assert!(told.len() < 60, "{told:#?}");
+    };
+    let said = |words: &str| assert!(told.iter().any(|told| told.contains(words)), "{words}: {told:#?}");
+    let all = ["ASSET_REQUEST", "ASSET_RECEIPT", "site-status", "checkpoints"].map(|name| own.clone() + name);
+    said(&format!("this site may not write {}:", all.join(", ")));
+    said(&format!(
+        "this site may not use the transactional id {own}set-up:"
+    ));
+    said("this site may not look at ASSET_BROADCAST, ");
+    said(&format!(
+        "`kafka-acls --add --allow-principal {principal} --operation Write --topic {own} --resource-pattern-type prefixed`"
+    ));
+    said("this site may not read as group link.reader:");
+    said("--operation Read --topic link-paths`");
+
+    // Topics of its own are more than every site needs.
+    const MAKES: &str = "headquarters makes a topic for";
+    let detail = |answer: &Value| step(answer, "broker", "rights")["detail"].to_string();
+    assert!(detail(&passed).contains(MAKES), "{passed:#}");
+    kafka_acls::run(&env("KAFKA_URL"), &rules(&site)).await;
+    once(&rig, &enrolment, |answer| !detail(answer).contains(MAKES)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn the_one_topic_that_a_rule_denies_is_named() {
     let (site, rig, enrolment) = newcomer().await;
-    let server = env("KAFKA_URL").replace("kafka://", "");
-    let principal = format!("User:CN={site}");
-    // Where there is a rule, what no rule allows is denied.
-    let own = format!("{site}.");
-    let all = [On::Topic, On::TransactionalId].map(|on| Rule {
-        says: Says::Allow,
-        principal: &principal,
-        may: May::All,
-        on,
-        names: Names::Prefixed,
-        name: &own,
-    });
-    kafka_rules::make(&server, &all).await;
+    kafka_acls::run(&env("KAFKA_URL"), &rules(&site)).await;
+    once(&rig, &enrolment, |answer| answer["passed"] == true).await;
     // What is tried last is denied first, since one refusal hides those after it.
     let denied = [
         (
-            May::Write,
-            On::Topic,
+            "Write --topic",
             "ASSET_RECEIPT",
             "this site may not write",
-            "--operation Write --topic",
+            "Write --topic",
         ),
         (
-            May::Write,
-            On::TransactionalId,
+            "Write --transactional-id",
             "set-up",
             "this site may not use the transactional id",
-            "--operation Write --transactional-id",
+            "Write --transactional-id",
         ),
         (
-            May::Read,
-            On::Topic,
+            "Read --topic",
             "ASSET_RESPONSE",
             "this site may not read",
-            "--operation Read --topic",
+            "Read --topic",
         ),
         (
-            May::Describe,
-            On::Topic,
+            "Describe --topic",
             "ASSET_REQUEST",
             "this site may not look at",
-            "--operation DescribeConfigs --topic",
+            "DescribeConfigs --topic",
         ),
     ];
-    for (may, on, name, words, rule) in denied {
+    for (denied, name, words, helps) in denied {
         let name = format!("{site}.{name}");
-        let deny = Rule {
-            says: Says::Deny,
-            principal: &principal,
-            may,
-            on,
-            names: Names::Literal,
-            name: &name,
+        let deny = format!("kafka-acls --add --deny-principal User:CN={site} --operation {denied} {name}");
+        kafka_acls::run(&env("KAFKA_URL"), &[deny]).await;
+        let says = |answer: &Value, field: &str, words: &str| {
+            let said = &step(answer, "broker", "rights")[field];
+            said.as_str().is_some_and(|said| said.contains(words))
         };
-        kafka_rules::make(&server, &[deny]).await;
-        rights(&rig, &enrolment, &format!("{words} {name}:"), rule).await;
+        let words = format!("{words} {name}:");
+        let answer = once(&rig, &enrolment, |answer| {
+            says(answer, "detail", &words) && says(answer, "remedy", helps)
+        })
+        .await;
+        fails(&answer, "broker", "rights", &words);
     }
 }

@@ -9,7 +9,6 @@ mod edge_site;
 mod events;
 mod evict;
 mod kafka;
-mod kafka_rules;
 mod kept;
 mod link;
 mod logs;

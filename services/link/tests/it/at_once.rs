@@ -199,6 +199,34 @@ async fn paused_nothing_crosses_and_nothing_is_left_open(rig: Rig) {
     running.stop().await;
 }
 
+/// What is allowed on a metered link, both ways.
+async fn what_is_allowed_crosses(rig: Rig) {
+    const BYTES: u64 = 300_000;
+    let (mut rig, line, _guard) = slow(rig, Class::Previews).await;
+    rig.settings.budget.metered = true;
+    random(&rig.edge, &rig.readings, 10, 150_000).await;
+    random(&rig.core, &rig.news, 10, 150_000).await;
+    let running = rig.start();
+    requests_pass(&rig, 1).await;
+    println!("{BYTES} bytes are allowed: bytes that cross in {LOOK:?}");
+    let once = async || {
+        // What was allowed before has crossed.
+        eventually(BUSY, || async {
+            let left = crossing(&line, LOOK).await;
+            (left <= SETTLING)
+                .then_some(())
+                .ok_or_else(|| format!("{left} bytes more"))
+        })
+        .await;
+        set(&rig, "allow", Some(&BYTES.to_string())).await;
+        crossing(&line, LOOK).await
+    };
+    tried(TRIES, once, |crossed| *crossed > CAP * LOOK.as_secs() / 2).await;
+    set(&rig, "budget/metered", Some("false")).await;
+    ends_well(&rig, &line).await;
+    running.stop().await;
+}
+
 /// Of what goes up: what comes down lies in buffers of the line, which count it before it has crossed.
 async fn rate_follows_the_cap(rig: Rig) {
     let (rig, line, _guard) = slow(rig, Class::Sensors).await;
@@ -307,6 +335,19 @@ async fn what_is_held_crosses_no_more_within_a_second_and_others_go_on() {
 async fn between_two_kafkas_what_is_held_crosses_no_more_within_a_second() {
     let (rig, _told) = told().await;
     what_is_held_crosses_no_more(rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn what_is_allowed_on_a_metered_link_crosses_within_a_second() {
+    what_is_allowed_crosses(Rig::small_edge().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_2_URL, KAFKA_LINE and KAFKA_FAR"]
+async fn between_two_kafkas_what_is_allowed_crosses_within_a_second() {
+    let (rig, _told) = told().await;
+    what_is_allowed_crosses(rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

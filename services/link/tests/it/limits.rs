@@ -388,6 +388,14 @@ async fn lower_class_gets_its_share(rig: Rig) {
     println!("previews got {share:.3}");
     // A tenth of what sensors get. Without classes it would be half.
     assert!((0.07..0.13).contains(&share), "{share}");
+    // A fiftieth from now on.
+    set(&rig, "budget/share", Some("2")).await;
+    rig.reports("one", |status| gauge(status, "share") == 2.0).await;
+    let first = bytes(last[0]).await;
+    let last = bytes(first[0] + 60_000.0).await;
+    let share = (last[1] - first[1]) / (last[0] - first[0] + last[1] - first[1]);
+    println!("and then {share:.3}");
+    assert!((0.005..0.05).contains(&share), "{share}");
     set(&rig, "budget/cap", Some("null")).await;
     rig.all_is_carried().await;
     eventually(LIMIT, || async {

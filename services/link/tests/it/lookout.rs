@@ -75,6 +75,10 @@ async fn told(mut rig: Rig) {
         rig.edge.producer().unwrap().send_all(records).await.unwrap();
     };
 
+    let state = testkit::temp_dir();
+    rig.settings.state = Some(state.path().to_owned());
+    rig.settings.budget.per_day = Some("1GB".parse().unwrap());
+
     let running = rig.start();
     send(0, 40).await;
     let gauge = |name: &str| format!("route.{ore}.{name}");
@@ -125,14 +129,19 @@ async fn told(mut rig: Rig) {
         status.gauges["buffer_hours"]
     );
     assert_eq!(status.gauges[&format!("buffer.{ore}.by")], 0.0);
-    assert_eq!(running.metrics("fieldline_link_lag_records")[&ore], 30.0);
-    let left = running.metrics("fieldline_link_buffer_seconds")[&ore];
+    let metric = |name: &str| running.metrics(&format!("fieldline_link_{name}"));
+    assert_eq!(metric("lag_records")[&ore], 30.0);
+    assert!(metric("lag_bytes")[&ore] > 30.0 * 10.0);
+    assert!((3_590.0..3_700.0).contains(&metric("lag_seconds")[&ore]));
+    assert!(!metric("catch_up_seconds").contains_key(&ore), "for ever");
+    assert_eq!(metric("limit_bytes")["day"], 1e9);
+    assert_eq!(metric("limit_bytes").get("month"), None);
+    assert_eq!(metric("lost_records").get(&ore), None);
+    let left = metric("buffer_seconds")[&ore];
     assert!((left / 3600.0 - (hours - 1.0)).abs() < 0.1, "{left}");
-    assert!(
-        running
-            .metrics("fieldline_link_day_bytes")
-            .contains_key("sensors")
-    );
+    for span in ["day", "month"] {
+        assert!(metric(&format!("{span}_bytes")).contains_key("sensors"), "{span}");
+    }
 
     // Told to go on, it catches up and says so.
     common::control::set(
@@ -150,6 +159,21 @@ async fn told(mut rig: Rig) {
                 .gauges
                 .get("buffer_hours")
                 .is_some_and(|left| *left > hours - 0.1)
+    })
+    .await;
+    eventually(LIMIT, || async {
+        let metric = |name: &str| {
+            running
+                .metrics(&format!("fieldline_link_{name}"))
+                .get(&ore)
+                .copied()
+        };
+        let told = ["lag_records", "lag_seconds", "catch_up_seconds"].map(metric);
+        let contact = running.metrics("fieldline_link_last_contact_timestamp_seconds")[""];
+        let ago = common::chassis::now_ms() as f64 / 1000.0 - contact;
+        (told == [Some(0.0); 3] && (-1.0..60.0).contains(&ago))
+            .then_some(())
+            .ok_or_else(|| format!("{told:?}, {ago} s ago"))
     })
     .await;
 

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use testkit::eventually;
 
-use crate::kafka::url;
+use crate::kafka::{told, url};
 use crate::rig::{LIMIT, Rig, Running, contents, record};
 
 /// A region between a core and an edge: the region's link leads to the core, the edge's to the region.
@@ -170,4 +170,12 @@ async fn records_pass_a_region_on_kafka_between_an_embedded_edge_and_a_core_on_k
     let dir = testkit::temp_dir();
     let edge = testkit::sqlite(dir.path(), "edge.db");
     records_pass(&Chain::new(&url("KAFKA_URL"), &url("KAFKA_EDGE_URL"), &edge).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL, KAFKA_EDGE_URL and KAFKA_EDGE_2_URL"]
+async fn records_pass_a_region_where_all_three_are_kafkas() {
+    let (_edges, _told) = told().await;
+    let [core, region, edge] = ["KAFKA_URL", "KAFKA_EDGE_URL", "KAFKA_EDGE_2_URL"].map(url);
+    records_pass(&Chain::new(&core, &region, &edge).await).await;
 }

@@ -1,8 +1,8 @@
 //! An edge's broker that is put back from a copy: its offsets go back, and what was carried from behind them is of a time
 //! that is no more.
 
-use common::broker::Broker;
-use common::schemas::ServiceStatus;
+use common::broker::{Broker, Outgoing};
+use common::schemas::{self, ServiceStatus};
 use testkit::{Backup, eventually};
 
 use crate::rig::{LIMIT, Rig, contents, record, same};
@@ -94,6 +94,77 @@ async fn put_back(mut rig: Rig) {
     })
     .await;
     running.stop().await;
+}
+
+/// Where nobody can take a Kafka's newest records back: the checkpoints are put as far ahead as they would be then.
+async fn ahead_of_the_source(rig: Rig) {
+    let running = rig.start();
+    rig.send(0, 60).await;
+    rig.all_is_carried().await;
+    let key = |partition: i32| format!("readings/{}/{partition}", rig.readings);
+    let found = contents(&rig.edge, &rig.readings).await;
+    for (partition, records) in &found {
+        eventually(LIMIT, || async {
+            let checkpoint = rig.checkpoint(&rig.core, &key(*partition)).await;
+            let end = records.last().unwrap().offset + 1;
+            let there = checkpoint.filter(|checkpoint| checkpoint.next_offset == end);
+            there.map(drop).ok_or("not all is settled")
+        })
+        .await;
+    }
+    running.stop().await;
+    for partition in found.keys() {
+        let mut checkpoint = rig.checkpoint(&rig.core, &key(*partition)).await.unwrap();
+        checkpoint.next_offset += 7;
+        checkpoint.ranges.last_mut().unwrap().count += 7;
+        let topic = format!("{}.checkpoints", rig.site);
+        let ahead = Outgoing::new(topic, key(*partition), schemas::encode(&checkpoint).unwrap());
+        rig.core.producer().unwrap().send(ahead).await.unwrap();
+    }
+    let running = rig.start_as("two");
+    let told = rig
+        .reports("two", |status| status.gauges.get("lost_ranges") == Some(&3.0))
+        .await;
+    assert!(told.detail.unwrap().contains(&rig.readings));
+    // All that there is comes once more, in its order, behind what came before.
+    let at_core = rig.readings_at_core();
+    eventually(LIMIT, || async {
+        match count(&rig.core, &at_core).await {
+            120 => Ok(()),
+            found => Err(format!("{found} of 60 and 60")),
+        }
+    })
+    .await;
+    for (partition, records) in contents(&rig.core, &at_core).await {
+        let sent = &found[&partition];
+        let (first, again) = records.split_at(sent.len());
+        for half in [first, again] {
+            same(
+                &[(partition, sent.clone())].into(),
+                &[(partition, half.to_vec())].into(),
+            );
+        }
+        let checkpoint = rig.checkpoint(&rig.core, &key(partition)).await.unwrap();
+        assert!(
+            checkpoint.lost[0].reason.contains("offsets went back"),
+            "{checkpoint:?}"
+        );
+    }
+    rig.send(300, 20).await;
+    eventually(LIMIT, || async {
+        match count(&rig.core, &at_core).await {
+            140 => Ok(()),
+            found => Err(format!("{found} of 140")),
+        }
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn offsets_of_an_edge_on_kafka_that_went_back_are_another_turn_too() {
+    ahead_of_the_source(Rig::two_kafkas().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

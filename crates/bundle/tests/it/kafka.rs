@@ -4,7 +4,8 @@ use bundle::{Since, Wish, export, import};
 use std::time::Duration;
 
 use crate::assets::arrives_whole;
-use crate::records::the_link_is_kept_out;
+use crate::kills::each_comes_once;
+use crate::records::{refused_is_put_aside, the_link_is_kept_out, twice};
 use crate::rig::Rig;
 
 fn url(name: &str) -> String {
@@ -12,6 +13,16 @@ fn url(name: &str) -> String {
         std::env::var(name).unwrap_or_else(|_| panic!("{name} names a broker, as kafka://127.0.0.1:9092"));
     assert!(servers.starts_with("kafka://"), "{name}: {servers}");
     servers
+}
+
+async fn two_kafkas() -> Rig {
+    Rig::between(testkit::temp_dir(), &url("KAFKA_URL"), &url("KAFKA_EDGE_URL")).await
+}
+
+async fn small_edge() -> Rig {
+    let directory = testkit::temp_dir();
+    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
+    Rig::between(directory, &url("KAFKA_URL"), &edge).await
 }
 
 async fn there_and_back(rig: &Rig) {
@@ -35,26 +46,42 @@ async fn there_and_back(rig: &Rig) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn a_session_of_the_link_that_was_under_way_is_fenced_at_a_core_on_kafka() {
-    let directory = testkit::temp_dir();
-    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
-    let rig = Rig::between(directory, &url("KAFKA_URL"), &edge).await;
+    let rig = small_edge().await;
     the_link_is_kept_out(&rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn records_go_both_ways_between_two_kafkas() {
-    let rig = Rig::between(testkit::temp_dir(), &url("KAFKA_URL"), &url("KAFKA_EDGE_URL")).await;
+    let rig = two_kafkas().await;
     there_and_back(&rig).await;
+    twice(&rig).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs KAFKA_URL"]
 async fn records_go_both_ways_between_a_kafka_and_an_edge_on_its_own_broker() {
-    let directory = testkit::temp_dir();
-    let edge = testkit::sqlite(&directory.path().join("edge"), "broker.db");
-    let rig = Rig::between(directory, &url("KAFKA_URL"), &edge).await;
+    let rig = small_edge().await;
     there_and_back(&rig).await;
+    twice(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn whatever_is_torn_off_between_two_kafkas_each_record_comes_once() {
+    each_comes_once(&two_kafkas().await, 6, 1500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL"]
+async fn whatever_is_torn_off_between_a_kafka_and_an_embedded_edge_each_record_comes_once() {
+    each_comes_once(&small_edge().await, 6, 1500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs KAFKA_URL and KAFKA_EDGE_URL"]
+async fn a_record_that_a_kafka_refuses_is_put_aside_and_the_others_go_on() {
+    refused_is_put_aside(&two_kafkas().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

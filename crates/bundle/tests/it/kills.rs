@@ -15,15 +15,19 @@ async fn torn<T>(after: Duration, work: impl Future<Output = T>) -> Option<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_torn_off_each_record_comes_once() {
+    each_comes_once(&Rig::new().await, 12, 400).await;
+}
+
+/// However many exports and imports are torn off, none later than after so many milliseconds.
+pub(crate) async fn each_comes_once(rig: &Rig, rounds: usize, latest: u64) {
     let seed = std::env::var("SEED").map_or_else(|_| rand::rng().random(), |seed| seed.parse().unwrap());
     println!("SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let rig = Rig::new().await;
     let (mut torn_off, mut ended) = (0, 0);
-    for _ in 0..12 {
+    for _ in 0..rounds {
         rig.send(random.random_range(1..4000)).await;
         for _ in 0..4 {
-            let moment = Duration::from_micros(random.random_range(0..400_000));
+            let moment = Duration::from_micros(random.random_range(0..latest * 1000));
             let (here, there) = if random.random() {
                 (&rig.core, &rig.edge)
             } else {

@@ -43,6 +43,22 @@ pub struct Usage {
     pub io_bytes: u64,
 }
 
+/// How many connections processes of this machine have to a port, by IPv4.
+///
+/// # Errors
+/// When /proc does not tell.
+pub fn connections_to(port: u16) -> Result<usize> {
+    let table = std::fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
+    // Its number, the local address, the other one, and the state: 01 is established.
+    let there = format!(":{port:04X}");
+    let rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    Ok(rows
+        .filter(|row| row.get(2).is_some_and(|other| other.ends_with(&there)) && row.get(3) == Some(&"01"))
+        .count())
+}
+
 /// Reads what process `pid` has used, from /proc.
 ///
 /// # Errors
@@ -97,7 +113,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; its output goes to `<logs>/<name>.log`.
+    /// Starts a program, with the environment that images have; its output goes to `<logs>/<name>.log`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -127,6 +143,7 @@ impl Process {
             .context("cannot open a log file")?;
         let child = Command::new(&self.program)
             .args(&self.arguments)
+            .env("MALLOC_ARENA_MAX", "2")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

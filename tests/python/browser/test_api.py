@@ -30,7 +30,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 # A stream of events ends when the caller goes: there is no whole answer to check, so what it answers is tried by hand.
 STREAM = "/api/events"
 # Of each operation, both as the document has them and otherwise: of what may or may not be there, and of what is.
-EXAMPLES = int(os.environ.get("FIELDLINE_API_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("FIELDLINE_API_EXAMPLES", "8"))
 OF_WHAT_IS_THERE = max(1, EXAMPLES // 3)
 SEED = os.environ.get("FIELDLINE_API_SEED")
 PROBLEM = "application/problem+json"

@@ -155,6 +155,7 @@ async fn survives(shape: Shape) -> Result<()> {
     };
     let mut under_way = watch(&installation, &core_url, &edge_url).await?;
     under_way.filled(filled);
+    let mut dirty = 0;
     for number in 1..=count {
         // One after the other, so that the mirror has something to do to the end.
         let due = ids[asked..EARLY + (number * (ASSETS - EARLY)).div_ceil(count)].to_vec();
@@ -168,6 +169,7 @@ async fn survives(shape: Shape) -> Result<()> {
             .await;
         under_way.strikes().await?;
         let fault = storm.next_fault();
+        dirty += usize::from(matches!(fault, Fault::Dirty(_)));
         println!("fault {number} of {count}: {fault:?}");
         if small && fault == Fault::Process(EDGE.to_owned()) {
             installation.process(EDGE)?.kill();
@@ -195,6 +197,8 @@ async fn survives(shape: Shape) -> Result<()> {
         usize::try_from(cut)? * 20 >= count,
         "{cut} connections were cut in {count} faults"
     );
+    // A line may have nothing to carry once.
+    ensure!(dirty < 2 || flipped > 0, "no bit was flipped in {dirty} faults");
     for load in loads {
         load.stop().await;
     }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use e2e::catalogue::Catalogue;
 use e2e::installation::{Installation, Plan, Shape, engine};
-use e2e::process::{Usage, usage};
+use e2e::process::{Usage, connections_to, usage};
 use e2e::site::eventually;
 
 /// Measures what an edge costs the core.
@@ -43,6 +43,8 @@ struct Round {
     /// Until every edge knew everything.
     took: Duration,
     rows: Vec<Row>,
+    /// The edges' to the core's broker, when all knew everything and at the end of the quiet time.
+    connections: [usize; 2],
 }
 
 /// Those of one process.
@@ -105,6 +107,7 @@ async fn run(edges: usize, cli: &Cli) -> Result<Round> {
         cli.settle
     );
     let burst = read(&installation)?;
+    let begun = connections()?;
     tokio::time::sleep(Duration::from_secs(cli.settle)).await;
     let before = read(&installation)?;
     tokio::time::sleep(Duration::from_secs(cli.quiet)).await;
@@ -123,6 +126,7 @@ async fn run(edges: usize, cli: &Cli) -> Result<Round> {
         edges,
         took,
         rows: rows.collect(),
+        connections: [begun, connections()?],
     };
     if let Err(error) = installation.stop().await {
         println!("{edges} edges: not stopped as it should be: {error:#}");
@@ -147,6 +151,13 @@ fn read(installation: &Installation) -> Result<Vec<(String, Usage)>> {
     all.push(("cassandra".to_owned(), engine_usage("cassandra")?));
     all.push(("all edges".to_owned(), edges));
     Ok(all)
+}
+
+/// Nobody but edges comes to the core's broker with a certificate.
+fn connections() -> Result<usize> {
+    let url = engine("KAFKA_TLS_URL")?;
+    let port = url.rsplit(':').next().unwrap_or_default();
+    connections_to(port.parse().context("KAFKA_TLS_URL")?)
 }
 
 fn engine_usage(name: &str) -> Result<Usage> {

@@ -14,7 +14,7 @@ const RECKONED: [usize; 2] = [1_000, 10_000];
 type Figure = fn(&Round) -> f64;
 
 /// What it is called, its decimal places, and whether it is one edge's already.
-const LINES: [(&str, usize, bool, Figure); 11] = [
+const LINES: [(&str, usize, bool, Figure); 13] = [
     ("Fieldline's services, cores while quiet", 3, false, |round| {
         quiet(round, service)
     }),
@@ -40,6 +40,15 @@ const LINES: [(&str, usize, bool, Figure); 11] = [
     }),
     ("an edge (whole), resident MiB", 1, true, |round| {
         resident(round, edge) / round.edges as f64
+    }),
+    (
+        "an edge's connections to Kafka when it knew all",
+        1,
+        true,
+        |round| round.connections[0] as f64 / round.edges as f64,
+    ),
+    ("the same while quiet", 1, true, |round| {
+        round.connections[1] as f64 / round.edges as f64
     }),
     ("until every edge knew all, s", 0, true, |round| {
         round.took.as_secs_f64()
@@ -186,6 +195,7 @@ mod tests {
                 row("kafka", cores),
                 row("all edges", edges as f64),
             ],
+            connections: [8 * edges, 4 * edges],
         }
     }
 

@@ -52,6 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 FAILED = pytest.StashKey[bool]()
 BEGAN = pytest.StashKey[float]()
 LAST_LINES = 40
+COMPLAINTS = 10
 
 
 def last_lines(since: float) -> Iterator[tuple[str, str]]:
@@ -143,8 +144,10 @@ def open_page(request: pytest.FixtureRequest, browser: Browser, watch: Watch) ->
                 page.screenshot(path=RESULTS / f"{name}-{number}.png")
     for context in contexts:
         context.close()
-    complaints = watch.unexpected()
-    assert not complaints, "\n".join(complaints)
+    if complaints := watch.unexpected():
+        # What failed before must not be buried beneath what it led to.
+        more = [f"and {len(complaints) - COMPLAINTS} more"] if len(complaints) > COMPLAINTS else []
+        pytest.fail("\n".join(complaints[:COMPLAINTS] + more), pytrace=False)
 
 
 @pytest.fixture

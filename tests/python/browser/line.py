@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from api import Site
+from api import Site, eventually
 
 PART = 64 * 1024
 # A stream that is open and brings nothing but what a test says.
@@ -42,6 +42,18 @@ def push(page: Page, kind: str, data: Any) -> None:
         }""",
         [kind, data],
     )
+
+
+def wait_for_stream(page: Page) -> None:
+    """Waits until what happens is pushed to a page. A list that is opened from then on is read once; an earlier one is read
+    again, for nobody knows what the site would have pushed meanwhile.
+    """
+    connected = """async () => {
+        const app = document.querySelector("script[type=module]").src;
+        const live = await import(new URL("live.js", app));
+        return live.state().connected;
+    }"""
+    eventually(20, "what happens is pushed to the page", lambda: page.evaluate(connected))
 
 
 Address = tuple[str, int]

@@ -17,7 +17,7 @@ import installation
 from api import Site, eventually
 from conftest import OpenPage, make_users
 from installation import Installation
-from line import push_nothing
+from line import push_nothing, wait_for_stream
 
 TABLE = b"station,height_m\nnorth,12\nsouth,7\n"
 LARGE = ("first survey", "second survey", "third survey")
@@ -245,7 +245,9 @@ def test_what_a_request_will_cost_is_said_with_the_rate_and_when_it_was_measured
 def test_delivered_follows_what_comes_and_goes_without_being_read_again(moving: Installation, open_page: OpenPage) -> None:
     edge = moving.edge
     stays, goes = bring(edge, "picture one", "picture two")
-    page = open_page(edge, "fred", "#/delivered")
+    page = open_page(edge, "fred", "#/link")
+    wait_for_stream(page)
+    page.get_by_test_id("nav-delivered").click()
     gallery = page.get_by_test_id("gallery")
     picture = lambda asset_id: gallery.locator(f"a[href='#/assets/{asset_id}']")  # noqa: E731
     expect(picture(goes)).to_be_visible()

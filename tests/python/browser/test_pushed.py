@@ -11,7 +11,7 @@ import installation
 from api import eventually
 from conftest import OpenPage, make_users
 from installation import Installation
-from line import push, push_nothing
+from line import push, push_nothing, wait_for_stream
 
 # More than the site pushes at once, and fewer than a page of the listing has.
 ARRIVING = 240
@@ -39,7 +39,9 @@ def test_what_arrives_all_at_once_is_all_in_the_list_that_was_open(directory: Pa
         eventually(120, "all are on offer", lambda: running.core.get("/api/assets?limit=1")["by_state"].get("broadcast") == ARRIVING)
         before = edge.get("/api/assets?limit=1")["total"]
         assert before < ARRIVING / 2
-        page = open_page(edge, "fred", "#/assets", viewport=TALL)
+        page = open_page(edge, "fred", "#/link", viewport=TALL)
+        wait_for_stream(page)
+        page.get_by_test_id("nav-assets").click()
         expect(page.get_by_test_id("total")).to_have_text(f"{before} known")
         reads: list[str] = []
         page.on("request", lambda request: "/api/assets?" in request.url and reads.append(request.url))

@@ -114,7 +114,8 @@ impl<'a> Carry<'a> {
             Err(error) => return Err(error.into()),
         }
         let classes = self.manifest.topics.iter().map(|topic| topic.class);
-        let used = classes.chain([Some(Class::Backlog)]);
+        // What waits behind is in one of the last two.
+        let used = classes.chain([Class::Backlog, Class::Assets].map(Some));
         let used: Vec<String> = used.map(|class| self.id(class)).collect();
         for class in [None].into_iter().chain(Class::ALL.map(Some)) {
             let id = self.id(class);

@@ -33,6 +33,7 @@ pub use ends::Ends;
 pub use error::{Error, Result};
 pub use fetch::{FetchLimits, Fetched, Fetcher, Start};
 pub use groups::Group;
+pub use look::Room;
 pub use produce::{Carried, Held, Partition, Producer};
 pub use records::{Read, Rebuilt, Row, pack, read, rebuild, write};
 pub use settings::{Sasl, Settings, Tls};

@@ -1,17 +1,26 @@
-//! Looking at all topics of a cluster, and at their settings.
+//! Looking at all topics of a cluster, at their settings, and at the disks beneath.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest};
+use kafka_protocol::messages::{ApiKey, DescribeConfigsRequest, DescribeLogDirsRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Cluster;
-use crate::error::Result;
+use crate::error::{Result, check};
 
 /// `DescribeConfigs`: the resource is a topic.
 const TOPIC: i8 = 2;
+
+/// What the directories still take in which servers keep records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Free bytes of the fullest one.
+    pub bytes: u64,
+    /// How many there are, of all servers.
+    pub directories: u32,
+}
 
 impl Cluster {
     /// Which cluster this is, whatever its address.
@@ -29,6 +38,37 @@ impl Cluster {
         names.retain(|name| !name.starts_with("__"));
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// What the disks of all servers still take; none where one does not know. It takes Kafka 3.3, and the right to
+    /// describe the cluster.
+    pub async fn room(&self) -> Result<Option<Room>> {
+        let answer = self.metadata(Some(Vec::new())).await?;
+        self.learn_addresses(&answer.brokers).await;
+        // Of no topic: how large each of all partitions is would be much.
+        let request = DescribeLogDirsRequest::default().with_topics(Some(Vec::new()));
+        let mut room: Option<Room> = None;
+        for server in &answer.brokers {
+            let connection = self.connection(server.node_id.0).await?;
+            let version = connection.speaks(ApiKey::DescribeLogDirs, "DescribeLogDirs", 4, 4)?;
+            let answer = connection.call(&request, version, Duration::ZERO).await?;
+            check("look at the disks", answer.error_code)?;
+            // One that is broken takes nothing, and nothing is put there.
+            for directory in answer.results.iter().filter(|one| one.error_code == 0) {
+                let Ok(bytes) = u64::try_from(directory.usable_bytes) else {
+                    return Ok(None);
+                };
+                let before = room.unwrap_or(Room {
+                    bytes,
+                    directories: 0,
+                });
+                room = Some(Room {
+                    bytes: before.bytes.min(bytes),
+                    directories: before.directories + 1,
+                });
+            }
+        }
+        Ok(room)
     }
 
     /// These settings of these topics, in the order asked for; what may not be looked at is left out.

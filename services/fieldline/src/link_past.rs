@@ -61,6 +61,9 @@ pub(crate) fn route(route: &Value) -> String {
     if route["paused"] == true {
         said.push("paused".to_owned());
     }
+    if let Some(class) = route["class"].as_str() {
+        said.push(format!("class {class}"));
+    }
     if route["live_first"] == true {
         said.push("what comes in goes first".to_owned());
     }

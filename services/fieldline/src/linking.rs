@@ -88,6 +88,16 @@ pub(crate) enum Link {
         #[command(flatten)]
         api: Api,
     },
+    /// Set what goes before a route's records and after them while more waits than may cross.
+    Class {
+        /// The route, one of the site's own.
+        route: String,
+        /// requests, responses, broadcasts, sensors, previews, backlog or assets, the first before all others; "configured"
+        /// for what the settings file says.
+        class: String,
+        #[command(flatten)]
+        api: Api,
+    },
     /// Say whether bytes cost money here: then previews, backlog and assets wait for `allow`.
     Metered {
         /// Whether they do.
@@ -156,6 +166,13 @@ pub(crate) async fn run(command: &Link) -> Result<()> {
             let body = match first {
                 Switch::Configured => json!({"as_configured": [format!("live_first/{route}")]}),
                 on => json!({"live_first": {route: *on == Switch::On}}),
+            };
+            set(api, body).await
+        }
+        Link::Class { route, class, api } => {
+            let body = match class.as_str() {
+                CONFIGURED => json!({"as_configured": [format!("class/{route}")]}),
+                class => json!({"classes": {route: class}}),
             };
             set(api, body).await
         }

@@ -29,7 +29,7 @@ use crate::line;
 use crate::paths::{self, Paths};
 use crate::place::Place;
 use crate::report::{Report, State};
-use crate::routes::{Direction, Lane};
+use crate::routes::{Classes, Direction, Lane};
 use crate::rule::Wishes;
 use crate::session::{DRAIN, Ended, Session};
 use crate::settings::Settings;
@@ -77,6 +77,8 @@ pub(crate) struct Carrier {
     pub(crate) all: Vec<Lane>,
     /// What patterns have found beside that.
     pub(crate) found: Found,
+    /// Classes that routes have in place of their configured ones, as long as it works.
+    pub(crate) classes: Classes,
     /// Whether patterns may find something of its class.
     pub(crate) awaits: bool,
     /// What is carried now: the lanes of routes that are not paused.
@@ -145,6 +147,10 @@ impl Carrier {
     fn found(&self) -> Vec<Lane> {
         let mut found = self.found.lanes(self.direction);
         if self.class.is_some() {
+            found = found
+                .into_iter()
+                .map(|lane| lane.classed(&self.classes))
+                .collect();
             let backlogs: Vec<Lane> = found.iter().map(Lane::backlog).collect();
             found.extend(backlogs);
             found.retain(|lane| Some(lane.class) == self.class);

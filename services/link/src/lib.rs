@@ -13,6 +13,7 @@ mod buffer;
 mod carrier;
 mod certificates;
 pub mod checkpoint;
+mod disk;
 mod enrolled;
 mod error;
 mod far;

@@ -5,7 +5,6 @@
 //! instance that stands by tells nothing, for it does not know how far the other one is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::behind::{Behind, Here, Reached, count_key};
 use crate::buffer::{Intake, Kept, Loss, losses};
 use crate::checkpoint;
+use crate::disk::Disk;
 use crate::found::Found;
 use crate::metrics::Metrics;
 use crate::past::{Earlier, Figures, Past};
@@ -82,8 +82,8 @@ pub(crate) struct Lookout {
     pub(crate) metrics: Metrics,
     /// How often the broker is looked at.
     pub(crate) refresh: Duration,
-    /// Where the broker's file is, when it has one.
-    pub(crate) disk: Option<PathBuf>,
+    /// Where the broker keeps its records.
+    pub(crate) disk: Disk,
 }
 
 /// What the lookout remembers.
@@ -207,7 +207,7 @@ impl Lookout {
             .iter()
             .filter_map(|(topic, seen)| seen.kept(topic, now))
             .collect();
-        memory.losses = losses(&kept, self.free().await);
+        memory.losses = losses(&kept, self.disk.takes(memory.copies()).await);
         Ok(partitions)
     }
 
@@ -288,16 +288,6 @@ impl Lookout {
             .map(|record| (record.timestamp, record.size() as u64)))
     }
 
-    /// What is free where the broker keeps its file.
-    async fn free(&self) -> Option<u64> {
-        let disk = self.disk.clone()?;
-        let found = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&disk))
-            .await
-            .ok()?
-            .ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     fn tell(&self, memory: &Memory, behind: &BTreeMap<String, Behind>) {
         let losses = &memory.losses;
@@ -342,6 +332,13 @@ impl Lookout {
 }
 
 impl Memory {
+    /// How many copies there are of what comes in: of the topic with the most.
+    fn copies(&self) -> u32 {
+        let described = self.topics.values().filter_map(|seen| seen.described.as_ref());
+        let most = described.map(|(_, topic)| topic.replication).max();
+        u32::try_from(most.unwrap_or_default()).unwrap_or_default()
+    }
+
     /// How many records each topic has taken in.
     #[expect(clippy::cast_precision_loss, reason = "offsets stay below 2^53")]
     fn made(&self) -> Figures {
@@ -402,7 +399,7 @@ fn live(route: &str) -> &str {
 fn ours(name: &str) -> bool {
     name.starts_with("buffer")
         || (name.starts_with("route.")
-            && ![".paused", ".live_first", ".up"]
+            && ![".paused", ".live_first", ".class", ".up"]
                 .iter()
                 .any(|rule| name.ends_with(rule)))
 }

@@ -3,7 +3,7 @@
 //! A set of routes is checked as a whole before anything is carried: no record can come back to where it was, and a
 //! destination topic has exactly one source, of the same partitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,9 @@ pub struct Route {
     pub live_first: bool,
 }
 
+/// Classes of routes, by their names, in place of those that they are configured with.
+pub(crate) type Classes = BTreeMap<String, Class>;
+
 /// One topic of a route, with its names on both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
@@ -106,17 +109,26 @@ impl Lane {
     }
 
     /// The lane of what waits from an outage, beside this one: there is one as long as anything waits, also when what
-    /// comes in does not go first any more.
+    /// comes in does not go first any more. It is never in the same class, for a carrier is at one place of a partition.
     pub fn backlog(&self) -> Self {
         Self {
             route: format!("{}.backlog", self.route),
             source: self.source.clone(),
             destination: format!("{}.backlog", self.destination),
             direction: self.direction,
-            class: Class::Backlog,
+            class: match self.class {
+                Class::Backlog => Class::Assets,
+                _ => Class::Backlog,
+            },
             live_first: false,
             backlog_of: Some(self.route.clone()),
         }
+    }
+
+    /// In the class that its route has now. What waits behind stays a backlog.
+    pub(crate) fn classed(mut self, classes: &Classes) -> Self {
+        self.class = classes.get(&self.route).copied().unwrap_or(self.class);
+        self
     }
 
     /// The route that people know it by.
@@ -147,10 +159,21 @@ impl Route {
         }
     }
 
+    /// In the class that it has now.
+    pub(crate) fn classed(mut self, classes: &Classes) -> Self {
+        self.class = classes.get(&self.name).copied().or(self.class);
+        self
+    }
+
     /// The place among what crosses the link of one of its topics.
     pub(crate) fn class(&self, topic: &str) -> Class {
         self.class.unwrap_or_else(|| usual(topic))
     }
+}
+
+/// Whether what comes in may go first in a class: what waits goes behind it, in class backlog.
+pub(crate) fn goes_first(class: Class) -> bool {
+    class < Class::Backlog
 }
 
 /// The class of a topic whose route names none.
@@ -234,9 +257,12 @@ pub fn expand(site: &SiteId, routes: &[Route]) -> Result<Vec<Lane>, Vec<String>>
             }
             None => {}
         }
-        if route.live_first && route.class == Some(Class::Backlog) {
+        if let Some(class) = route
+            .class
+            .filter(|class| route.live_first && !goes_first(*class))
+        {
             problems.push(format!(
-                "route {name}: what comes in cannot go first in class backlog; leave the class out"
+                "route {name}: what comes in cannot go first in class {class}; leave the class out"
             ));
         }
         if (route.direction == Direction::Up) != (route.rename == Rename::Prefix) {
@@ -460,8 +486,14 @@ mod tests {
             route("other", Direction::Up, "t.backlog", Rename::Prefix),
         ];
         assert!(expand(&site(), &taken).unwrap_err()[0].contains("one source"));
-        sensors.class = Some(Class::Backlog);
-        assert!(expand(&site(), &[sensors]).is_err());
+        for class in [Class::Backlog, Class::Assets] {
+            sensors.class = Some(class);
+            assert!(expand(&site(), &[sensors.clone()]).is_err());
+            sensors.live_first = false;
+            let lane = expand(&site(), &[sensors.clone()]).unwrap().remove(0);
+            assert_ne!(lane.class, lane.backlog().class);
+            sensors.live_first = true;
+        }
     }
 
     #[test]

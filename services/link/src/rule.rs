@@ -2,7 +2,7 @@
 //!
 //! Each thing is a record of its own in `service-control` (see `common::control::set`), so it is in force again after a
 //! restart: `budget/<setting>` is a setting of the budget, `route/<name>` is `"paused"` or `"running"`, `live_first/<name>`
-//! says whether what comes in on a route goes before what waits, `allow` lets
+//! says whether what comes in on a route goes before what waits, `class/<name>` in which class a route goes, `allow` lets
 //! so many bytes of bulk cross a metered link, once, and `lost` says how much of what is lost somebody knows of
 //! (`"records/ranges"`), which is remarked no more. What cannot be understood is told and changes nothing; neither does what a
 //! restart would take back, and that stands in every status: bytes of a day or month, and `allow`, where nothing keeps what was
@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::budget::{self, Budget, Hold};
+use common::budget::{self, Budget, Class, Hold};
 use common::chassis::Stop;
 use common::control::{self, Control};
 use common::schemas::ServiceSetting;
@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::line;
 use crate::report::Board;
-use crate::routes::{Direction, Lane, Route, fit};
+use crate::routes::{Classes, Direction, Lane, Route, fit, goes_first};
 use crate::settings::Settings;
 
 /// How often it is told how the budget stands.
@@ -47,6 +47,9 @@ const DOORLESS: &str = "what mirror fetches is neither counted nor held to this 
 const IN_ORDER: &str = "live_first is not in force: all goes in its order where records go by librdkafka \
                         (whole_batches = false, or settings for it)";
 
+/// Why live_first is not in force on a route.
+const BEHIND: &str = "what comes in cannot go first in this class, and goes in its order";
+
 /// What is wanted of routes, by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
@@ -54,6 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) paused: BTreeSet<String>,
     /// Those on which what comes in goes before what waits from an outage.
     pub(crate) live_first: BTreeSet<String>,
+    /// Those that go in another class than they are configured with.
+    pub(crate) classes: Classes,
 }
 
 impl Wishes {
@@ -65,13 +70,14 @@ impl Wishes {
                 .filter(|route| route.live_first)
                 .map(|route| route.name)
                 .collect(),
+            classes: Classes::new(),
         }
     }
 
     /// A route as it is wanted.
     pub(crate) fn of_route(&self, mut route: Route) -> Route {
         route.live_first = self.live_first.contains(&route.name);
-        route
+        route.classed(&self.classes)
     }
 
     /// A lane as it is wanted; none when it carries nothing.
@@ -173,8 +179,17 @@ impl Rule {
         self.wishes.send_if_modified(|wishes| {
             let change = *wishes != wanted.wishes;
             if change {
-                let Wishes { paused, live_first } = &wanted.wishes;
-                tracing::info!(?paused, ?live_first, "what is wanted of routes has changed");
+                let Wishes {
+                    paused,
+                    live_first,
+                    classes,
+                } = &wanted.wishes;
+                tracing::info!(
+                    ?paused,
+                    ?live_first,
+                    ?classes,
+                    "what is wanted of routes has changed"
+                );
                 *wishes = wanted.wishes;
             }
             change
@@ -233,10 +248,15 @@ impl Rule {
             route_gauge("up", route.direction == Direction::Up);
         }
         for route in &self.settings.extra_routes {
-            let first = wishes.live_first.contains(&route.name);
+            let route = wishes.of_route(route.clone());
             self.control.gauge(
                 format!("route.{}.live_first", route.name),
-                f64::from(u8::from(first)),
+                f64::from(u8::from(route.live_first)),
+            );
+            let class = Class::ALL.iter().position(|class| *class == route.class(""));
+            self.control.gauge(
+                format!("route.{}.class", route.name),
+                class.unwrap_or_default() as f64,
             );
         }
     }
@@ -284,6 +304,20 @@ fn wanted(settings: &Settings, set: &control::Settings) -> Wanted {
             wanted.problems.push(problem);
         }
     }
+    let first = std::mem::take(&mut wanted.wishes.live_first);
+    let (behind, first) = first.into_iter().partition(|name| {
+        wanted
+            .wishes
+            .classes
+            .get(name)
+            .is_some_and(|class| !goes_first(*class))
+    });
+    wanted.wishes.live_first = first;
+    wanted.problems.extend(
+        behind
+            .iter()
+            .map(|name: &String| format!("class/{name}: {BEHIND}")),
+    );
     wanted
 }
 
@@ -306,6 +340,11 @@ fn take(wanted: &mut Wanted, settings: &Settings, key: &str, setting: &ServiceSe
             wanted.wishes = live_first(&wanted.wishes, settings, name, *first)
                 .map_err(|problem| format!("{key}: {problem}"))?;
         }
+        (Some(("class", name)), Value::String(class)) => {
+            let class = class.parse().map_err(|problem| format!("{key}: {problem}"))?;
+            own(settings, name).map_err(|problem| format!("{key}: {problem}"))?;
+            wanted.wishes.classes.insert(name.to_owned(), class);
+        }
         (None, Value::Number(bytes)) if key == "allow" => {
             let bytes = bytes
                 .as_u64()
@@ -318,6 +357,15 @@ fn take(wanted: &mut Wanted, settings: &Settings, key: &str, setting: &ServiceSe
     Ok(())
 }
 
+/// Whether a route is one of the site's own, which it may do with as it likes.
+fn own(settings: &Settings, name: &str) -> Result<(), String> {
+    if settings.extra_routes.iter().any(|route| route.name == name) {
+        Ok(())
+    } else {
+        Err(format!("{name} is none of this site's extra_routes"))
+    }
+}
+
 /// What is wanted when a route is to carry what comes in first, or not any more; or why that cannot be.
 fn live_first(wishes: &Wishes, settings: &Settings, name: &str, first: bool) -> Result<Wishes, String> {
     let mut changed = wishes.clone();
@@ -326,9 +374,7 @@ fn live_first(wishes: &Wishes, settings: &Settings, name: &str, first: bool) -> 
         return Ok(changed);
     }
     // Of those that every edge has nobody reads what would wait behind.
-    if !settings.extra_routes.iter().any(|route| route.name == name) {
-        return Err(format!("{name} is none of this site's extra_routes"));
-    }
+    own(settings, name)?;
     changed.live_first.insert(name.to_owned());
     let routes = settings.routes().into_iter();
     let routes: Vec<Route> = routes.map(|route| changed.of_route(route)).collect();
@@ -436,7 +482,7 @@ mod tests {
             ],
             ..Settings::default()
         };
-        settings.extra_routes[1].class = Some(budget::Class::Backlog);
+        settings.extra_routes[1].class = Some(Class::Backlog);
         let wanted = wanted(
             &settings,
             &set(&[
@@ -465,6 +511,69 @@ mod tests {
                 "{problem}"
             );
         }
+    }
+
+    #[test]
+    fn routes_of_ones_own_go_in_other_classes_and_what_goes_behind_never_first() {
+        let route = |name: &str, class| Route {
+            name: name.into(),
+            direction: Direction::Up,
+            topics: vec![name.into()],
+            pattern: None,
+            rename: crate::routes::Rename::Prefix,
+            class,
+            live_first: true,
+        };
+        let settings = Settings {
+            extra_routes: vec![
+                route("coal", None),
+                route("ore", Some(Class::Broadcasts)),
+                route("tin", None),
+            ],
+            ..Settings::default()
+        };
+        let wanted = wanted(
+            &settings,
+            &set(&[
+                ("class/coal", "\"previews\""),
+                ("class/iron", "\"previews\""),
+                ("class/ore", "\"backlog\""),
+                ("class/requests", "\"assets\""),
+                ("class/tin", "\"films\""),
+            ]),
+        );
+        let classes = [
+            ("coal".to_owned(), Class::Previews),
+            ("ore".to_owned(), Class::Backlog),
+        ];
+        assert_eq!(wanted.wishes.classes, classes.into());
+        assert_eq!(wanted.wishes.live_first, ["coal", "tin"].map(String::from).into());
+        let parts = [
+            "iron is none of",
+            "requests is none of",
+            "`films` is no class",
+            "goes in its order",
+        ];
+        assert_eq!(wanted.problems.len(), parts.len(), "{:?}", wanted.problems);
+        for (problem, part) in wanted.problems.iter().zip(parts) {
+            assert!(problem.contains(part), "{problem}");
+        }
+        let lanes = crate::expand(&"edge-1".parse().unwrap(), &settings.extra_routes).unwrap();
+        let classed = |lane: Lane| lane.classed(&wanted.wishes.classes).class;
+        assert_eq!(
+            lanes.iter().cloned().map(classed).collect::<Vec<_>>(),
+            [Class::Previews, Class::Backlog, Class::Sensors]
+        );
+        assert_eq!(classed(lanes[0].backlog()), Class::Backlog);
+        let behind = |lane: Lane| lane.classed(&wanted.wishes.classes).backlog().class;
+        assert_eq!(
+            lanes.iter().cloned().map(behind).collect::<Vec<_>>(),
+            [Class::Backlog, Class::Assets, Class::Backlog]
+        );
+        assert_eq!(
+            wanted.wishes.of_route(settings.extra_routes[0].clone()).class(""),
+            Class::Previews
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The lease is a group membership at the edge's own broker and only keeps instances from hindering each other; what
 //! must not happen twice is kept by the transactional ids, which fence.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::backlog::Bell;
 use crate::backoff::Backoff;
 use crate::carrier::{Carrier, Fenced, TIMEOUT, transactional_id};
 use crate::certificates::{self, Stamp};
+use crate::disk::Disk;
 use crate::error::{Error, Result as Worked};
 use crate::found::{Finder, Found};
 use crate::kept::Kept;
@@ -30,7 +32,7 @@ use crate::lookout::Lookout;
 use crate::metrics::Metrics;
 use crate::paths::Paths;
 use crate::report::{Board, State};
-use crate::routes::{Direction, Lane, expand};
+use crate::routes::{Classes, Direction, Lane, expand};
 use crate::rule::{Rule, Wishes};
 use crate::settings::Settings;
 use crate::wire::{End, Wire, end};
@@ -54,8 +56,10 @@ pub struct Link {
     budget: Budget,
     wishes: watch::Receiver<Wishes>,
     board: Arc<Board>,
-    /// Who it is since it got the lease.
+    /// Who it is since it began to carry.
     holder: String,
+    /// Classes that routes have since then in place of their configured ones.
+    classes: Classes,
     /// When the process is told to end.
     ends: Stop,
     /// When no carrier is at work any more.
@@ -124,6 +128,7 @@ impl chassis::Service for Link {
             Some(End::Kafka(cluster)) => Some(cluster),
             _ => None,
         };
+        let disk = Disk::of(&settings.broker, near.clone());
         let (refresh, clusters) = (*settings.refresh, (near, far));
         let finder = Finder::new(
             &site,
@@ -146,7 +151,7 @@ impl chassis::Service for Link {
             control: control.clone(),
             metrics: Metrics::register(host.registry())?,
             refresh: *settings.refresh,
-            disk: line::directory(&settings.broker),
+            disk,
         };
         let over = Stop::new();
         host.spawn("lookout", lookout.run(over.clone()));
@@ -162,6 +167,7 @@ impl chassis::Service for Link {
             wishes,
             board,
             holder: String::new(),
+            classes: Classes::new(),
             ends: host.stop(),
             _over: Arc::new(Over(over)),
         })
@@ -259,8 +265,6 @@ impl Link {
         for unverified in certificates::unverified(&self.settings) {
             tracing::warn!("{unverified}");
         }
-        self.board.clear();
-        self.control.running();
         let ended = tokio::select! {
             ended = self.carry(stop) => ended,
             () = certificates::changed(&self.settings.core.tls, certificates) => Ok(()),
@@ -274,17 +278,33 @@ impl Link {
         ended
     }
 
-    /// Both ways; when a carrier is fenced, all end.
+    /// Both ways; when a carrier is fenced, all end. They also end when a route is to go in another class, and others begin:
+    /// then its topics go under another transactional id, and as after a change of settings nobody of before may be left.
     async fn carry(&self, stop: &Stop) -> Result<(), Fenced> {
-        let mut ways = JoinSet::new();
-        let link = Self {
-            holder: holder::anew(),
-            ..self.clone()
-        };
-        for direction in [Direction::Down, Direction::Up] {
-            ways.spawn(link.clone().way(direction, stop.clone()));
+        let mut wishes = self.wishes.clone();
+        loop {
+            self.board.clear();
+            self.control.running();
+            let link = Self {
+                holder: holder::anew(),
+                classes: wishes.borrow_and_update().classes.clone(),
+                ..self.clone()
+            };
+            let (mut ways, ends) = (JoinSet::new(), stop.child_token());
+            for direction in [Direction::Down, Direction::Up] {
+                ways.spawn(link.clone().way(direction, ends.clone()));
+            }
+            let mut ended = pin!(all(ways));
+            tokio::select! {
+                ended = &mut ended => return ended,
+                () = others(&mut wishes, &link.classes) => ends.cancel(),
+            }
+            ended.await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            tracing::info!("routes go in other classes from now on");
         }
-        all(ways).await
     }
 
     /// One carrier for each class that has lanes.
@@ -299,7 +319,7 @@ impl Link {
             return Ok(());
         }
         let lanes = self.lanes.iter().filter(|lane| lane.direction == direction);
-        let lanes: Vec<Lane> = lanes.cloned().collect();
+        let lanes: Vec<Lane> = lanes.map(|lane| lane.clone().classed(&self.classes)).collect();
         if direction == Direction::Down
             && let Err(error) = paths::prune(&self.own, &self.site, &lanes, &self.settings.routes()).await
         {
@@ -313,7 +333,11 @@ impl Link {
                 let lanes = lanes.iter().chain(&backlogs);
                 let lanes = lanes.filter(|lane| lane.class == class).cloned();
                 let carrier = self.carrier(direction, Some(class), lanes, shared);
-                if !carrier.all.is_empty() || carrier.awaits {
+                let mut patterns = self.patterns(direction);
+                if !carrier.all.is_empty()
+                    || carrier.awaits
+                    || patterns.any(|lane| lane.backlog().class == class)
+                {
                     carriers.spawn(carrier.run(stop.clone()));
                 }
             }
@@ -456,6 +480,7 @@ impl Link {
             again: AtomicU64::new(0),
             all: lanes.collect(),
             found: self.found.clone(),
+            classes: self.classes.clone(),
             awaits: self.awaits(direction, class),
             lanes: Vec::new(),
             in_hand: Mutex::default(),
@@ -476,11 +501,16 @@ impl Link {
 
     /// Whether patterns may find topics of a class.
     fn awaits(&self, direction: Direction, class: Option<Class>) -> bool {
-        let routes = self.settings.routes();
-        let mut patterns = routes
-            .iter()
-            .filter(|route| route.direction == direction && route.pattern.is_some());
-        patterns.any(|route| class.is_none_or(|class| class == route.class("")))
+        self.patterns(direction)
+            .any(|lane| class.is_none_or(|class| class == lane.class))
+    }
+
+    /// What patterns find is like these.
+    fn patterns(&self, direction: Direction) -> impl Iterator<Item = Lane> {
+        let routes = self.settings.routes().into_iter();
+        routes
+            .filter(move |route| route.direction == direction && route.pattern.is_some())
+            .map(|route| route.lane(&self.site, "").classed(&self.classes))
     }
 
     /// Connections of its own for a direction and class; those to the core are under the budget. None where a broker's
@@ -515,6 +545,15 @@ async fn core(settings: &Settings) -> Result<Broker, broker::Error> {
 /// Whether a broker is the one in this process.
 fn in_process(broker: &broker::Settings) -> bool {
     broker.url.starts_with("sqlite:")
+}
+
+/// Waits until routes are to go in other classes.
+async fn others(wishes: &mut watch::Receiver<Wishes>, classes: &Classes) {
+    while wishes.borrow_and_update().classes == *classes {
+        if wishes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Waits for all carriers, or for one that is fenced.

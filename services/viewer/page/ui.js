@@ -227,7 +227,7 @@ export function Action({ run, done, children, kind = "", testid, disabled, title
   return html`<button type="button" class=${kind} data-testid=${testid} title=${title} disabled=${disabled || busy} aria-pressed=${pressed} aria-busy=${busy} onClick=${press}>${children}</button>`;
 }
 
-// Asks in a dialog; `fields` are inputs. Resolves with their values, or null. With `run` it stays open until that has
+// Asks in a dialog; `fields` are inputs, whose `options` are values, or values with what people call them. Resolves with their values, or null. With `run` it stays open until that has
 // worked, and says what was wrong with what was entered.
 let openDialog = () => Promise.resolve(null);
 
@@ -271,7 +271,7 @@ export function Dialogs() {
       ${(question.fields ?? []).map(
         (field) => html`<label key=${field.name}>${field.label}
           ${field.options
-            ? html`<select name=${field.name}>${field.options.map((one) => html`<option value=${one} selected=${one === field.value}>${one}</option>`)}</select>`
+            ? html`<select name=${field.name}>${field.options.map((one) => [one].flat()).map(([value, label = value]) => html`<option key=${value} value=${value} selected=${value === field.value}>${label}</option>`)}</select>`
             : html`<input name=${field.name} type=${field.type ?? "text"} defaultValue=${field.value ?? ""} required=${field.required} minlength=${field.minlength} autocomplete=${field.autocomplete ?? "off"} />`}
         </label>`,
       )}

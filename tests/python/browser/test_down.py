@@ -68,6 +68,23 @@ def test_what_comes_in_goes_first_on_a_route_of_ones_own(cut_off: Installation, 
         expect(page.get_by_test_id("route-readings-first")).to_have_count(1 if pressed == "true" else 0)
 
 
+def test_a_route_of_ones_own_goes_in_another_class_and_as_configured_again(cut_off: Installation, open_page: OpenPage) -> None:
+    page = open_page(cut_off.edge, "fred", "#/link")
+    now = page.get_by_test_id("route-readings-in")
+    expect(now).to_have_text("· in class: Sensor readings", timeout=60_000)
+    expect(page.get_by_test_id("route-requests-class")).to_have_count(0)
+    # Its first letters choose what a list has.
+    for letters, said in (("Small", "Small pictures"), ("as", "Sensor readings")):
+        press(page, "route-readings-class")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Class of readings")
+        page.keyboard.type(letters)
+        press(page, "confirm")
+        expect(dialog).to_have_count(0)
+        expect(now).to_have_text(f"· in class: {said}")
+    assert "class/readings" not in cut_off.edge.get("/api/link")["limits"]["set"]
+
+
 def test_every_view_says_as_of_when_it_knows_what_headquarters_told(cut_off: Installation, open_page: OpenPage) -> None:
     page = open_page(cut_off.edge, "olga", "#/home")
     views = page.locator("[data-testid^=nav-]")

@@ -232,6 +232,7 @@ ELSEWHERE = {
     "route-x-pause": "test_link.py",
     "route-x-resume": "test_link.py",
     "route-x-live-first": "test_down.py",
+    "route-x-class": "test_down.py",
     "span-x": "test_link.py",
     "redrive": "the state `letters` of states.py",
     "set-up-test": "test_set_up.py",

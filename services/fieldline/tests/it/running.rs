@@ -166,6 +166,12 @@ async fn the_link_is_limited_paused_and_resumed_by_command() {
         .fails(1, "no route of its own");
     demo.edge(&["link", "live-first", "requests", "configured"])
         .prints("live_first/requests: as configured");
+    demo.edge(&["link", "class", "requests", "assets"])
+        .fails(1, "no route of its own");
+    demo.edge(&["link", "class", "requests", "films"])
+        .fails(1, "`films` is no class; there are requests, ");
+    demo.edge(&["link", "class", "requests", "configured"])
+        .prints("class/requests: as configured");
     demo.edge(&["link", "pause"]).prints("");
     status("desired: paused").await;
     demo.edge(&["link", "resume"]).prints("");

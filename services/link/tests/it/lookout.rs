@@ -38,6 +38,19 @@ async fn noted(rig: &Rig, route: &str) -> f64 {
     own.map(|(_, next)| next).sum()
 }
 
+/// As an earlier link would have noted it: of less than some minutes nobody knows how much comes in.
+async fn had_none_an_hour_ago(rig: &Rig, topic: &str) {
+    let made = ServiceHistory {
+        service: "link".into(),
+        at: common::chassis::now_ms() - 3_600_000,
+        every_s: 0,
+        figures: [(topic.to_owned(), 0.0)].into(),
+    };
+    let key = format!("link/made/{topic}");
+    let record = Outgoing::new(topic::SERVICE_HISTORY, key, schemas::encode(&made).unwrap());
+    rig.edge.producer().unwrap().send_all(vec![record]).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_here_and_how_long_it_is_held_is_told_also_when_nothing_is_carried() {
     told(Rig::embedded().await).await;
@@ -79,6 +92,7 @@ async fn told(mut rig: Rig) {
     rig.settings.state = Some(state.path().to_owned());
     rig.settings.budget.per_day = Some("1GB".parse().unwrap());
 
+    had_none_an_hour_ago(&rig, &ore).await;
     let running = rig.start();
     send(0, 40).await;
     let gauge = |name: &str| format!("route.{ore}.{name}");
@@ -129,6 +143,8 @@ async fn told(mut rig: Rig) {
         status.gauges["buffer_hours"]
     );
     assert_eq!(status.gauges[&format!("buffer.{ore}.by")], 0.0);
+    // Some bytes a second, for which there is more room than for these hours.
+    assert!(status.gauges["buffer_disk_hours"] > hours);
     let metric = |name: &str| running.metrics(&format!("fieldline_link_{name}"));
     assert_eq!(metric("lag_records")[&ore], 30.0);
     assert!(metric("lag_bytes")[&ore] > 30.0 * 10.0);

@@ -9,6 +9,7 @@
 
 mod at_once;
 mod certificates;
+mod classes;
 mod compression;
 mod exactly_once;
 mod fallbacks;

@@ -63,6 +63,13 @@ function Routes({ link, may }) {
   const routes = link.limits.routes;
   const backlog = (route) => route.name.endsWith(".backlog");
   const set = (route, state) => () => post("/api/link", { routes: { [route.name]: state } });
+  const classOf = (route) => async () => {
+    const key = `class/${route.name}`;
+    const options = [...Object.entries(CLASSES), ...(link.limits.set[key] ? [["", "as the settings file says"]] : [])];
+    const run = async ({ value }) => post("/api/link", value ? { classes: { [route.name]: value } } : { as_configured: [key] });
+    const text = "What goes before it and after it while more waits than may cross. The link carries on from where it is.";
+    return (await ask({ title: `Class of ${route.name}`, text, confirm: "Set", fields: [{ name: "value", label: "Class, the first before all others", options, value: route.class }], run })) !== null;
+  };
   const first = (route) => () => post("/api/link", { live_first: { [route.name]: !route.live_first } });
   return html`<section aria-labelledby="routes-title">
     <h2 id="routes-title">Routes</h2>
@@ -71,10 +78,12 @@ function Routes({ link, may }) {
       ${routes.map((route) => html`<li key=${route.name} class="card wide" data-testid="route-${route.name}"><div class="row spread">
         <div><b>${route.name}</b> <${RouteChip} route=${route} link=${link.state} />
           <span class="quiet"> ${describe(route)}</span>
+          ${route.class ? html`<span class="quiet" data-testid="route-${route.name}-in"> · in class: ${CLASSES[route.class]}</span>` : null}
           ${route.live_first ? html`<span class="quiet" data-testid="route-${route.name}-first"> · what comes in goes first</span>` : null}
           <div class="figures">${waits(route)}${known(route.lag_records) && route.lag_records !== 0 ? "." : ""}${catchUp(route, link.state)}</div></div>
         ${may && !backlog(route)
-          ? html`<div class="row">${known(route.live_first) ? html`<${Action} kind="small" testid="route-${route.name}-live-first" pressed=${route.live_first} title="${route.name}: what comes in goes before what waits from an outage, which then goes to a topic of its own" run=${first(route)} done=${route.live_first ? `All of ${route.name} goes in its order.` : `What comes in on ${route.name} goes first.`}>Live first<//>` : null}
+          ? html`<div class="row">${route.class ? html`<${Action} kind="small" testid="route-${route.name}-class" title="${route.name}: what goes before it and after it" run=${classOf(route)} done="The class of ${route.name} is set.">Class<//>` : null}
+            ${known(route.live_first) ? html`<${Action} kind="small" testid="route-${route.name}-live-first" pressed=${route.live_first} title="${route.name}: what comes in goes before what waits from an outage, which then goes to a topic of its own" run=${first(route)} done=${route.live_first ? `All of ${route.name} goes in its order.` : `What comes in on ${route.name} goes first.`}>Live first<//>` : null}
           ${route.paused
             ? html`<${Action} kind="small primary" testid="route-${route.name}-resume" title="Resume ${route.name}" run=${set(route, "running")} done="${route.name} goes on.">Resume<//>`
             : html`<${Action} kind="small" testid="route-${route.name}-pause" title="Pause ${route.name}" run=${set(route, "paused")} done="${route.name} pauses; nothing of it is lost.">Pause<//>`}</div>`

@@ -61,6 +61,8 @@ pub(crate) struct RouteView {
     paused: bool,
     /// Whether what comes in goes before what waits from an outage; null where that cannot be set.
     live_first: Option<bool>,
+    /// What goes before it and after it; null where that cannot be set.
+    class: Option<&'static str>,
     /// What waits, as far as it is known; bytes are estimated.
     lag_records: Option<f64>,
     lag_bytes: Option<f64>,
@@ -197,10 +199,14 @@ impl LimitsView {
             }
             // Of what waits behind, its route is told what to do.
             let own = |route: &&RouteView| route.direction.is_some() && !route.name.contains('.');
-            let can = |route: &&RouteView| !key.starts_with("live_first/") || route.live_first.is_some();
+            let can = |route: &&RouteView| match key.split_once('/') {
+                Some(("live_first", _)) => route.live_first.is_some(),
+                Some(("class", _)) => route.class.is_some(),
+                _ => true,
+            };
             let named = key
-                .strip_prefix("route/")
-                .or_else(|| key.strip_prefix("live_first/"));
+                .split_once('/')
+                .and_then(|(what, name)| matches!(what, "route" | "live_first" | "class").then_some(name));
             let names: Vec<&str> = self
                 .routes
                 .iter()
@@ -218,6 +224,27 @@ impl LimitsView {
                     names.join(", ")
                 ),
             }));
+        }
+        self.refuses_behind(set)
+    }
+
+    /// Whether what comes in would have to go first where everything goes behind.
+    fn refuses_behind(&self, set: &BTreeMap<String, Option<Value>>) -> Result<()> {
+        for route in &self.routes {
+            let value = |what: &str| set.get(&format!("{what}/{}", route.name)).cloned().flatten();
+            let (first, class) = (value("live_first"), value("class"));
+            let is_first = first.as_ref().and_then(Value::as_bool).or(route.live_first);
+            let is_class = class.as_ref().and_then(Value::as_str).or(route.class);
+            let asked = first.is_some() || class.is_some();
+            let is_class = is_class.and_then(|class| class.parse::<Class>().ok());
+            // What waits goes behind, in class backlog.
+            let behind = is_class.filter(|class| *class >= Class::Backlog);
+            if let Some(class) = behind.filter(|_| asked && is_first == Some(true)) {
+                return Err(Problem::conflict(format!(
+                    "{}: what comes in cannot go first in class {class}; switch live_first off, or choose another class",
+                    route.name
+                )));
+            }
         }
         Ok(())
     }
@@ -267,6 +294,7 @@ impl LimitsView {
                 .map(|up| if up > 0.0 { "up" } else { "down" }),
                 paused: of("paused").is_some_and(|paused| paused > 0.0),
                 live_first: of("live_first").map(|first| first > 0.0),
+                class: of("class").and_then(class_at),
                 lag_records: of("lag_records"),
                 lag_bytes: of("lag_bytes"),
                 lag_seconds: of("lag_seconds"),
@@ -300,6 +328,14 @@ impl LimitsView {
     }
 }
 
+/// The class of a place in the order, which is how gauges tell it.
+fn class_at(place: f64) -> Option<&'static str> {
+    let mut classes = (0_u32..).zip(Class::ALL);
+    classes
+        .find(|(own, _)| f64::from(*own) == place)
+        .map(|(_, class)| class.name())
+}
+
 /// What is to be set; all else stays as it is.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -312,9 +348,12 @@ pub(crate) struct LinkSettings {
     routes: BTreeMap<String, String>,
     /// Routes by name: whether what comes in goes before what waits from an outage, which goes to `<topic>.backlog`.
     live_first: BTreeMap<String, bool>,
+    /// Routes of one's own by name: in which class they go, requests, responses, broadcasts, sensors, previews, backlog or
+    /// assets; the first goes before all others.
+    classes: BTreeMap<String, String>,
     /// How much of what is lost to the other site is known, as "records/ranges": it is remarked no more.
     lost: Option<String>,
-    /// What is to be as the settings file says, by key: budget/cap, route/news, live_first/news …
+    /// What is to be as the settings file says, by key: budget/cap, route/news, live_first/news, class/news …
     as_configured: Vec<String>,
     /// Who says so; counts from the command line alone.
     by: Option<String>,
@@ -350,6 +389,12 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
     for (route, first) in wanted.live_first {
         set.insert(format!("live_first/{route}"), Some(first.into()));
     }
+    for (route, class) in wanted.classes {
+        let class: Class = class
+            .parse()
+            .map_err(|problem| format!("classes: {route}: {problem}"))?;
+        set.insert(format!("class/{route}"), Some(class.name().into()));
+    }
     if let Some(allow) = wanted.allow {
         let bytes: ByteSize = allow.parse().map_err(|error| format!("allow: {error}"))?;
         set.insert("allow".to_owned(), Some(bytes.bytes().into()));
@@ -366,7 +411,7 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
     }
     if set.is_empty() || set.len() > MOST {
         return Err(format!(
-            "name what is to be set: 1 to {MOST} of budget, routes, live_first, allow, lost, as_configured"
+            "name what is to be set: 1 to {MOST} of budget, routes, live_first, classes, allow, lost, as_configured"
         ));
     }
     match set.keys().find(|key| !named(key)) {
@@ -375,7 +420,7 @@ fn checked(wanted: LinkSettings) -> std::result::Result<BTreeMap<String, Option<
     }
 }
 
-/// Sets the link's limits, which routes are paused, and on which what comes in goes first (edge).
+/// Sets the link's limits, which routes are paused, on which what comes in goes first, and in which class they go (edge).
 #[utoipa::path(post, path = "/api/link", request_body = LinkSettings, responses((status = 200, body = LinkSet),
     (status = 400, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub(crate) async fn set(
@@ -405,9 +450,10 @@ mod tests {
     #[test]
     fn what_is_set_is_checked_first() {
         let text = r#"{"budget": {"cap": "32KB", "per_day": null}, "allow": "20MB", "routes": {"news": "paused"}, "lost": "20/3",
-            "live_first": {"news": true}, "as_configured": ["budget/share"]}"#;
+            "live_first": {"news": true}, "classes": {"news": "previews"}, "as_configured": ["budget/share"]}"#;
         let set = wanted(text).unwrap();
-        assert_eq!(set.len(), 7);
+        assert_eq!(set.len(), 8);
+        assert_eq!(set["class/news"], Some("previews".into()));
         assert_eq!(set["live_first/news"], Some(true.into()));
         assert_eq!(set["allow"], Some(20_000_000.into()));
         assert_eq!(
@@ -420,6 +466,7 @@ mod tests {
             r#"{"budget": {"speed": 1}}"#,
             r#"{"routes": {"news": "off"}}"#,
             r#"{"routes": {"NEWS": "paused"}}"#,
+            r#"{"classes": {"news": "films"}}"#,
             r#"{"allow": "much"}"#,
             r#"{"lost": "20"}"#,
         ] {
@@ -433,6 +480,10 @@ mod tests {
             let gauges = [
                 ("route.news.up", 0.0),
                 ("route.news.live_first", 0.0),
+                ("route.news.class", 3.0),
+                ("route.ore.up", 1.0),
+                ("route.ore.live_first", 1.0),
+                ("route.ore.class", 4.0),
                 ("route.news.backlog.lag_records", 7.0),
                 ("route.requests.up", 1.0),
                 ("keeps_spent", remembers),
@@ -456,14 +507,21 @@ mod tests {
         for text in [
             r#"{"budget": {"cap": "32KB", "metered": true, "per_month": null}}"#,
             r#"{"as_configured": ["budget/per_day", "route/old"]}"#,
-            r#"{"routes": {"news": "paused"}, "live_first": {"news": true}}"#,
+            r#"{"routes": {"news": "paused"}, "live_first": {"news": true}, "classes": {"ore": "sensors"}}"#,
+            r#"{"live_first": {"ore": false}, "classes": {"ore": "backlog", "news": "backlog"}}"#,
         ] {
             assert_eq!(detail(&said(0.0), text), None, "{text}");
         }
         for (text, can) in [
-            (r#"{"routes": {"nws": "paused"}}"#, "news, requests"),
-            (r#"{"routes": {"news.backlog": "paused"}}"#, "news, requests"),
-            (r#"{"live_first": {"requests": true}}"#, "routes are news"),
+            (r#"{"routes": {"nws": "paused"}}"#, "news, ore, requests"),
+            (r#"{"routes": {"news.backlog": "paused"}}"#, "news, ore, requests"),
+            (r#"{"live_first": {"requests": true}}"#, "routes are news, ore"),
+            (r#"{"classes": {"requests": "assets"}}"#, "routes are news, ore"),
+            (r#"{"classes": {"ore": "assets"}}"#, "choose another class"),
+            (
+                r#"{"classes": {"news": "backlog"}, "live_first": {"news": true}}"#,
+                "choose another class",
+            ),
         ] {
             assert!(detail(&said(1.0), text).unwrap().ends_with(can), "{text}");
         }
@@ -478,6 +536,7 @@ mod tests {
             ("route.news.paused", 1.0),
             ("route.news.up", 0.0),
             ("route.readings.live_first", 1.0),
+            ("route.readings.class", 3.0),
             ("window.mon-fri 22:00-06:00", 1.0),
             ("zone.Europe/Berlin", 1.0),
             ("share", 7.0),
@@ -497,6 +556,10 @@ mod tests {
         assert_eq!(view.routes.len(), 3);
         assert!(view.routes[0].paused && view.routes[0].live_first.is_none());
         assert_eq!(view.routes[1].live_first, Some(true));
+        assert_eq!(
+            (view.routes[0].class, view.routes[1].class),
+            (None, Some("sensors"))
+        );
         assert_eq!(
             (&*view.windows, view.share),
             (&["mon-fri 22:00-06:00".to_owned()][..], Some(7.0))
